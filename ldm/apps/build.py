@@ -1,0 +1,19 @@
+"""From a node of the configuration to the object it describes."""
+
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from ldm.apps.errors import UserError
+
+
+def build(node: DictConfig, **more: Any) -> Any:
+    """Call the node's ``_target_`` with its settings; UserError with its words where it refuses."""
+    try:
+        return instantiate(node, _convert_="all", **more)
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ValueError | ImportError):
+            raise UserError(str(cause)) from error
+        raise

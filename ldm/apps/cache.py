@@ -1,0 +1,64 @@
+"""`ldm cache`: shards -> latents and token ids, once."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ldm.apps.locate import model_folder, part_input, relative_to
+from ldm.apps.progress import watch
+from ldm.apps.stages.assembly import open_shards, shards_input
+from ldm.data.batches import crop
+from ldm.data.cache import finished, write_cache
+from ldm.interop.diffusers import read_autoencoder
+from ldm.text.clip import ClipTokenizer, ClipTowers
+
+
+def cache(config: DictConfig) -> int:
+    """Encode the training and the held-out shards; finished parts are left as they are."""
+    shards, held_out = open_shards(config.data.root)
+    folder = model_folder(config.autoencoder_run, "vae")
+    towers = ClipTowers.load(model_folder(config.text_run, "text_encoder") / "text_encoder")
+    device = torch.device("cuda" if config.accelerator == "gpu" else "cpu")
+    autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
+    size_px = config.size or int(shards[0].image.shape[0])
+    tokenize = ClipTokenizer(towers.config["text_cfg"]["context_length"])
+    regularizer = autoencoder.regularizer
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        return autoencoder.encode(images.to(device)).cpu()
+
+    def moments(code: Tensor) -> tuple[Tensor, Tensor]:
+        mean = regularizer.mode(code)
+        # What one unit of posterior noise adds, squared: zero for codes without a spread.
+        return mean, (regularizer.draw(code, torch.ones_like(mean)) - mean).square()
+
+    for part, directory in ((shards, Path(config.out)), (held_out, Path(config.out) / "held_out")):
+        inputs = {
+            "shards": shards_input(part),
+            "autoencoder": part_input(config.autoencoder_run, "vae"),
+            "text_encoder": part_input(config.text_run, "text_encoder"),
+        }
+        settings = {"size_px": size_px, "block": config.block, "flip": False}
+        if finished(directory, settings=settings, inputs=inputs) is not None:
+            print(f"{directory} is cached already")
+            continue
+        steps = write_cache(
+            part,
+            directory,
+            encode=encode,
+            moments=moments,
+            tokenize=tokenize,
+            load=lambda image: crop(image, size_px),
+            block=config.block,
+            settings=settings,
+            inputs={k: relative_to(v, directory) for k, v in inputs.items()},
+        )
+        watch(steps, f"cache ({directory})", len(part))
+    truncated = sum(tokenize.is_truncated(caption) for caption in set(shards.captions))
+    if truncated:
+        print(f"{truncated} captions are longer than {tokenize.context_length - 2} tokens and cut")
+    print(f"{config.out}: {len(shards)} latents cached, {len(held_out)} held out")
+    return 0

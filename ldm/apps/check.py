@@ -1,0 +1,129 @@
+"""`ldm check`: a command's settings and inputs verified in seconds, on no device."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ldm.apps.build import build
+from ldm.apps.compose import compose
+from ldm.apps.errors import UserError
+from ldm.apps.rules import share_of
+from ldm.types import Condition
+
+
+def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
+    """Verify; 0 when the configuration is sound, with what is still missing before it can run."""
+    config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
+    if command != "train":
+        print(f"`ldm {command}`: settings are sound")
+        return 0
+    require_sound(config, missing_inputs=False)
+    network, parameters = _dry_pass(config)
+    print(
+        f"stage {config.stage}: settings are sound; {network} of {parameters:,} parameters, "
+        f"global batch {config.global_batch} = {config.devices * config.num_nodes} process(es) x "
+        f"{share_of(config).micro_batch} x {share_of(config).accumulate}; forward and backward fit"
+    )
+    for obstacle in obstacles(config):
+        print(f"before it can run: {obstacle}")
+    return 0
+
+
+def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
+    """UserError for the first thing that would stop a training run, cheapest first."""
+    share_of(config)
+    if config.stage == "diffusion" and config.schedule is not None:
+        build(config.schedule).levels(config.preview.steps, config.preview.spacing)
+    if config.stage == "autoencoder":
+        stride = 2 ** (len(config.autoencoder.channels) - 1)
+        if config.size % stride:
+            raise UserError(
+                f"size={config.size} is not divisible by the autoencoder's total stride {stride}; "
+                f"choose a multiple of {stride}."
+            )
+    if missing_inputs:
+        for obstacle in obstacles(config):
+            raise UserError(obstacle)
+
+
+def obstacles(config: DictConfig) -> Iterator[str]:
+    """What this machine or its files still lack, each with its remedy."""
+    root = Path(str(config.data.root))
+    if not (root / "manifest.json").is_file() and not any(root.glob("*.tar")):
+        yield (
+            f"data.root={root} holds no latent cache; make it with: ldm cache autoencoder_run=RUN "
+            f"text_run=RUN data.root=SHARDS out={root}"
+            if config.stage == "diffusion"
+            else f"data.root={root} holds no image shards; make them with: ldm prepare "
+            f"data=shapes|digits|folder out={root}"
+        )
+    if config.accelerator == "gpu":
+        found = torch.cuda.device_count()
+        if found < config.devices:
+            yield (
+                f"{config.devices} GPU(s) asked for and {found} found; set devices={max(found, 1)} "
+                "or trainer=cpu."
+            )
+        elif config.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
+            yield "this GPU has no bf16; set precision=32-true."
+    if config.stage == "autoencoder" and config.perceptual == "lpips":
+        from ldm import weights
+
+        if config.loss.perceptual > 0.0:
+            try:
+                weights.find("vgg16", config.weights_dir)
+            except ValueError as error:
+                yield str(error)
+    if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
+        yield "perceptual=own needs text_run=RUN, your own text encoder's run."
+    needed = _checkpoint_bytes(config) * (config.keep_checkpoints + 1)
+    parent = next(p for p in [Path(config.run), *Path(config.run).absolute().parents] if p.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        yield (
+            f"run={config.run} needs about {needed / 1e9:.1f} GB for checkpoints and {free / 1e9:.1f}"
+            " GB are free; choose another disk or keep_checkpoints=1."
+        )
+
+
+def _network(config: DictConfig) -> torch.nn.Module:
+    part = {
+        "diffusion": "backbone",
+        "autoencoder": "autoencoder",
+        "text_encoder": "text_encoder",
+    }[config.stage]
+    with torch.device("meta"):
+        network: torch.nn.Module = build(config[part])
+    return network
+
+
+def _checkpoint_bytes(config: DictConfig) -> int:
+    """Weights, two moments and the average, in fp32."""
+    return 16 * sum(p.numel() for p in _network(config).parameters())
+
+
+def _dry_pass(config: DictConfig) -> tuple[str, int]:
+    """One forward and backward of the network on the meta device; its name and size."""
+    network = _network(config)
+    with torch.device("meta"):
+        if config.stage == "diffusion":
+            side = 8 * network.stride
+            x = torch.zeros(1, config.backbone.in_channels, side, side)
+            tokens = torch.zeros(1, 8, config.backbone.context_dim)
+            vector = config.backbone.vector_dim and torch.zeros(1, config.backbone.vector_dim)
+            condition = Condition(tokens=tokens, vector=vector)
+            network(x, torch.zeros(1), condition).sum().backward()
+        elif config.stage == "autoencoder":
+            image = torch.zeros(1, config.autoencoder.image_channels, config.size, config.size)
+            code = network.encode(image)
+            network.decode(network.regularizer.mode(code)).sum().backward()
+    return type(network).__name__, sum(p.numel() for p in network.parameters())
+
+
+def _stand_ins(command: str, words: Sequence[str]) -> list[str]:
+    """For the check alone, a place for the data where none was named yet."""
+    named = any(word.startswith("data.root=") for word in words)
+    return ["data.root=DATA"] if command == "train" and not named else []

@@ -1,0 +1,128 @@
+"""From command-line words to one resolved configuration, with Hydra underneath."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ldm.apps.errors import UserError, suggestion
+from ldm.apps.schema import check_schema
+
+LITERAL = ("prompt", "negative")
+
+
+def config_root() -> Path:
+    """The shipped configs: at the top of a checkout, inside the package when installed."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "configs"
+    return checkout if (checkout / "train.yaml").is_file() else package / "configs"
+
+
+def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
+    """The resolved configuration of a command; UserError for anything that does not fit.
+
+    ``prompt=`` and ``negative=`` are taken literally; all else is Hydra's grammar. ``config_dir``
+    adds a user's own groups and experiments.
+    """
+    literal, overrides = _split_literal(arguments)
+    config = _compose(command, overrides, config_dir)
+    OmegaConf.set_struct(config, False)
+    for key, value in literal.items():
+        if key not in config:
+            raise UserError(f"{key}= is no setting of `ldm {command}`.")
+        config[key] = value.replace("${", "\\${")
+    check_schema(command, config)
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(_missing(command, missing))
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    literal, overrides = {}, []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in LITERAL:
+            literal[key] = value
+        elif argument.startswith("-"):
+            raise UserError(
+                f"option {argument!r} is unknown; settings are written key=value, and the options "
+                "are --help, --config-dir DIR and, for train, -m."
+            )
+        elif not equals and not argument.startswith("~"):
+            raise UserError(f"{argument!r} is no setting; settings are written key=value.")
+        else:
+            overrides.append(argument)
+    return literal, overrides
+
+
+def _compose(command: str, overrides: list[str], config_dir: str | None) -> DictConfig:
+    extra = []
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: there is no such directory.")
+        extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_root()), version_base="1.3"):
+            return hydra_compose(command, overrides=[*overrides, *extra])
+    except MissingConfigException as error:
+        raise UserError(_missing_config(command, error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(command, str(error), overrides, config_dir)) from error
+
+
+def _missing_config(command: str, error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        first = str(error).splitlines()[0]
+        return f"{first} See `ldm {command} --help`."
+    return f"{group}={name}: there is no such configuration. {suggestion(name, error.options or [])}"
+
+
+def _explain(command: str, text: str, overrides: list[str], config_dir: str | None) -> str:
+    """Hydra's message in the user's words, with the closest known key where one is unknown."""
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    group = re.search(r"You must specify '([^']+)'", text)
+    if unknown:
+        key = unknown[1].split("@")[0]
+        without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
+        try:
+            known = list(_keys(_compose(command, without, config_dir)))
+        except UserError:
+            known = []
+        return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known)}"
+    if group:
+        options = sorted(p.stem for p in (config_root() / group[1]).glob("*.yaml"))
+        return f"`ldm {command}` needs {group[1]}=NAME. Known: {', '.join(options)}."
+    return re.sub(r"\s*\n\s*", " ", text.split("Set the environment")[0]).strip()
+
+
+def _keys(config: Any, prefix: str = "") -> Iterable[str]:
+    for key in config:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(config, key) and OmegaConf.is_dict(config._get_node(key)):
+            yield from _keys(config._get_node(key), f"{prefix}{key}.")
+
+
+def _missing(command: str, keys: list[str]) -> str:
+    wanted = " ".join(f"{key}=..." for key in keys)
+    if command == "train" and "max_steps" in keys:
+        names = sorted(p.stem for p in (config_root() / "experiment").glob("*.yaml"))
+        return (
+            f"`ldm train` needs experiment=NAME (known: {', '.join(names)}) or these settings: "
+            f"{wanted}"
+        )
+    return f"`ldm {command}` needs {wanted}"

@@ -1,0 +1,1 @@
+"""What `ldm evaluate` can measure: one file per question, each yielding named records."""

@@ -1,0 +1,48 @@
+"""Can the generated digits be read, and are they as varied as people's?"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.apps.evaluations.subject import Found, Subject
+from ldm.data.batches import crop
+from ldm.data.shards import ImageShards
+from ldm.data.sources.digits import parse
+from ldm.metrics.class_spread import ClassSpread
+from ldm.metrics.digit_accuracy import DigitAccuracy, DigitClassifier, as_scans
+
+
+def digits(subject: Subject) -> Found:
+    """Accuracy by a classifier of real scans, and the within-class spread over the real one."""
+    size_px = subject.model.size_px
+    train, train_digits = _scans(subject.train, size_px)
+    held_out, held_out_digits = _scans(subject.held_out, size_px)
+    classifier = DigitClassifier(
+        as_scans(train).numpy(),
+        train_digits,
+        held_out_scans=as_scans(held_out).numpy(),
+        held_out_digits=held_out_digits,
+    )
+    wanted = [parse(prompt) for prompt in subject.prompts]
+    accuracy = DigitAccuracy(classifier)
+    accuracy.update(subject.images, wanted)
+    protocol = {
+        "judge": "scikit-learn SVC on real training scans, 8 x 8",
+        "judge_held_out_accuracy": classifier.held_out_accuracy,
+        "n": len(subject.images),
+    }
+    yield "digit_accuracy", float(accuracy.compute()), protocol
+    yield (
+        "digit_classifier_held_out_accuracy",
+        classifier.held_out_accuracy,
+        {"n": len(held_out_digits)},
+    )
+    spread = ClassSpread(num_classes=10)
+    spread.update(subject.images, wanted, real=False)
+    spread.update(train, train_digits.tolist(), real=True)
+    yield "digit_spread", float(spread.compute()), {"n": len(wanted), "n_real": len(train)}
+
+
+def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, np.ndarray]:
+    images = torch.stack([crop(shards[i].image, size_px) for i in range(len(shards))])
+    return images, np.array([meta["digit"] for meta in shards.metas])

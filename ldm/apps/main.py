@@ -1,0 +1,134 @@
+"""`ldm COMMAND key=value ...`: finds the command, prints its mistakes as sentences."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "prepare": "any source of pictures -> checked image shards",
+    "train": "one stage: text_encoder, autoencoder or diffusion",
+    "cache": "shards -> latents and token ids, once",
+    "sample": "prompts -> pictures",
+    "evaluate": "a model -> metrics with their protocol",
+    "run": "a whole road: recipe=demo, digits or folder",
+    "check": "verify a command's settings and inputs, on no device",
+    "doctor": "what this machine and installation offer",
+}
+EXAMPLES = {
+    "prepare": ["data=shapes out=shards", "data=folder data.path=PICTURES out=shards"],
+    "train": [
+        "experiment=demo_diffusion data.root=runs/demo/latents",
+        "experiment=demo_autoencoder data.root=shards run=runs/a max_steps=2000",
+        "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3   (a sweep)",
+    ],
+    "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
+    "sample": ['model=runs/demo prompt="a large red circle on a navy background" num=4'],
+    "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[psnr,prompt_accuracy]"],
+    "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
+    "check": ["train experiment=sd1_256", "experiment=demo_diffusion data.root=LATENTS"],
+    "doctor": [""],
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. A user's mistake is a sentence on stderr and code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    command, rest = words[0], words[1:]
+    from ldm.apps.errors import UserError, suggestion
+
+    if command not in COMMANDS:
+        print(f"ldm: {command!r} is no command. {suggestion(command, COMMANDS)}", file=sys.stderr)
+        return 2
+    if command == "doctor":
+        from ldm.apps import doctor
+
+        return doctor.main(rest)
+    try:
+        return _run(command, rest)
+    except UserError as error:
+        return _complain(str(error))
+    except ValueError as error:
+        # Below the apps, a mistake in settings or inputs is a ValueError with a remedy.
+        if os.environ.get("LDM_TRACEBACK"):
+            raise
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on from the last finished part.", 130)
+    except OSError as error:
+        if error.errno != 28:  # ENOSPC
+            raise
+        return _complain(f"no space left on the disk ({error.filename or 'while writing'}).")
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "can't allocate" not in str(error):
+            raise
+        return _complain(
+            "out of memory. Set a smaller micro_batch (the global_batch, and so the result, "
+            "stays), e.g. micro_batch=4, or a smaller block= when sampling."
+        )
+
+
+def _run(command: str, words: list[str]) -> int:
+    config_dir, words = _option(words, "--config-dir")
+    multirun = [w for w in words if w in ("-m", "--multirun")]
+    words = [w for w in words if w not in ("-m", "--multirun")]
+    if any(w in ("-h", "--help") for w in words):
+        from ldm.apps.help import command_help
+
+        print(command_help(command, COMMANDS[command], EXAMPLES[command]))
+        return 0
+    if command == "check":
+        from ldm.apps.check import check
+
+        target = words.pop(0) if words and words[0] in COMMANDS else "train"
+        return check(target, words, config_dir=config_dir)
+    if multirun:
+        from ldm.apps.errors import UserError
+        from ldm.apps.sweep import sweep
+
+        if command != "train":
+            raise UserError(f"-m sweeps training runs (`ldm train -m`), not `ldm {command}`.")
+        return sweep(words, config_dir=config_dir)
+    return execute(command, words, config_dir=config_dir)
+
+
+def execute(command: str, words: Sequence[str], *, config_dir: str | None = None) -> int:
+    """Compose, verify and run one command."""
+    from ldm.apps.compose import compose
+
+    config = compose(command, words, config_dir=config_dir)
+    if command == "train":
+        from ldm.apps.check import require_sound
+
+        require_sound(config)
+    module = importlib.import_module(f"ldm.apps.{command}")
+    return int(getattr(module, command)(config))
+
+
+def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of ``name VALUE`` or ``name=VALUE``, and the other words."""
+    for i, word in enumerate(words):
+        if word == name and i + 1 < len(words):
+            return words[i + 1], words[:i] + words[i + 2 :]
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2], words[:i] + words[i + 1 :]
+    return None, words
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(f"ldm: {message}", file=sys.stderr)
+    return code
+
+
+def _overview() -> str:
+    lines = ["ldm: train latent diffusion models from nothing", "", "usage: ldm COMMAND key=value ..."]
+    lines += ["", *(f"  {name:9} {what}" for name, what in COMMANDS.items())]
+    lines += ["", "`ldm COMMAND --help` shows a command's settings and examples.", ""]
+    return "\n".join([*lines, "The shortest way to see it all: ldm run recipe=demo"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Line charts as inline SVG, written by hand: axes, ticks, legend, a title for hovering."""
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from ldm.apps.report.numbers import number
+
+_WIDTH, _HEIGHT = 520, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 508, 10, 222
+_MOST_POINTS = 200  # per curve: more than a chart this wide can show
+
+
+class Curve(NamedTuple):
+    """A named line: points (step, value), the CSS colour, and whether to mark its points."""
+
+    label: str
+    points: list[tuple[float, float]]
+    color: str
+    marked: bool
+
+
+def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool) -> str:
+    """A figure with one chart; "" if no curve has a finite point.
+
+    log: a logarithmic value axis, taken only where every value is positive. Long curves are
+    shown as the means of neighbouring points, at most 200.
+    """
+    finite = [
+        c._replace(points=_thin([p for p in c.points if math.isfinite(p[1])])) for c in curves
+    ]
+    shown = [curve for curve in finite if curve.points]
+    if not shown:
+        return ""
+    values = [value for curve in shown for _, value in curve.points]
+    steps = [step for curve in shown for step, _ in curve.points]
+    log = log and min(values) > 0
+    first, last = min(0, *steps), max(steps)
+    low, high = _range(values, log)
+    position = math.log10 if log else float
+
+    def x(step: float) -> float:
+        return _LEFT + (step - first) / ((last - first) or 1) * (_RIGHT - _LEFT)
+
+    def y(value: float) -> float:
+        share = (position(value) - position(low)) / (position(high) - position(low))
+        return _BOTTOM - share * (_BOTTOM - _TOP)
+
+    marks = []
+    for tick in _log_ticks(low, high) if log else ticks(low, high, 5):
+        marks.append(f'<path class="rule" d="M{_LEFT} {y(tick):.1f}H{_RIGHT}"/>')
+        marks.append(
+            f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(tick)}</text>'
+        )
+    for tick in ticks(first, last, 5):
+        marks.append(
+            f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{_tick(tick)}</text>'
+        )
+    for curve in shown:
+        where = [f"{x(step):.1f} {y(value):.1f}" for step, value in curve.points]
+        kind = "marked" if curve.marked else "plain"
+        marks.append(
+            f'<path class="curve {kind}" style="stroke:{curve.color}" d="M{"L".join(where)}"/>'
+        )
+        if (curve.marked and len(where) <= 40) or len(where) == 1:
+            dots = "".join(f"M{point}h0" for point in where)
+            marks.append(f'<path class="dots" style="stroke:{curve.color}" d="{dots}"/>')
+    frame = f"{title}{f', {unit}' if unit else ''}"
+    hover = {
+        "frame": [_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, first, last],
+        "curves": [[c.label, [[s, number(v)] for s, v in c.points]] for c in shown],
+    }
+    scale = ' <span class="note">logarithmic</span>' if log else ""
+    return (
+        f'<figure class="chart" data-chart="{escape(json.dumps(hover, separators=(",", ":")))}">'
+        f"<figcaption><b>{escape(title)}</b>{f' <span>{escape(unit)}</span>' if unit else ''}"
+        f"{scale}{_legend(shown)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"><title>{escape(frame)} by step</title>'
+        f'{"".join(marks)}<text x="{_RIGHT}" y="{_HEIGHT - 2}" text-anchor="end">step</text>'
+        f'<path class="cursor" d="M0 {_TOP}V{_BOTTOM}"/></svg></figure>'
+    )
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Round values within [low, high], at most ``most`` + 1 of them, in steps of 1, 2 or 5."""
+    if high <= low:
+        return [low]
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    start, stop = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(start, stop + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for multiples in ((1,), (1, 3), (1, 2, 5)):
+        found = [m * 10.0**p for p in powers for m in multiples if low <= m * 10.0**p <= high]
+        if len(found) >= 3:
+            return found[:: -(-len(found) // 6)]
+    return found if len(found) == 2 else ticks(low, high, 4)
+
+
+def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """Limits of the value axis: all values and some air."""
+    low, high = min(values), max(values)
+    if log:
+        air = max(high / low, 1.1) ** 0.05
+        return low / air, high * air
+    air = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    return (0.0 if 0 <= low < 0.3 * high else low - air), high + air
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = -(-len(points) // _MOST_POINTS)
+    if size <= 1:
+        return points
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(group[-1][0], sum(v for _, v in group) / len(group)) for group in groups]
+
+
+def _tick(value: float) -> str:
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else number(value)
+
+
+def _legend(curves: Sequence[Curve]) -> str:
+    keys = "".join(
+        f'<span class="key"><i style="background:{c.color}"></i>{escape(c.label)}</span>'
+        for c in curves
+    )
+    return f'<span class="legend">{keys}</span>'

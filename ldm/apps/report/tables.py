@@ -1,0 +1,112 @@
+"""The numbers of the page: headline tiles, metrics with their protocol, time, provenance."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ldm.apps.report.numbers import duration, metric, number, samples, title
+from ldm.manifest import FILE_NAME, Manifest, read_manifest
+
+_HEADLINES = ("prompt_accuracy", "digit_accuracy", "class_spread", "psnr", "clip_score", "fd_")
+_MOST_TILES = 6
+_SUMMARY = ("sampler", "steps", "guidance", "weights", "seed")  # of a protocol, when it has them
+
+
+def tiles(numbers: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """The first six numbers by importance, large, each with a small note."""
+
+    def rank(name: str) -> tuple[bool, int, bool]:
+        places = [i for i, start in enumerate(_HEADLINES) if name.startswith(start)]
+        return ("." in name, places[0] if places else len(_HEADLINES), name not in _HEADLINES)
+
+    found = [
+        f'<div class="tile"><b>{escape(metric(name, numbers[name]))}</b>'
+        f'<span>{escape(title(name))}</span><span class="note">{escape(notes.get(name, ""))}</span>'
+        "</div>"
+        for name in sorted(numbers, key=rank)[:_MOST_TILES]
+    ]
+    return f'<div class="tiles">{"".join(found)}</div>' if found else ""
+
+
+def metrics(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Every metric with its value; its protocol unfolds in its row."""
+    rows = []
+    for name, record in records.items():
+        protocol = record.get("protocol", {})
+        brief = [samples(protocol), *(f"{k} {protocol[k]}" for k in _SUMMARY if k in protocol)]
+        summary = " · ".join(part for part in brief if part) or "protocol"
+        rows.append(
+            f"<tr><th>{escape(title(name))}<br><code class=muted>{escape(name)}</code></th>"
+            f'<td class="number">{escape(metric(name, record.get("value")))}</td>'
+            f"<td><details><summary>{escape(summary)}</summary>{_listed(protocol)}</details></td>"
+            "</tr>"
+        )
+    head = '<thead><tr><th>metric<th style="text-align:right">value<th>protocol</tr></thead>'
+    return f'<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def times(timings: Mapping[str, float]) -> str:
+    """Wall time of each step as horizontal bars, and the sum."""
+    total, longest = sum(timings.values()), max(timings.values(), default=0.0)
+    rows = [
+        f'<tr><th>{escape(title(name))}</th><td class="bar"><i style="width:'
+        f'{100 * seconds / (longest or 1):.1f}%"></i></td><td class="number">{duration(seconds)}'
+        f'</td><td class="number muted">{100 * seconds / (total or 1):.0f} %</td></tr>'
+        for name, seconds in timings.items()
+    ]
+    foot = f'<tr><th>Total</th><td></td><td class="number">{duration(total)}</td><td></td></tr>'
+    return f"<table><tbody>{''.join(rows)}</tbody><tfoot>{foot}</tfoot></table>"
+
+
+def manifest_at(directory: Path) -> Manifest | None:
+    """The manifest of a directory, None where there is none (yet)."""
+    return read_manifest(directory) if (directory / FILE_NAME).is_file() else None
+
+
+def provenance(manifests: Mapping[str, Manifest]) -> str:
+    """What was made from what: each artefact's fingerprint and those of its inputs."""
+    rows = []
+    for name, manifest in manifests.items():
+        inputs = "<br>".join(
+            f"{escape(part)} <code class=muted>{escape(source['fingerprint'])}</code>"
+            for part, source in manifest.inputs.items()
+        )
+        rows.append(
+            f"<tr><th>{escape(name)}</th><td><code>{escape(manifest.fingerprint)}</code></td>"
+            f"<td>{inputs or '–'}</td><td>{escape(_holds(manifest))}</td></tr>"
+        )
+    head = "<thead><tr><th>artefact<th>fingerprint<th>made from<th>holds</tr></thead>"
+    return f'<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _holds(manifest: Manifest) -> str:
+    facts = manifest.facts
+    parts = []
+    if "num_samples" in facts:
+        parts.append(f"{facts['num_samples']:,} samples")
+    if "shape" in facts:
+        parts.append(f"{' × '.join(map(str, facts['shape']))} each")
+    if "step" in facts:
+        parts.append(f"step {facts['step']:,}")
+    return ", ".join(parts)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    """A protocol as a list of definitions, nested keys joined by dots."""
+
+    def flat(node: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+        found = []
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                found += flat(value, f"{prefix}{key}.")
+            else:
+                found.append((f"{prefix}{key}", value if isinstance(value, str) else _plain(value)))
+        return found
+
+    rows = (f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>" for key, text in flat(values, ""))
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _plain(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)

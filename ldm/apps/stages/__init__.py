@@ -1,0 +1,1 @@
+"""Putting a stage together from its configuration, one file each."""

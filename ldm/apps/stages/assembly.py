@@ -1,0 +1,53 @@
+"""What a stage hands to the trainer, and the small steps all stages share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ldm.apps.build import build
+from ldm.data.shards import ImageShards
+from ldm.tasks.trained import Trained
+
+
+@dataclass
+class Assembly:
+    """A task with its data: everything a training run needs that is special to its stage."""
+
+    task: Any
+    batches: Dataset
+    held_out: Dataset  # read once through by validation
+    num_held_out: int
+    inputs: dict[str, dict[str, str]]  # what the run is made from: path and fingerprint
+    write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
+    draw: Callable[[], Tensor] | None  # images (B, 3, H, W) for the sample pictures
+    columns: int | None = None  # of those pictures
+
+
+def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:
+    """A network with the optimizer, learning rate and average of the configuration."""
+    peak = config.lr if lr is None else lr
+    averaged = config.ema_decay if lr is None else None
+    return Trained(
+        network,
+        make_optimizer=build(config.optimizer, lr=peak),
+        learning_rate=build(config.learning_rate, peak=peak),
+        max_gradient_norm=config.max_gradient_norm,
+        ema_decay=averaged,
+    )
+
+
+def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
+    """Training shards and held-out shards of a directory."""
+    held_out = Path(root) / "held_out"
+    shards = ImageShards(root)
+    return shards, ImageShards(held_out) if held_out.is_dir() else shards
+
+
+def shards_input(shards: ImageShards) -> dict[str, str]:
+    """Path and fingerprint of shards, for a manifest."""
+    return {"path": str(shards.root.resolve()), "fingerprint": shards.manifest.fingerprint}

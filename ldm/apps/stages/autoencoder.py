@@ -1,0 +1,104 @@
+"""Stage autoencoder: pictures to latents and back, on image shards."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ldm.apps.build import build
+from ldm.apps.errors import UserError
+from ldm.apps.locate import model_folder, part_input
+from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
+from ldm.data.batches import ImageBatches, crop
+from ldm.data.order import Share
+from ldm.interop.diffusers import write_autoencoder
+from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
+
+PREVIEWS = 16
+
+
+def assemble(config: DictConfig, share: Share) -> Assembly:
+    """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
+    shards, held_out = open_shards(config.data.root)
+    inputs = {"shards": shards_input(shards)}
+    autoencoder = build(config.autoencoder)
+    discriminator = build(config.discriminator) if config.discriminator else None
+    likelihood = Likelihood()
+    parts = {"autoencoder": trained(autoencoder, config)}
+    if config.learn_logvar:
+        parts["likelihood"] = trained(likelihood, config, lr=config.lr)
+    else:
+        likelihood.requires_grad_(False)
+    if discriminator is not None:
+        parts["discriminator"] = trained(discriminator, config, lr=config.disc_lr)
+    if config.perceptual == "own":
+        inputs["text_encoder"] = part_input(_text_run(config), "text_encoder")
+    task = AutoencoderTask(
+        autoencoder=autoencoder,
+        likelihood=likelihood,
+        discriminator=discriminator,
+        perceptual=perceptual(config),
+        weights=build(config.loss),
+        trained=parts,
+        accumulate=share.accumulate,
+        seed=config.seed,
+    )
+    count = min(PREVIEWS, len(held_out))
+    originals = torch.stack([crop(held_out[i].image, config.size) for i in range(count)])
+
+    def draw() -> Tensor:
+        """Originals and their reconstructions, in pairs."""
+        images = originals.to(task.device)
+        latent = autoencoder.regularizer.mode(autoencoder.encode(images))
+        pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
+        return pairs.flatten(0, 1).clamp(-1.0, 1.0)
+
+    def write_model(folder: Path) -> None:
+        write_autoencoder(autoencoder, folder / "vae", scale=None)
+
+    kwargs = {"size_px": config.size, "seed": config.seed}
+    return Assembly(
+        task=task,
+        batches=ImageBatches(shards, flip=config.flip, **kwargs),
+        held_out=ImageBatches(held_out, flip=False, **kwargs),
+        num_held_out=len(held_out),
+        inputs=inputs,
+        write_model=write_model,
+        draw=draw,
+        columns=8,
+    )
+
+
+def perceptual(config: DictConfig) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The frozen distance of ``perceptual=``: LPIPS, the own image tower's, or none."""
+    if config.perceptual == "none" or config.loss.perceptual == 0.0:
+        return None
+    if config.perceptual == "lpips":
+        from ldm.losses.lpips import pretrained_lpips
+
+        return pretrained_lpips(config.weights_dir)
+    from ldm.features.clip_image import ClipImageFeatures
+    from ldm.losses.own_perceptual import OwnPerceptual
+    from ldm.text.clip import ClipTowers
+
+    towers = ClipTowers.load(model_folder(_text_run(config), "text_encoder") / "text_encoder")
+    features = ClipImageFeatures(
+        copy.deepcopy(towers.model),
+        size_px=towers.config["vision_cfg"]["image_size"],
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        normalize=False,
+    )
+    return OwnPerceptual(features)
+
+
+def _text_run(config: DictConfig) -> str:
+    if config.text_run is None:
+        raise UserError(
+            "perceptual=own uses the image tower of your own text encoder: give text_run=RUN, or "
+            "choose perceptual=lpips or none."
+        )
+    return str(config.text_run)

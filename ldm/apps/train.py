@@ -1,0 +1,175 @@
+"""`ldm train`: one stage, from its configuration to a finished model folder."""
+
+import importlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+
+from ldm.apps.build import build
+from ldm.apps.locate import relative_to
+from ldm.apps.progress import TrainingProgress
+from ldm.apps.rules import share_of
+from ldm.apps.run_directory import is_first_process, open_run
+from ldm.apps.stages.assembly import Assembly
+from ldm.callbacks.checkpoint import Checkpoint, restore
+from ldm.callbacks.every import Every
+from ldm.callbacks.interruption import Interruption
+from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
+from ldm.callbacks.sample_grid import SampleGrid
+from ldm.callbacks.validation import Validation
+from ldm.data.batches import train_loader
+from ldm.data.order import Share
+from ldm.manifest import write_manifest
+
+INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
+
+
+def train(config: DictConfig) -> int:
+    """Run the stage; 0 when it is finished (now or before), 130 when it was interrupted."""
+    share_of(config)
+    if not open_run(config):
+        print(f"{config.run} is finished (step {config.max_steps}): model in {config.run}/model")
+        return 0
+    _quiet()
+    run = Path(config.run)
+    torch.manual_seed(config.seed)  # initial weights: the same on every rank
+    trainer_share = share_of(config)
+    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
+    assembly = stage.assemble(config, trainer_share)
+    task = assembly.task
+    if config.init is not None:
+        stage.initialise(assembly, config.init)
+    start = restore(run / "checkpoints", task)
+
+    validation = Validation(_HeldOut(assembly, config))
+    interruption = Interruption()
+    checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
+    callbacks: list[Any] = [
+        MetricsLog(every_steps=config.log_every, global_batch=config.global_batch),
+        Every(config.validate_every, validation, when_stopped=False),
+    ]
+    if assembly.draw is not None:
+        grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
+        callbacks.append(Every(config.validate_every, grid, when_stopped=False))
+    callbacks += [
+        Every(config.checkpoint_every, checkpoint, when_stopped=True),
+        interruption,
+        TrainingProgress(f"{config.stage} ({run})", config.max_steps),
+    ]
+    loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start)]
+    loggers += [build(node) for node in (config.logger or {}).values()]
+    trainer = pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=_strategy(config),
+        precision=config.precision,
+        max_epochs=1,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+    _announce(config, trainer_share, task, start)
+    trainer.fit(task, _Data(assembly, config, start))
+    if interruption.signal_number is not None and task.step < config.max_steps:
+        if trainer.is_global_zero:
+            print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
+        return INTERRUPTED
+    if trainer.is_global_zero:
+        _finish(config, assembly, validation.latest)
+    return 0
+
+
+class _Data(pl.LightningDataModule):
+    """The stage's batches from the step the run is at, for the rank that asks."""
+
+    def __init__(self, assembly: Assembly, config: DictConfig, start_step: int) -> None:
+        super().__init__()
+        self.assembly, self.config, self.start_step = assembly, config, start_step
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        return train_loader(
+            self.assembly.batches,
+            share_of(self.config, self.trainer.global_rank),
+            start_step=self.start_step,
+            stop_step=self.config.max_steps,
+            workers=self.config.data.workers,
+        )
+
+
+class _HeldOut:
+    """This rank's blocks of the held-out data, every sample once, in fixed blocks."""
+
+    def __init__(self, assembly: Assembly, config: DictConfig) -> None:
+        self.assembly = assembly
+        self.block = config.micro_batch or config.global_batch
+        self.world_size = config.devices * config.num_nodes
+
+    def __iter__(self) -> Iterator[Any]:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
+        total = self.assembly.num_held_out
+        for start in list(range(0, total, self.block))[rank :: self.world_size]:
+            yield self.assembly.held_out[0, torch.arange(start, min(start + self.block, total))]
+
+
+def _strategy(config: DictConfig) -> Any:
+    if config.devices * config.num_nodes == 1:
+        return "auto"
+    backend = "nccl" if config.accelerator == "gpu" else "gloo"
+    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+
+
+def _announce(config: DictConfig, share: Share, task: Any, start: int) -> None:
+    if not is_first_process():
+        return
+    count = sum(p.numel() for p in task.trained[task.product].network.parameters())
+    print(
+        f"{config.run}: stage {config.stage}, {task.product} of {count:,} parameters; global batch "
+        f"{share.global_batch} = {share.world_size} process(es) x {share.micro_batch} x "
+        f"{share.accumulate} accumulated; lr {config.lr:g}, {config.precision}"
+        + (f"; going on at step {start}" if start else ""),
+        flush=True,
+    )
+
+
+def _finish(config: DictConfig, assembly: Assembly, facts: dict[str, float]) -> None:
+    """Write the model folder with the averaged weights, then the manifest that says so."""
+    run, task = Path(config.run), assembly.task
+    with task.trained[task.product].averaged():
+        assembly.write_model(run / "model")
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    write_manifest(
+        run,
+        kind=f"run_{config.stage}",
+        settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
+        inputs={name: relative_to(value, run) for name, value in assembly.inputs.items()},
+        facts={"step": task.step, **facts},
+    )
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
+    print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
+
+
+def _quiet() -> None:
+    """Lightning's own chatter says nothing a user of ldm needs."""
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning")

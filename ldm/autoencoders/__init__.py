@@ -1,0 +1,1 @@
+"""Networks between pixels and latents, and what is stored of a picture."""

@@ -1,0 +1,1 @@
+"""Denoising networks with a name."""

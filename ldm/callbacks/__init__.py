@@ -1,0 +1,1 @@
+"""What watches a training run: logging, validation, checkpoints, samples, signals."""

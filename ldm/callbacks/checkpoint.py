@@ -1,0 +1,78 @@
+"""Resume state on disk: whole or absent, and loadable without executing anything."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+
+from ldm.manifest import atomic
+
+_NAME = re.compile(r"step_(\d{9})\.pt")
+
+
+class Checkpoint:
+    """Saves the run's state when called; keeps the last ``keep``.
+
+    The state is one integer (the step) and each trained network with its optimizer and average;
+    frozen networks are not in it. Rank 0 writes, every rank waits.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int) -> None:
+        self.directory, self.keep = Path(directory), keep
+
+    def __call__(self, trainer: Trainer, module: Any) -> None:
+        """Write a checkpoint, read it back, then drop the oldest beyond ``keep``."""
+        if trainer.is_global_zero:
+            path = self.directory / f"step_{module.step:09d}.pt"
+            state = {
+                "step": module.step,
+                "trained": {name: part.state_dict() for name, part in module.trained.items()},
+            }
+            try:
+                with atomic(path) as temporary:
+                    torch.save(state, temporary)
+                    torch.load(temporary, weights_only=True, map_location="cpu", mmap=True)
+            except OSError as error:
+                raise ValueError(
+                    f"could not save {path} ({error.strerror or error}); the checkpoint before it "
+                    "is intact. Free some space or choose another run=, then run the same command."
+                ) from error
+            for old in _found(self.directory)[: -self.keep]:
+                old.unlink()
+        trainer.strategy.barrier("checkpoint")
+
+
+def _found(directory: Path) -> list[Path]:
+    """The checkpoints of a directory, oldest first."""
+    return sorted(path for path in directory.glob("step_*.pt") if _NAME.fullmatch(path.name))
+
+
+def latest_step(directory: str | Path) -> int | None:
+    """The step of the newest checkpoint, by its name; None if there is none."""
+    found = _found(Path(directory))
+    return int(_NAME.fullmatch(found[-1].name)[1]) if found else None  # type: ignore[index]
+
+
+def restore(directory: str | Path, module: Any) -> int:
+    """Load the newest readable checkpoint into a task; its step, 0 when there is none.
+
+    A damaged file is named and the one before it taken.
+    """
+    for path in reversed(_found(Path(directory))):
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, OSError) as error:
+            print(f"{path} is damaged ({error}); going on from the checkpoint before it.")
+            continue
+        if state["trained"].keys() != module.trained.keys():
+            raise ValueError(
+                f"{path} holds {', '.join(state['trained'])}, but this run trains "
+                f"{', '.join(module.trained)}. Use its own configuration, or another run=."
+            )
+        for name, part in module.trained.items():
+            part.load_state_dict(state["trained"][name])
+        module.step = state["step"]
+        return module.step
+    return 0

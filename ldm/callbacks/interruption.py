@@ -1,0 +1,49 @@
+"""Ctrl-C and termination signals: finish the step, save, leave."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+
+class Interruption(Callback):
+    """Turns SIGINT and SIGTERM into a clean stop after the step in progress.
+
+    All ranks take the same decision. A second Ctrl-C stops at once. ``signal_number`` is the
+    signal that stopped the run, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._before: dict[int, Any] = {}
+        self._step: int | None = None
+
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        self._step = module.step
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal_number = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if module.step == self._step:
+            return
+        self._step = module.step
+        noted = torch.tensor(self.signal_number or 0, device=module.device)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(noted, op=torch.distributed.ReduceOp.MAX)
+        if int(noted):
+            self.signal_number = int(noted)
+            trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

@@ -1,0 +1,182 @@
+"""The latent cache: what the autoencoder and the tokenizer make of the shards, made once.
+
+A directory with ``codes.npy`` (N, S, h, w) fp16, raw and unscaled (for KL mean and logvar, so that
+the posterior is drawn anew at every visit), ``ids.npy`` (N, L) uint16 token ids, and
+``manifest.json`` with the fingerprints of shards, autoencoder and tokenizer and with per-channel
+statistics of the latents. Both arrays are memory-mapped: no workers, no RAM.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.data.shards import ImageShards
+from ldm.manifest import Manifest, read_json, read_manifest, write_json, write_manifest
+
+KIND = "latents"
+REMEDY = "Make it with: ldm cache autoencoder_run=RUN text_run=RUN data.root=SHARDS out=DIR"
+EXAMPLES = 64  # captions kept in the manifest, for previews
+_PROGRESS = "progress.json"
+
+
+class LatentCache:
+    """Random access to a finished cache; ValueError naming the command that makes one."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.manifest = read_manifest(self.root, kind=KIND, remedy=REMEDY)
+        self.codes = np.load(self.root / "codes.npy", mmap_mode="r")
+        self.ids = np.load(self.root / "ids.npy", mmap_mode="r")
+        expected = self.manifest.facts["num_samples"]
+        if len(self.codes) != expected or len(self.ids) != expected:
+            raise ValueError(
+                f"{self.root} should hold {expected} latents but holds {len(self.codes)}; "
+                f"delete it. {REMEDY}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def gather(self, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, S, h, w) float32 and ids (B, L) int64 at positions (B,)."""
+        rows = where.numpy()
+        code = torch.from_numpy(self.codes[rows].astype(np.float32))
+        return code, torch.from_numpy(self.ids[rows].astype(np.int64))
+
+    @property
+    def examples(self) -> list[str]:
+        """A few captions of the set, for previews."""
+        return list(self.manifest.facts["examples"])
+
+    @property
+    def mean(self) -> list[float]:
+        """Per-channel mean of the latents."""
+        return list(self.manifest.facts["mean"])
+
+    @property
+    def std(self) -> list[float]:
+        """Per-channel standard deviation of the latents, the posterior's own included."""
+        return list(self.manifest.facts["std"])
+
+
+def write_cache(
+    shards: ImageShards,
+    directory: str | Path,
+    *,
+    encode: Callable[[Tensor], Tensor],
+    moments: Callable[[Tensor], tuple[Tensor, Tensor]],
+    tokenize: Callable[[Sequence[str]], Tensor],
+    load: Callable[[np.ndarray], Tensor],
+    block: int,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Mapping[str, str]],
+) -> Iterator[int]:
+    """Encode every sample in fixed blocks of ``block``; yields the number of samples done.
+
+    ``encode``: images (B, 3, H, W) -> codes (B, S, h, w). ``moments``: codes -> (mean, variance)
+    of the latents (B, C, h, w), for the statistics. ``load``: uint8 picture -> (3, H, W). A killed
+    run continues after its last finished block; a block is always the same samples, so the result
+    does not depend on where it stopped. ValueError on a latent that is not finite or overflows
+    fp16, naming its key.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    total, done = len(shards), 0
+    asked = {"settings": dict(settings), "inputs": {k: v["fingerprint"] for k, v in inputs.items()}}
+    progress = directory / _PROGRESS
+    codes: np.memmap | None = None
+    ids: np.memmap | None = None
+    if progress.is_file():
+        state = read_json(progress)
+        if state["asked"] == asked:
+            done = state["done"]
+            codes = np.lib.format.open_memmap(directory / "codes.npy", mode="r+")
+            ids = np.lib.format.open_memmap(directory / "ids.npy", mode="r+")
+    yield done
+    while done < total:
+        samples = [shards[i] for i in range(done, min(done + block, total))]
+        code = encode(torch.stack([load(sample.image) for sample in samples])).float()
+        half = code.to(torch.float16)
+        if not bool((finite := half.isfinite().flatten(1).all(1)).all()):
+            bad = samples[int((~finite).nonzero()[0])].key
+            raise ValueError(
+                f"the latent of sample {bad!r} is not finite in fp16; the autoencoder diverged. "
+                "Train it again with a lower lr or a larger kl_weight."
+            )
+        tokens = tokenize([sample.caption for sample in samples])
+        if codes is None or ids is None:
+            codes = _create(directory / "codes.npy", np.float16, (total, *code.shape[1:]))
+            ids = _create(directory / "ids.npy", np.uint16, (total, tokens.shape[1]))
+        end = done + len(samples)
+        codes[done:end] = half.numpy()
+        ids[done:end] = tokens.numpy()
+        codes.flush()
+        ids.flush()
+        done = end
+        write_json(progress, {"asked": asked, "done": done})
+        yield done
+    assert codes is not None
+    mean, std = _statistics(codes, moments)
+    write_manifest(
+        directory,
+        kind=KIND,
+        settings=settings,
+        inputs=inputs,
+        facts={
+            "num_samples": total,
+            "shape": list(codes.shape[1:]),
+            "mean": mean,
+            "std": std,
+            "examples": shards.captions[:EXAMPLES],
+        },
+    )
+    progress.unlink(missing_ok=True)
+
+
+def finished(
+    directory: str | Path, *, settings: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str]]
+) -> Manifest | None:
+    """The manifest if the cache is complete and made from exactly this; None if there is none.
+
+    ValueError naming the difference if it was made from something else (design law 2).
+    """
+    if not (Path(directory) / "manifest.json").is_file():
+        return None
+    found = read_manifest(directory, kind=KIND)
+    for name, value in inputs.items():
+        if found.inputs.get(name, {}).get("fingerprint") != value["fingerprint"]:
+            raise ValueError(
+                f"the latent cache {directory} was made from another {name} "
+                f"({found.inputs.get(name, {}).get('fingerprint')}, now {value['fingerprint']}). "
+                f"Delete {directory} or choose another out=, then run `ldm cache` again."
+            )
+    for name, setting in settings.items():
+        if found.settings.get(name) != setting:
+            raise ValueError(
+                f"the latent cache {directory} was made with {name}={found.settings.get(name)!r}, "
+                f"now {setting!r}. Delete it or choose another out=."
+            )
+    return found
+
+
+def _create(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def _statistics(
+    codes: np.ndarray, moments: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[list[float], list[float]]:
+    """Per-channel mean and std of the drawn latents, in float64, in fixed blocks."""
+    count, first, second = 0, torch.zeros(1), torch.zeros(1)
+    for start in range(0, len(codes), 4096):
+        code = torch.from_numpy(codes[start : start + 4096].astype(np.float64))
+        mean, variance = moments(code)
+        first = first + mean.sum(dim=(0, 2, 3))
+        second = second + (mean.square() + variance).sum(dim=(0, 2, 3))
+        count += mean.shape[0] * mean.shape[2] * mean.shape[3]
+    mean = first / count
+    return mean.tolist(), (second / count - mean.square()).clamp(min=1e-12).sqrt().tolist()

@@ -1,0 +1,128 @@
+"""Pictures between bytes, arrays and tensors, by documented rules.
+
+Whatever a file holds, ``decode`` gives 8-bit sRGB: the EXIF orientation is applied, an embedded
+ICC profile is converted to sRGB (a broken profile is ignored), transparency is laid over a
+background colour, CMYK, grey, palette and 16-bit pictures become RGB, and of an animation the
+first frame counts.
+"""
+
+import io
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+WHITE = (255, 255, 255)
+MAX_PIXELS = 200_000_000  # a decoded picture of 600 MB; larger ones are taken for an attack
+
+
+def decode(
+    data: bytes, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """The picture in ``data`` as sRGB, uint8 (H, W, 3).
+
+    ValueError with a short reason, the same text for the same kind of fault so that faults can be
+    counted: empty file, not a picture of a known format, too many pixels, truncated or damaged,
+    floating-point pixels.
+    """
+    if not data:
+        raise ValueError("empty file")
+    with warnings.catch_warnings():
+        # Pillow's size limit only warns; ours below decides. Odd metadata is no fault of pixels.
+        warnings.simplefilter("ignore")
+        try:
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ValueError("too many pixels") from error
+        except Exception as error:  # parsers of hostile bytes raise anything
+            raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
+        if image.width * image.height > max_pixels:
+            raise ValueError("too many pixels")
+        try:
+            image.seek(0)
+            image.load()
+            return _to_srgb(ImageOps.exif_transpose(image), background)
+        except _FloatPixels as error:
+            raise ValueError("floating-point pixels have no defined range") from error
+        except Exception as error:  # as above: struct.error, SyntaxError, zlib.error, ...
+            raise ValueError("truncated or damaged picture") from error
+
+
+class _FloatPixels(Exception):
+    """Raised inside ``decode`` only, to tell this fault from damage."""
+
+
+def _to_srgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise _FloatPixels
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):  # 16 bits of grey, in one of several layouts
+        grey = np.asarray(image).astype(np.float64).clip(0, 65535)
+        image, profile = Image.fromarray((grey / 257.0).round().astype(np.uint8)), None
+    transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    alpha = image.convert("RGBA").getchannel("A") if transparent else None
+    if transparent or image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")  # also drops alpha, kept above
+    if profile:
+        image = _apply_profile(image, profile)
+    image = image.convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
+    return np.array(image, dtype=np.uint8)
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """The picture in sRGB; as it is when the profile is broken or meant for another mode."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return converted if converted is not None else image
+
+
+def fit(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """The middle square of a picture (H, W, 3), resized to (size_px, size_px, 3).
+
+    The same as shorter side to ``size_px`` (Lanczos, antialiased) and a centre crop, without ever
+    holding the long side of a panorama at full length.
+    """
+    height, width = image.shape[:2]
+    if height == width == size_px:
+        return image
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    resized = Image.fromarray(image).resize(
+        (size_px, size_px), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+    )
+    return np.array(resized)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """A picture (H, W, 3) as PNG, without metadata: equal pictures are equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3)
+    return pixels.to(torch.float32).div_(127.5).sub_(1.0).contiguous()
+
+
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3): clipped and rounded, not truncated.
+
+    The inverse of ``to_tensor`` for every value. NaN becomes middle grey.
+    """
+    pixels = image.detach().to("cpu", torch.float32).nan_to_num(0.0, 1.0, -1.0)
+    pixels = ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+    result: NDArray[np.uint8] = pixels.movedim(-3, -1).contiguous().numpy()
+    return result

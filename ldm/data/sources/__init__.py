@@ -1,0 +1,1 @@
+"""Sources of captioned pictures, one file each: drawn shapes, scanned digits, a user's folder."""

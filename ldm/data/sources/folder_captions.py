@@ -1,0 +1,106 @@
+"""The captions of a folder of pictures: beside them, in metadata.jsonl, or by sub-folder."""
+
+import json
+from pathlib import Path, PurePosixPath
+
+METADATA = "metadata.jsonl"
+SOURCES = ("sidecar", "metadata", "class", "none")
+
+
+class FolderCaptions:
+    """Looks up the caption of each picture of a folder; ``source`` is what "auto" came to."""
+
+    def __init__(self, root: Path, files: set[str], pictures: list[str], source: str) -> None:
+        self.root = root
+        self._files = files
+        if source == "auto":
+            source = self._find_source(pictures)
+        self.source = source
+        self._metadata = self._read_metadata() if source == "metadata" else {}
+        if source == "metadata" and not self._metadata:
+            raise ValueError(
+                f"data.captions=metadata, but {root} holds no {METADATA} with an entry. It needs "
+                'lines such as {"file_name": "cat.jpg", "text": "a cat"}.'
+            )
+
+    def of(self, picture: str) -> str:
+        """The caption of a picture, white space made single; ValueError with the reason if none."""
+        if self.source == "sidecar":
+            caption = self._read_sidecar(picture)
+        elif self.source == "metadata":
+            if picture not in self._metadata:
+                raise ValueError("missing caption")
+            caption = self._metadata[picture]
+        elif self.source == "class":
+            folder, slash, _ = picture.partition("/")
+            if not slash:
+                raise ValueError("missing caption")
+            caption = folder.replace("_", " ")
+        else:
+            return ""
+        if "\0" in caption:
+            raise ValueError("NUL in caption")
+        if any("\ud800" <= character <= "\udfff" for character in caption):
+            raise ValueError("caption is not UTF-8")
+        if not caption.strip():
+            raise ValueError("empty caption")
+        return " ".join(caption.split())
+
+    def unmatched(self, pictures: list[str]) -> list[str]:
+        """What metadata.jsonl names and the folder does not hold."""
+        return sorted(set(self._metadata) - set(pictures))
+
+    def _find_source(self, pictures: list[str]) -> str:
+        if any(_sidecar(picture) in self._files for picture in pictures):
+            return "sidecar"
+        if any(PurePosixPath(name).name == METADATA for name in self._files):
+            return "metadata"
+        folders = {picture.partition("/")[0] for picture in pictures if "/" in picture}
+        return "class" if len(folders) > 1 else "none"
+
+    def _read_sidecar(self, picture: str) -> str:
+        name = _sidecar(picture)
+        if name not in self._files:
+            raise ValueError("missing caption")
+        try:
+            return (self.root / name).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError("caption is not UTF-8") from error
+        except OSError as error:
+            raise ValueError("caption cannot be opened") from error
+
+    def _read_metadata(self) -> dict[str, str]:
+        captions: dict[str, str] = {}
+        for name in sorted(self._files):
+            path = PurePosixPath(name)
+            if path.name != METADATA:
+                continue
+            lines = (self.root / name).read_text("utf-8-sig", "surrogateescape").split("\n")
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                file_name, caption = _entry(line, f"{self.root / name}, line {number}")
+                picture = (path.parent / file_name).as_posix()
+                if picture in captions:
+                    raise ValueError(
+                        f"{self.root / name}, line {number} names {file_name!r} a second time; "
+                        "keep one line per picture."
+                    )
+                captions[picture] = caption
+        return captions
+
+
+def _sidecar(picture: str) -> str:
+    return PurePosixPath(picture).with_suffix(".txt").as_posix()
+
+
+def _entry(line: str, where: str) -> tuple[str, str]:
+    """File name and caption of a line of metadata.jsonl; a caption that is absent is empty."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is not JSON: {error}. Correct or delete the line.") from error
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
+        raise ValueError(f'{where} has no "file_name". It needs {{"file_name": ..., "text": ...}}.')
+    caption = entry.get("text", entry.get("caption"))
+    return entry["file_name"], caption if isinstance(caption, str) else ""

@@ -1,0 +1,43 @@
+"""The source of drawn shapes: as many captioned pictures as wanted, from nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ldm.data.source import HELD_OUT, TRAIN, Bad, Sample
+from ldm.worlds.shapes import draw_batch
+
+_HELD_OUT_OFFSET = 1 << 40  # held-out samples do not depend on how many are trained on
+_BATCH = 256
+
+
+class ShapesSource:
+    """Pictures of ``ldm.worlds.shapes``; meta holds color, shape, background, size."""
+
+    def __init__(self, *, num_train: int, num_held_out: int, size_px: int, seed: int) -> None:
+        if num_train < 1 or num_held_out < 1:
+            raise ValueError(
+                f"data.num_train={num_train} and data.num_held_out={num_held_out}: each must be at "
+                "least 1, e.g. data.num_train=8192 data.num_held_out=512."
+            )
+        self._splits = {TRAIN: num_train, HELD_OUT: num_held_out}
+        self.size_px = size_px
+        self.seed = seed
+
+    def settings(self) -> dict[str, Any]:
+        counts = {f"num_{split}": count for split, count in self._splits.items()}
+        return {"source": "shapes", "size_px": self.size_px, "seed": self.seed, **counts}
+
+    def splits(self) -> dict[str, int]:
+        return dict(self._splits)
+
+    def samples(self, split: str) -> Iterator[Sample | Bad]:
+        size = {"original_width": self.size_px, "original_height": self.size_px}
+        for start in range(0, self._splits[split], _BATCH):
+            numbers = range(start, min(start + _BATCH, self._splits[split]))
+            index = torch.tensor(numbers) + (_HELD_OUT_OFFSET if split == HELD_OUT else 0)
+            images, captions, shapes = draw_batch(self.seed, index, self.size_px)
+            rows = zip(numbers, images.numpy(), captions, shapes, strict=True)
+            for number, image, caption, shape in rows:
+                yield Sample(f"{number:08d}", image, caption, {**size, **shape._asdict()})

@@ -1,0 +1,130 @@
+"""Noise schedules: how much signal and noise there is at each training step."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from ldm.random import stream, uniform
+
+
+class Levels(NamedTuple):
+    """The noise levels a sampler visits, from noise to clean; each (N + 1,) float64.
+
+    The last level is clean: alpha 1, sigma 0. Its t is never evaluated.
+    """
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    @property
+    def num_steps(self) -> int:
+        """N, the number of steps between the levels."""
+        return len(self.t) - 1
+
+
+class NoiseSchedule(nn.Module):
+    """alpha(t) and sigma(t) of a variance-preserving process, alpha^2 + sigma^2 = 1.
+
+    ``betas`` (T,) float64 are the variances added at the training steps t = 0..T-1; t may be
+    fractional: between steps log(alpha / sigma) is interpolated linearly. ``description`` says in
+    plain values which schedule it is, for manifests and exports.
+    """
+
+    log_ratio: Tensor
+
+    def __init__(self, betas: Tensor, *, description: Mapping[str, str | float]) -> None:
+        super().__init__()
+        self.num_steps = len(betas)
+        self.description = dict(description)
+        alpha_bar = torch.cumprod(1.0 - betas.double(), dim=0)
+        # log(alpha / sigma) of each step, kept in float64: a table, not a weight.
+        log_ratio = 0.5 * (alpha_bar.log() - torch.log1p(-alpha_bar))
+        self.register_buffer("log_ratio", log_ratio, persistent=False)
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Self:
+        table = self.log_ratio
+        super()._apply(fn, recurse)
+        # A cast of the model (``.half()``) moves the table but must not round it.
+        if self.log_ratio.dtype != torch.float64:
+            self.log_ratio = table.to(self.log_ratio.device)
+        return self
+
+    def _log_ratio_at(self, t: Tensor) -> Tensor:
+        position = t.to(torch.float64).clamp(0, self.num_steps - 1)
+        below = position.floor().long()
+        above = (below + 1).clamp(max=self.num_steps - 1)
+        return torch.lerp(self.log_ratio[below], self.log_ratio[above], position - below)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal scale at t, same shape as t, float64."""
+        return torch.sigmoid(2.0 * self._log_ratio_at(t)).sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise scale at t, same shape as t, float64."""
+        return torch.sigmoid(-2.0 * self._log_ratio_at(t)).sqrt()
+
+    def t_of(self, log_snr: Tensor) -> Tensor:
+        """The fractional t at which log(alpha^2 / sigma^2) has the given value; inverse of above.
+
+        Values outside the schedule's range are clamped to its ends.
+        """
+        wanted = (0.5 * log_snr).to(torch.float64)
+        ascending = self.log_ratio.flip(0)
+        above = torch.searchsorted(ascending, wanted).clamp(1, self.num_steps - 1)
+        low, high = ascending[above - 1], ascending[above]
+        position = above - 1 + ((wanted - low) / (high - low)).clamp(0.0, 1.0)
+        return self.num_steps - 1 - position
+
+    def draw(self, seed: int, step: int, index: Tensor, count: int) -> Tensor:
+        """Training times t (B,) int64 for the global sample indices of a step of ``count`` samples.
+
+        Each is uniform on 0..T-1; within one step they are stratified (one shared uniform, samples
+        spread evenly after it, in the manner of Kingma et al. 2021, appendix I.1), which leaves
+        every marginal uniform and lowers the variance of the loss.
+        """
+        shared = uniform(stream(seed, "timestep", step), torch.zeros_like(index[:1]))
+        position = (shared + (index % count).to(torch.float64) / count) % 1.0
+        return (position * self.num_steps).long().clamp(max=self.num_steps - 1)
+
+    def levels(self, num_steps: int, spacing: str = "trailing") -> Levels:
+        """The ``num_steps`` + 1 levels of a sampler; spacing trailing, leading, linspace or karras.
+
+        trailing starts at T - 1 (Lin et al. 2024); leading is DDIM's grid t = i (T / N) with SD's
+        offset of one; linspace spreads t over 0..T-1; karras spreads sigma^(1/7) (Karras et al.
+        2022, eq. 5). Every grid ends clean.
+        """
+        if not 1 <= num_steps <= self.num_steps:
+            raise ValueError(f"steps must lie in 1..{self.num_steps}, found {num_steps}.")
+        if spacing not in (grids := {"trailing", "leading", "linspace", "karras"}):
+            raise ValueError(
+                f"spacing {spacing!r} is unknown; choose one of {', '.join(sorted(grids))}."
+            )
+        total, n = self.num_steps, num_steps
+        rising = torch.arange(n, dtype=torch.float64, device=self.log_ratio.device)
+        if spacing == "trailing":
+            t = (total - rising * total / n).round() - 1
+        elif spacing == "leading":
+            stride = total // n
+            # N = T leaves no room for the offset, and no level may come twice.
+            offset = min(1, total - 1 - (n - 1) * stride)
+            t = (n - 1 - rising) * stride + offset
+        elif spacing == "linspace":
+            t = torch.linspace(total - 1, 0, n, dtype=torch.float64, device=rising.device).round()
+        else:
+            edge = torch.exp(-self.log_ratio[[-1, 0]] / 7.0)  # (sigma / alpha)^(1/7), both ends
+            ramp = rising / max(n - 1, 1)
+            t = self.t_of(-14.0 * torch.log(torch.lerp(edge[0], edge[1], ramp)))
+        zero, one = torch.zeros_like(rising[:1]), torch.ones_like(rising[:1])
+        return Levels(
+            t=torch.cat([t, zero]),
+            alpha=torch.cat([self.alpha(t), one]),
+            sigma=torch.cat([self.sigma(t), zero]),
+        )
+
+    def extra_repr(self) -> str:
+        sigma_max = math.exp(-float(self.log_ratio[-1]))
+        return f"{self.description}, largest sigma / alpha {sigma_max:.4g}"

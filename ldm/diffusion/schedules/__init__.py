@@ -1,0 +1,1 @@
+"""Noise schedules by name: functions that build a NoiseSchedule, one file each."""

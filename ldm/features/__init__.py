@@ -1,0 +1,5 @@
+"""Frozen feature networks: VGG16, the FID Inception, CLIP image towers.
+
+Each is always in eval mode, has no trainable parameter, and takes images (B, 3, H, W). They may
+be moved between devices, but belong to no checkpoint.
+"""

@@ -1,0 +1,1 @@
+"""Parts of a model in and out of other programs' formats."""

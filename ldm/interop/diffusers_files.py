@@ -1,0 +1,107 @@
+"""The files of a part in diffusers' folder format: config.json beside safetensors weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ldm.manifest import atomic, read_json, write_json
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+# The first published Stable Diffusion autoencoders spell their attention in this older way.
+_OLD_ATTENTION = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def find(folder: str | Path, part: str, file: str, *, made_by: str) -> Path:
+    """The config file of a part, in its own folder or in that of its pipeline."""
+    folder = Path(folder)
+    for candidate in (folder / file, folder / part / file):
+        if candidate.is_file():
+            return candidate
+    raise ValueError(
+        f"{folder / file} is missing: {folder} holds no {part} in diffusers' format. Make one with "
+        f"`{made_by}`, or copy a diffusers folder there."
+    )
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The JSON object of a config file; ValueError when it is damaged."""
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is damaged: it holds no JSON object. Copy or export it again.")
+    return config
+
+
+def write(
+    network: nn.Module,
+    folder: str | Path,
+    config: Mapping[str, Any],
+    *,
+    class_name: str,
+    sample_size: int | None,
+) -> None:
+    """Write a part's weights and config.json; a folder with a config.json is complete."""
+    folder = Path(folder)
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+    with atomic(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    _index(folder).unlink(missing_ok=True)  # of weights in several files that these replace
+    size = {} if sample_size is None else {"sample_size": sample_size}
+    write_json(folder / CONFIG, {"_class_name": class_name, **config, **size})
+
+
+def filled(network: Network, folder: Path) -> Network:
+    """A network built on the meta device, with the weights of a folder; ValueError on misfit."""
+    state = {_new_name(name): value for name, value in _read_weights(folder).items()}
+    network.to_empty(device="cpu")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from error
+    return network
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of one file, or of the several that an index beside them lists."""
+    files = [folder / WEIGHTS]
+    if (index := _index(folder)).is_file():
+        # Only plain names: an index from elsewhere may not point out of its folder.
+        files = [
+            folder / Path(name).name for name in sorted(set(read(index)["weight_map"].values()))
+        ]
+    state: dict[str, Tensor] = {}
+    for file in files:
+        if not file.is_file():
+            raise ValueError(
+                f"{file} is missing. Copy it there, or export the model again with `ldm export "
+                "format=diffusers`; pickled weights (.bin) are not opened."
+            )
+        try:
+            state |= load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}); copy or export it again.") from error
+    return state
+
+
+def _index(folder: Path) -> Path:
+    return folder / f"{WEIGHTS}.index.json"
+
+
+def _new_name(name: str) -> str:
+    for old, new in _OLD_ATTENTION.items():
+        name = name.replace(old, new)
+    return name

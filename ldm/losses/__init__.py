@@ -1,0 +1,1 @@
+"""What is minimised: perceptual distances, the patch-GAN and its losses, likelihoods, denoising."""

@@ -1,0 +1,49 @@
+"""The likelihood and the prior of a KL autoencoder (Rombach et al. 2022), in float32."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def reconstruction_nll(
+    image: Tensor,
+    reconstruction: Tensor,
+    perceptual: Tensor | None,
+    logvar: Tensor,
+    *,
+    perceptual_weight: float,
+    l1_weight: float = 1.0,
+    l2_weight: float = 0.0,
+) -> Tensor:
+    """The negative log likelihood of images (B, C, H, W): sum over pixels and channels / B; scalar.
+
+    Each pixel and channel costs r / exp(logvar) + logvar, with r = l1_weight |d| + l2_weight d^2
+    + perceptual_weight * p. The perceptual distance p (B,) is added to every pixel and channel,
+    which is the original's reduction: at 256 px all terms are 196,608 times their mean, and the
+    published KL and discriminator weights suppose that. ``logvar`` is one learned scalar.
+    """
+    difference = image.float() - reconstruction.float()
+    elements = math.prod(image.shape[1:])
+    cost = difference.new_zeros(len(image))
+    if l1_weight:
+        cost = cost + l1_weight * difference.abs().flatten(1).sum(1)
+    if l2_weight:
+        cost = cost + l2_weight * difference.square().flatten(1).sum(1)
+    if perceptual is not None and perceptual_weight:
+        cost = cost + elements * perceptual_weight * perceptual.float()
+    logvar = logvar.float()
+    return (cost * torch.exp(-logvar) + elements * logvar).mean()
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats: sum over (C, h, w), mean over B; scalar."""
+    mean, logvar = mean.float(), logvar.float()
+    # expm1 keeps digits near the prior, where exp(logvar) - 1 - logvar cancels.
+    terms = 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
+    return terms.flatten(1).sum(1).mean()
+
+
+def kl_per_dimension(mean: Tensor, logvar: Tensor) -> Tensor:
+    """The same divergence in nats per latent dimension, comparable across sizes; scalar."""
+    return kl_divergence(mean, logvar) / math.prod(mean.shape[1:])

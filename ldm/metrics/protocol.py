@@ -1,0 +1,58 @@
+"""A number and how it was obtained: two values are comparable only if their protocols are equal."""
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from torch import Tensor
+
+from ldm.manifest import VERSION, fingerprint
+
+_PACKAGES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes metrics here; packages that are not installed are left out."""
+    found = {"ldm": VERSION, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
+    """An entry of metrics.json: {"value": ..., "protocol": {..., "versions": {...}, "hash": ...}}.
+
+    ``protocol`` is JSON-able: features and their hash, number of images, reference, resize,
+    weights (ema or raw), sampler, steps, guidance, seed. The hash stands for all of it.
+    """
+    whole = {**protocol, "versions": versions()}
+    return {"value": float(value), "protocol": {**whole, "hash": fingerprint(whole)}}
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The keys in which the protocols of two records differ, sorted, as in "versions.torch".
+
+    Empty if the numbers may be compared. A key that only one of them has counts as different.
+    """
+    first, second = _flat(a["protocol"]), _flat(b["protocol"])
+    missing = object()
+    return sorted(
+        key
+        for key in first.keys() | second.keys()
+        if key != "hash" and first.get(key, missing) != second.get(key, missing)
+    )
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            # A list and the tuple it was before JSON are the same.
+            flat[f"{prefix}{key}"] = list(item) if isinstance(item, tuple) else item
+    return flat

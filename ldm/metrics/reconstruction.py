@@ -1,0 +1,126 @@
+"""How close reconstructions are to their originals: PSNR, SSIM, a perceptual distance.
+
+The reference is the image as the autoencoder saw it. Both sides are 8-bit pictures: the
+reconstruction is clipped to [-1, 1] and rounded, an original beyond [-1, 1] is an error.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from ldm.features.quantise import quantise
+
+_SSIM_WINDOW_PX = 11
+
+
+def _checked(image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as 8-bit pictures in [-1, 1]; ValueError for unequal shapes or a wrong value range."""
+    if image.shape != reconstruction.shape:
+        raise ValueError(
+            f"An image of shape {tuple(image.shape)} cannot be compared with a reconstruction of "
+            f"shape {tuple(reconstruction.shape)}."
+        )
+    if float(image.abs().max()) > 1.0 + 1e-3:
+        raise ValueError(
+            f"The original reaches {float(image.abs().max()):.4g}; images must lie in [-1, 1]."
+        )
+    return quantise(image), quantise(reconstruction)
+
+
+class PeakSignalToNoise(Metric):
+    """PSNR in dB: the mean over images of 10 log10(2^2 / MSE); infinite if any image is exact.
+
+    The data range is 2, for pixels in [-1, 1], which equals 255 for 8-bit pixels.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, image: Tensor, reconstruction: Tensor) -> None:
+        image, reconstruction = _checked(image, reconstruction)
+        error = (image.double() - reconstruction.double()).square().flatten(1).mean(1)
+        # Levels are multiples of 2 / 255, so a real error is far above float32's rounding.
+        error = torch.where(error < 1e-12, 0.0, error)
+        self.total += (10.0 * torch.log10(4.0 / error)).sum()
+        self.count += len(image)
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+class StructuralSimilarity(Metric):
+    """SSIM (Wang et al. 2004), the mean over images; 1 for equal images, at most 1.
+
+    torchmetrics' function: Gaussian window of 11 px with sigma 1.5, per channel, borders cropped.
+    ValueError for images smaller than the window.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, image: Tensor, reconstruction: Tensor) -> None:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        image, reconstruction = _checked(image, reconstruction)
+        if min(image.shape[-2:]) < _SSIM_WINDOW_PX:
+            raise ValueError(
+                f"SSIM needs images of at least {_SSIM_WINDOW_PX} px, these have "
+                f"{min(image.shape[-2:])}. Leave it out of metrics=."
+            )
+        similarity = structural_similarity_index_measure(
+            reconstruction, image, data_range=2.0, reduction="none"
+        )
+        assert isinstance(similarity, Tensor)
+        self.total += similarity.double().sum()
+        self.count += len(image)
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+class PerceptualDistance(Metric):
+    """The mean of a perceptual distance such as LPIPS, which is injected; 0 for equal images.
+
+    ``distance`` maps two batches (B, 3, H, W) in [-1, 1] to (B,).
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.distance = distance
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, image: Tensor, reconstruction: Tensor) -> None:
+        image, reconstruction = _checked(image, reconstruction)
+        self.total += self.distance(image, reconstruction).double().sum()
+        self.count += len(image)
+
+    def compute(self) -> Tensor:
+        return self.total / self.count

@@ -1,0 +1,61 @@
+"""Exponential moving average of a network's parameters, in fp32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """fp32 shadow of the trainable parameters of a network, with a warm-up of the decay.
+
+    After optimizer step n (counted from 1) the decay is min(decay, (1 + n) / (10 + n)), so that
+    early averages forget the initialisation (the rule of the reference implementations). Buffers
+    are not averaged: counters and tables are not weights.
+    """
+
+    def __init__(self, network: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.shadow = {
+            name: parameter.detach().to(torch.float32, copy=True)
+            for name, parameter in network.named_parameters()
+        }
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move the shadow towards the network after optimizer step ``step`` (1, 2, ...)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current = [p.detach().float() for p in network.parameters()]
+        torch._foreach_lerp_(list(self.shadow.values()), current, 1.0 - decay)
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Within the block ``network`` computes with the averaged weights."""
+        parameters = dict(network.named_parameters())
+        with torch.no_grad():
+            raw = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+            for name, parameter in parameters.items():
+                parameter.copy_(self.shadow[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(raw[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The shadow by parameter name."""
+        return dict(self.shadow)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the shadow; ValueError when names or shapes are not the network's."""
+        expected = {name: value.shape for name, value in self.shadow.items()}
+        if {name: value.shape for name, value in state.items()} != expected:
+            raise ValueError("The averaged weights belong to another architecture.")
+        for name, value in state.items():
+            self.shadow[name].copy_(value)
+
+    def to(self, device: torch.device) -> None:
+        """Move the shadow to a device."""
+        self.shadow = {name: value.to(device) for name, value in self.shadow.items()}

@@ -1,0 +1,1 @@
+"""What trains: one Lightning module per stage, and the few lines they share."""

@@ -1,0 +1,197 @@
+"""Stage autoencoder: reconstruction, prior, perceptual distance and a patch discriminator."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ldm.autoencoders.convolutional import Autoencoder
+from ldm.data.batches import ImageBatch
+from ldm.losses.adversarial import (
+    adaptive_weight,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    ramp,
+)
+from ldm.losses.autoencoder import reconstruction_nll
+from ldm.random import normal, stream
+from ldm.tasks.trained import MicroSteps, Trained, mean_over_ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderWeights:
+    """How the terms are weighed and when the discriminator enters, in steps of the autoencoder.
+
+    From ``disc_start`` the discriminator learns; from ``gan_start`` the autoencoder feels it,
+    rising linearly over ``gan_ramp_steps``. ``adaptive_limit`` clamps the adaptive weight.
+    """
+
+    l1: float
+    l2: float
+    perceptual: float
+    kl: float
+    gan: float
+    disc_start: int
+    gan_start: int
+    gan_ramp_steps: int
+    adaptive_limit: float
+
+
+class Likelihood(nn.Module):
+    """The learned log variance of the reconstruction, one scalar for all pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logvar = nn.Parameter(torch.zeros(()))
+
+
+class AutoencoderTask(LightningModule):
+    """Trains an autoencoder against a patch discriminator (Esser et al. 2021; Rombach et al. 2022).
+
+    Terms are sums per image, as in the original. Both networks learn from one backward pass: the
+    autoencoder sees the discriminator through detached weights, the discriminator sees detached
+    reconstructions, so neither leaves a gradient in the other and DDP reduces each gradient once.
+    ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
+    """
+
+    product = "autoencoder"
+
+    def __init__(
+        self,
+        *,
+        autoencoder: Autoencoder,
+        likelihood: Likelihood,
+        discriminator: nn.Module | None,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None,
+        weights: AutoencoderWeights,
+        trained: dict[str, Trained],
+        accumulate: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.step = 0
+        self.autoencoder, self.likelihood = autoencoder, likelihood
+        self.discriminator = discriminator
+        # In a tuple: a frozen network is neither trained nor saved, so it is not registered.
+        self._perceptual = (perceptual,)
+        self.weights, self.trained, self.seed = weights, trained, seed
+        self.micro_steps = MicroSteps(accumulate)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [part.optimizer for part in self.trained.values()]
+
+    def on_fit_start(self) -> None:
+        if isinstance(self._perceptual[0], nn.Module):
+            self._perceptual[0].to(self.device)
+
+    def training_step(self, batch: ImageBatch, batch_index: int) -> dict[str, Tensor]:
+        reconstruction, code = self.reconstruct(batch)
+        loss, logs = self.generator_loss(batch.image, reconstruction, code)
+        learns = self.discriminator is not None and self.step >= self.weights.disc_start
+        if self.discriminator is not None:
+            if learns:
+                more, disc_logs = self.discriminator_loss(batch.image, reconstruction)
+                logs |= disc_logs
+            else:  # DDP waits for every parameter, so an idle one takes part with gradient zero
+                more = sum(p.sum() for p in self.discriminator.parameters()) * 0.0
+            loss = loss + more
+        if self.micro_steps.backward(self, loss):
+            for name, part in self.trained.items():
+                if name != "discriminator" or learns:
+                    logs[f"{name}_gradient_norm"] = part.step(self.step)
+                else:
+                    part.optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+        return logs
+
+    def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Reconstructions (B, 3, H, W) through one posterior draw, and codes (B, S, h, w)."""
+        height, width = (size // self.autoencoder.stride for size in batch.image.shape[-2:])
+        shape = (self.autoencoder.latent_channels, height, width)
+        noise = normal(stream(self.seed, "posterior", batch.step), batch.index, shape)
+        return self.autoencoder(batch.image, noise)
+
+    def generator_loss(
+        self, image: Tensor, reconstruction: Tensor, code: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the autoencoder minimises (scalar) and its terms; reaches no discriminator weight.
+
+        Likelihood and KL are sums over an image's elements, averaged over the batch.
+        """
+        weights, perceptual = self.weights, self._perceptual[0]
+        distance = None
+        if perceptual is not None and weights.perceptual > 0.0:
+            distance = perceptual(image, reconstruction)
+        nll = reconstruction_nll(
+            image,
+            reconstruction,
+            distance,
+            self.likelihood.logvar,
+            perceptual_weight=weights.perceptual,
+            l1_weight=weights.l1,
+            l2_weight=weights.l2,
+        )
+        kl = self.autoencoder.regularizer.penalty(code).mean()
+        loss = nll + weights.kl * kl
+        difference = (image - reconstruction).detach().float()
+        latents = code.numel() / len(code) / self.autoencoder.regularizer.codes_per_latent
+        logs = {
+            "l1": difference.abs().mean(),
+            "psnr": 10.0 * torch.log10(4.0 / difference.square().mean()),
+            "nll": nll.detach(),
+            "kl_per_dimension": kl.detach() / latents,
+            "logvar": self.likelihood.logvar.detach(),
+        }
+        if distance is not None:
+            logs["perceptual"] = distance.detach().mean()
+        gan = ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
+        if self.discriminator is not None and gan > 0.0:
+            # Detached weights: the gradient passes through the discriminator, not into it.
+            frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+            adversarial = hinge_generator_loss(
+                functional_call(self.discriminator, frozen, (reconstruction,))
+            )
+            balance = adaptive_weight(
+                nll,
+                adversarial,
+                self.autoencoder.last_layer,
+                limit=weights.adaptive_limit,
+                reduce=mean_over_ranks,
+            )
+            loss = loss + weights.gan * gan * balance * adversarial
+            logs |= {"d_weight": weights.gan * gan * balance, "g_loss": adversarial.detach()}
+        return loss, logs | {"loss": loss.detach()}
+
+    def discriminator_loss(
+        self, image: Tensor, reconstruction: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the discriminator minimises (scalar), and its logits; reaches no other weight."""
+        assert self.discriminator is not None
+        real, fake = self.discriminator(image), self.discriminator(reconstruction.detach())
+        loss = hinge_discriminator_loss(real, fake)
+        logs = {"d_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
+        """Sums and counts of PSNR in dB, posterior sigma and KL in nats per latent dimension."""
+        regularizer = self.autoencoder.regularizer
+        found = {name: torch.zeros((), device=self.device) for name in ("psnr", "kl", "count")}
+        for batch in batches:
+            code = self.autoencoder.encode(batch.image)
+            latent = regularizer.mode(code)
+            reconstruction = self.autoencoder.decode(latent).clamp(-1.0, 1.0)
+            error = (batch.image - reconstruction).float().square().flatten(1).mean(1)
+            found["psnr"] += (10.0 * torch.log10(4.0 / error.clamp(min=1e-12))).sum()
+            found["kl"] += regularizer.penalty(code).sum() / latent[0].numel()
+            found["count"] += len(batch.image)
+        return {
+            "psnr": found["psnr"],
+            "psnr_count": found["count"],
+            "kl_per_dimension": found["kl"],
+            "kl_per_dimension_count": found["count"],
+        }

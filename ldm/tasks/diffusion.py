@@ -1,0 +1,104 @@
+"""Stage diffusion: a denoiser on cached latents, with captions dropped for guidance."""
+
+from collections.abc import Iterable
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from ldm.autoencoders.regularizers import Regularizer
+from ldm.data.batches import LatentBatch
+from ldm.diffusion.denoiser import Denoiser
+from ldm.diffusion.guidance import drop
+from ldm.diffusion.latent_scale import LatentScale
+from ldm.losses.denoising import by_timestep_bin, denoising_loss
+from ldm.random import normal, stream
+from ldm.tasks.trained import MicroSteps, Trained
+from ldm.text.clip import ClipText
+
+TIMESTEP_BINS = 8
+
+
+class DiffusionTask(LightningModule):
+    """Trains ``denoiser.network`` to undo noise on normalised latents (Rombach et al. 2022).
+
+    Noise, timestep, posterior draw and caption drop of a sample depend on (seed, step, global
+    sample index) only. ``text_encoder`` is frozen. One optimizer step is one ``step``.
+    """
+
+    product = "denoiser"
+
+    def __init__(
+        self,
+        *,
+        denoiser: Denoiser,
+        text_encoder: ClipText,
+        regularizer: Regularizer,
+        scale: LatentScale,
+        trained: Trained,
+        global_batch: int,
+        accumulate: int,
+        drop_rate: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.step = 0
+        self.denoiser, self.scale, self.regularizer = denoiser, scale, regularizer
+        self.text_encoder = text_encoder.requires_grad_(False)
+        self.trained = {self.product: trained}
+        self.global_batch, self.drop_rate, self.seed = global_batch, drop_rate, seed
+        self.micro_steps = MicroSteps(accumulate)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [part.optimizer for part in self.trained.values()]
+
+    def losses(self, batch: LatentBatch, seed: int, drop_rate: float) -> tuple[Tensor, Tensor]:
+        """Per-sample losses (B,) and timesteps (B,) of a batch under the draws of ``seed``."""
+        step, index = batch.step, batch.index
+        with torch.no_grad():
+            noise = normal(stream(seed, "posterior", step), index, self._latent_shape(batch))
+            x0 = self.scale.normalize(self.regularizer.draw(batch.code, noise))
+            eps = normal(stream(seed, "noise", step), index, x0.shape[1:])
+            t = self.denoiser.schedule.draw(seed, step, index, self.global_batch)
+            condition = drop(
+                self.text_encoder(batch.ids),
+                self.text_encoder.null(),
+                drop_rate,
+                seed=seed,
+                step=step,
+                index=index,
+            )
+            x, target = self.denoiser.noised(x0, eps, t), self.denoiser.target(x0, eps, t)
+        return denoising_loss(self.denoiser.predict(x, t, condition), target), t
+
+    def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
+        losses, _ = self.losses(batch, self.seed, self.drop_rate)
+        loss = losses.mean()
+        logs = {"loss": loss.detach()}
+        if self.micro_steps.backward(self, loss):
+            logs["gradient_norm"] = self.trained[self.product].step(self.step)
+            self.step += 1
+        return logs
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[LatentBatch]) -> dict[str, Tensor]:
+        """Sums and counts ("loss", "loss_count", ...) of the loss on fixed timesteps and noise.
+
+        Also per bin of timesteps: bin 0 has the least noise. Captions are kept.
+        """
+        sums = torch.zeros(TIMESTEP_BINS, device=self.device)
+        counts = torch.zeros(TIMESTEP_BINS, device=self.device)
+        for batch in batches:
+            losses, t = self.losses(batch, stream(0, "validation"), 0.0)
+            num_steps = self.denoiser.schedule.num_steps
+            more, number = by_timestep_bin(losses, t, num_steps, TIMESTEP_BINS)
+            sums, counts = sums + more, counts + number
+        found = {"loss": sums.sum(), "loss_count": counts.sum()}
+        for i in range(TIMESTEP_BINS):
+            found[f"loss_bin_{i}"], found[f"loss_bin_{i}_count"] = sums[i], counts[i]
+        return found
+
+    def _latent_shape(self, batch: LatentBatch) -> tuple[int, ...]:
+        _, stored, height, width = batch.code.shape
+        return stored // self.regularizer.codes_per_latent, height, width

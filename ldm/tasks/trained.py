@@ -1,0 +1,120 @@
+"""A network in training: its optimizer, learning rate, clipping and moving average."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ldm.nn.ema import Ema
+
+
+class Trained:
+    """One network and everything that moves its weights.
+
+    ``make_optimizer`` takes the parameters; ``learning_rate`` maps the step (0, 1, ...) to a rate,
+    so there is no scheduler state to save; gradients are clipped to ``max_gradient_norm`` over the
+    whole network; ``ema_decay`` None keeps no average.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        learning_rate: Callable[[int], float],
+        max_gradient_norm: float,
+        ema_decay: float | None,
+    ) -> None:
+        self.network = network
+        self.optimizer = make_optimizer(network.parameters())
+        self.learning_rate = learning_rate
+        self.max_gradient_norm = max_gradient_norm
+        self.ema = None if ema_decay is None else Ema(network, decay=ema_decay)
+
+    def step(self, step: int) -> Tensor:
+        """Apply the accumulated gradients as optimizer step ``step``; their norm before clipping.
+
+        A norm that is not finite raises ValueError before any weight is touched.
+        """
+        norm = nn.utils.clip_grad_norm_(
+            self.network.parameters(), self.max_gradient_norm, foreach=True
+        )
+        if not bool(norm.isfinite()):
+            raise ValueError(
+                f"the gradient at step {step} is not finite; the weights of the last checkpoint "
+                "are intact. Lower lr, lengthen warmup_steps, or use precision=32-true."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.network, step + 1)
+        return norm
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the network computes with its average, where there is one."""
+        with self.ema.applied(self.network) if self.ema is not None else nullcontext():
+            yield
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer and average, in plain containers."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave; ValueError when the architecture differs."""
+        try:
+            self.network.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise ValueError(
+                "the checkpoint belongs to another architecture: "
+                f"{str(error).splitlines()[1].strip()} Use the configuration it was trained with, "
+                "or another run=."
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.load_state_dict(state["ema"])
+
+    def to(self, device: torch.device) -> None:
+        """Move the average beside the network (Lightning moves the rest)."""
+        if self.ema is not None:
+            self.ema.to(device)
+
+
+class MicroSteps:
+    """Counts micro-batches into optimizer steps."""
+
+    def __init__(self, accumulate: int) -> None:
+        self.accumulate, self._done = accumulate, 0
+
+    def backward(self, task: LightningModule, loss: Tensor) -> bool:
+        """Backpropagate one micro-batch's share; True when it completes the step.
+
+        Gradients travel between ranks only with the last micro-batch of a step.
+        """
+        self._done = (self._done + 1) % self.accumulate
+        complete = self._done == 0
+        strategy = task.trainer.strategy
+        quiet = not complete and isinstance(strategy, ParallelStrategy)
+        with strategy.block_backward_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
+            task.manual_backward(loss / self.accumulate)
+        return complete
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; itself when there is one."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return value
+    value = value.clone()
+    torch.distributed.all_reduce(value)
+    return value / torch.distributed.get_world_size()

@@ -1,0 +1,1 @@
+"""Condition encoders: captions or classes to what the backbone attends to."""

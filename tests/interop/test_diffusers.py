@@ -1,0 +1,413 @@
+"""Our networks are diffusers' networks: same names, same outputs, folders that go both ways."""
+
+import inspect
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ldm.autoencoders.convolutional import Autoencoder
+from ldm.autoencoders.regularizers import KL
+from ldm.backbones.unet import UNet
+from ldm.diffusion.latent_scale import LatentScale
+from ldm.diffusion.prediction import Clean, Epsilon, Velocity
+from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.schedules.linear import linear
+from ldm.diffusion.schedules.scaled_linear import scaled_linear
+from ldm.interop.diffusers import (
+    read_autoencoder,
+    read_scale,
+    read_schedule,
+    read_unet,
+    write_autoencoder,
+    write_schedule,
+    write_unet,
+)
+from ldm.interop.diffusers_config import AUTOENCODER_DEFAULTS, UNET_DEFAULTS
+from ldm.nn.embedding import fourier
+from ldm.types import Condition
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def unet_config(**changes: object) -> dict:
+    config = {
+        "in_channels": 4, "out_channels": 4, "channels": [8, 16], "attention": [True, False],
+        "heads": [2, 4], "transformer_depth": [1, 1], "layers_per_level": 1, "context_dim": 6,
+        "vector_dim": None, "linear_projection": False, "groups": 4,
+    }  # fmt: skip
+    return config | changes
+
+
+UNETS = {
+    "smallest": unet_config(channels=[4], attention=[False], heads=[1], transformer_depth=[1]),
+    "odd widths": unet_config(channels=[7, 21], groups=7, heads=[1, 3], context_dim=5),
+    "two layers": unet_config(layers_per_level=2, in_channels=9, out_channels=3),
+    "linear, deep": unet_config(
+        channels=[8, 12, 24], attention=[False, True, True], heads=[1, 3, 2],
+        transformer_depth=[1, 2, 3], linear_projection=True,
+    ),
+    "vector": unet_config(vector_dim=10 + 6 * 256, attention=[True, True], groups=2),
+}  # fmt: skip
+
+
+def autoencoder_config(**changes: object) -> dict:
+    config = {
+        "image_channels": 3, "latent_channels": 4, "channels": [8, 16],
+        "attention": [False, False], "mid_attention": True, "layers_per_level": 1, "groups": 4,
+    }  # fmt: skip
+    return config | changes
+
+
+AUTOENCODERS = {
+    "one level": autoencoder_config(channels=[6], attention=[False], groups=3),
+    "two layers": autoencoder_config(layers_per_level=2, mid_attention=False),
+    "attention": autoencoder_config(attention=[False, True], latent_channels=3),
+    "odd, grey": autoencoder_config(
+        channels=[7, 14, 21], attention=[True, False, True], groups=7, image_channels=1
+    ),
+}
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """The same network away from its initialisation, where zeros would hide differences."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def make_unet(config: dict) -> UNet:
+    return randomised(UNet(**config))
+
+
+def make_autoencoder(config: dict) -> Autoencoder:
+    return randomised(Autoencoder(**config, regularizer=KL()))
+
+
+def unet_inputs(config: dict, dtype: torch.dtype) -> tuple[Tensor, Tensor, Condition, dict]:
+    """Our inputs and what diffusers is given beyond them."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, config["in_channels"], 8, 8, generator=generator).to(dtype)
+    tokens = torch.randn(2, 5, config["context_dim"], generator=generator).to(dtype)
+    t = torch.tensor([3, 871])
+    if config["vector_dim"] is None:
+        return x, t, Condition(tokens=tokens), {}
+    pooled = torch.randn(2, 10, generator=generator).to(dtype)
+    sizes = torch.tensor([[512, 400, 0, 7, 512, 512], [64, 64, 1, 2, 3, 4]])
+    vector = torch.cat([pooled, fourier(sizes, 256).flatten(1).to(dtype)], dim=1)
+    extra = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
+    return x, t, Condition(tokens=tokens, vector=vector), extra
+
+
+def gradients(network: nn.Module, output: Tensor) -> dict[str, Tensor]:
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    (output * weight).mean().backward()
+    return {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tol: float) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, grad in ours.items():
+        torch.testing.assert_close(grad, theirs[name], rtol=tol, atol=tol, msg=name)
+
+
+@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_unet_written_by_us_is_diffusers_unet(
+    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
+) -> None:
+    config = UNETS[name]
+    ours = make_unet(config)
+    write_unet(ours, tmp_path, sample_size=8)
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    assert theirs.config.sample_size == 8
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    ours, theirs = ours.to(dtype), theirs.to(dtype).train()
+    x, t, condition, extra = unet_inputs(config, dtype)
+    out = ours(x, t, condition)
+    expected = theirs(x, t, encoder_hidden_states=condition.tokens, **extra).sample
+    assert out.std() > 0.1
+    torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
+    assert_same_gradients(gradients(ours, out), gradients(theirs, expected), tolerance)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_unet_written_by_diffusers_is_read(name: str, tmp_path: Path) -> None:
+    config = UNETS[name]
+    write_unet(make_unet(config), tmp_path / "first")
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "first")
+    theirs.save_pretrained(tmp_path / "pipeline" / "unet")
+    for folder in (tmp_path / "pipeline" / "unet", tmp_path / "pipeline"):
+        ours = read_unet(folder)
+        assert ours.config == config
+        assert all(p.dtype == torch.float32 and p.requires_grad for p in ours.parameters())
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+    x, t, condition, extra = unet_inputs(config, torch.float32)
+    expected = theirs(x, t, encoder_hidden_states=condition.tokens, **extra).sample
+    torch.testing.assert_close(ours(x, t, condition), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_unet_in_several_files_and_half_precision(tmp_path: Path) -> None:
+    unet = make_unet(UNETS["two layers"])
+    write_unet(unet, tmp_path / "one")
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "one")
+    theirs.half().save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    assert not (tmp_path / "many" / WEIGHTS).exists()
+    read = read_unet(tmp_path / "many")
+    for name, value in unet.state_dict().items():
+        torch.testing.assert_close(read.state_dict()[name], value.half().float(), rtol=0, atol=0)
+    write_unet(unet, tmp_path / "many")  # replaces the files of before
+    torch.testing.assert_close(read_unet(tmp_path / "many").state_dict(), unet.state_dict())
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_autoencoder_written_by_us_is_diffusers_autoencoder(
+    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
+) -> None:
+    config = AUTOENCODERS[name]
+    ours = make_autoencoder(config)
+    write_autoencoder(ours, tmp_path, scale=None)
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    assert theirs.config.scaling_factor == 1.0
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    ours, theirs = ours.to(dtype), theirs.to(dtype).train()
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand(2, config["image_channels"], 16, 12, generator=generator).to(dtype) * 2 - 1
+    noise = torch.randn(
+        2, config["latent_channels"], 16 // ours.stride, 12 // ours.stride, generator=generator
+    ).to(dtype)
+    reconstruction, code = ours(image, noise)
+    posterior = theirs.encode(image).latent_dist
+    torch.testing.assert_close(
+        code, torch.cat([posterior.mean, posterior.logvar], dim=1), rtol=tolerance, atol=tolerance
+    )
+    torch.testing.assert_close(
+        ours.regularizer.penalty(code), posterior.kl().float(), rtol=1e-5, atol=1e-3
+    )
+    expected = theirs.decode(posterior.mean + posterior.std * noise).sample
+    torch.testing.assert_close(reconstruction, expected, rtol=tolerance, atol=tolerance)
+    assert_same_gradients(gradients(ours, reconstruction), gradients(theirs, expected), tolerance)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_autoencoder_written_by_diffusers_is_read(name: str, tmp_path: Path) -> None:
+    config = AUTOENCODERS[name]
+    write_autoencoder(make_autoencoder(config), tmp_path / "first", scale=None)
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path / "first")
+    theirs.save_pretrained(tmp_path / "pipeline" / "vae")
+    ours = read_autoencoder(tmp_path / "pipeline")
+    assert ours.config == config
+    latent = torch.randn(1, config["latent_channels"], 4, 4)
+    expected = theirs.decode(latent).sample
+    torch.testing.assert_close(ours.decode(latent), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_stable_diffusion_spelling_of_attention_is_read(tmp_path: Path) -> None:
+    autoencoder = make_autoencoder(AUTOENCODERS["attention"])
+    write_autoencoder(autoencoder, tmp_path, scale=None)
+    spelling = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(tmp_path / WEIGHTS)
+    for new, old in spelling.items():
+        state = {name.replace(f".{new}.", f".{old}."): value for name, value in state.items()}
+    assert any(".query." in name for name in state)
+    save_file(state, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path)
+    for network in (read_autoencoder(tmp_path), theirs):
+        torch.testing.assert_close(dict(network.state_dict()), dict(autoencoder.state_dict()))
+
+
+def test_published_parameter_counts() -> None:
+    with torch.device("meta"):
+        unet = UNet(
+            **unet_config(
+                channels=[320, 640, 1280, 1280], attention=[True, True, True, False],
+                heads=[8] * 4, transformer_depth=[1] * 4, layers_per_level=2, context_dim=768,
+                groups=32,
+            )
+        )  # fmt: skip
+        autoencoder = Autoencoder(
+            **autoencoder_config(
+                channels=[128, 256, 512, 512], attention=[False] * 4, layers_per_level=2, groups=32
+            ),
+            regularizer=KL(),
+        )
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    assert sum(p.numel() for p in autoencoder.parameters()) == 83_653_863
+
+
+@pytest.mark.parametrize(
+    "model, defaults",
+    [
+        (diffusers.UNet2DConditionModel, UNET_DEFAULTS),
+        (diffusers.AutoencoderKL, AUTOENCODER_DEFAULTS),
+    ],
+)
+def test_every_option_of_diffusers_is_known_with_its_default(model: type, defaults: dict) -> None:
+    signature = inspect.signature(model.__init__).parameters  # type: ignore[misc]
+    theirs = {name: p.default for name, p in signature.items() if name != "self"}
+    assert {k: list(v) if isinstance(v, tuple) else v for k, v in theirs.items()} == defaults
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("flip_sin_to_cos", False),
+        ("dropout", 0.1),
+        ("num_attention_heads", 4),
+        ("mid_block_type", "UNetMidBlock2D"),
+        ("resnet_time_scale_shift", "scale_shift"),
+        ("addition_embed_type", "image"),
+        ("down_block_types", ["CrossAttnDownBlock2D", "AttnDownBlock2D"]),
+        ("up_block_types", ["CrossAttnUpBlock2D", "UpBlock2D"]),
+        ("attention_head_dim", [1, 2, 3]),
+        ("cross_attention_dim", [6, 7]),
+        ("transformer_layers_per_block", [[1, 1], 1]),
+        ("a_new_option", 1),
+        ("_class_name", "UNet3DConditionModel"),
+    ],
+)
+def test_what_the_unet_lacks_is_refused_by_name(option: str, value: object, tmp_path: Path) -> None:
+    write_unet(make_unet(unet_config()), tmp_path)
+    change(tmp_path / "config.json", **{option: value})
+    with pytest.raises(ValueError, match=option if option != "_class_name" else "UNet3D"):
+        read_unet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("use_quant_conv", False), ("act_fn", "gelu"), ("out_channels", 4), ("beta", 1)],
+)
+def test_what_the_autoencoder_lacks_is_refused_by_name(
+    option: str, value: object, tmp_path: Path
+) -> None:
+    write_autoencoder(make_autoencoder(autoencoder_config()), tmp_path, scale=None)
+    change(tmp_path / "config.json", **{option: value})
+    with pytest.raises(ValueError, match=option):
+        read_autoencoder(tmp_path)
+
+
+def test_shorthand_of_published_configs_is_understood(tmp_path: Path) -> None:
+    write_unet(make_unet(unet_config(heads=[2, 2])), tmp_path)
+    shorthand = {"attention_head_dim": 2, "layers_per_block": [1, 1], "upcast_attention": True}
+    change(tmp_path / "config.json", **shorthand)
+    assert read_unet(tmp_path).config == unet_config(heads=[2, 2])
+
+
+def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="config.json is missing.*ldm train"):
+        read_unet(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="scheduler_config.json is missing.*ldm train"):
+        read_schedule(tmp_path / "nowhere")
+    write_unet(make_unet(unet_config()), tmp_path)
+    change(tmp_path / "config.json", layers_per_block=2)
+    with pytest.raises(ValueError, match=r"do not fit its config.json(.|\n)*resnets.1"):
+        read_unet(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_unet(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=f"{WEIGHTS} is missing.*ldm export"):
+        read_unet(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="no JSON object"):
+        read_unet(tmp_path)
+
+
+def test_scale_per_channel_and_scalar(tmp_path: Path) -> None:
+    autoencoder = make_autoencoder(autoencoder_config())
+    raw = torch.randn(2, 4, 3, 3)
+    for scale in (
+        LatentScale([0.5, -1.0, 0.0, 2.0], [1.0, 2.0, 3.0, 0.25]),
+        LatentScale([0.0], [1 / 0.18215]),
+        LatentScale([0.1], [2.0]),
+    ):
+        write_autoencoder(autoencoder, tmp_path, scale=scale)
+        read = read_scale(tmp_path)
+        torch.testing.assert_close(read.normalize(raw), scale.normalize(raw))
+        torch.testing.assert_close(read.denormalize(scale.normalize(raw)), raw)
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path)
+    assert theirs.config.scaling_factor == 0.5
+    assert theirs.config.shift_factor == pytest.approx(0.1)
+    write_autoencoder(autoencoder, tmp_path, scale=None)
+    torch.testing.assert_close(read_scale(tmp_path).normalize(raw), raw)
+
+
+def test_scale_of_foreign_configs(tmp_path: Path) -> None:
+    write_autoencoder(make_autoencoder(autoencoder_config()), tmp_path, scale=None)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    del config["scaling_factor"]  # as Stable Diffusion 1 was published
+    file.write_text(json.dumps(config))
+    assert read_scale(tmp_path).std.item() == pytest.approx(1 / 0.18215)
+    change(file, scaling_factor=0.5, latents_mean=[1.0] * 4, latents_std=[3.0] * 4)
+    assert read_scale(tmp_path).std.flatten().tolist() == [6.0] * 4
+    change(file, latents_std=None)
+    with pytest.raises(ValueError, match="latents_std"):
+        read_scale(tmp_path)
+
+
+@pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Clean()])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        scaled_linear(num_steps=1000, start=0.00085, end=0.012),
+        linear(num_steps=100, start=1e-4, end=0.02),
+    ],
+)
+def test_schedule_goes_both_ways(
+    schedule: NoiseSchedule, prediction: Epsilon | Velocity | Clean, tmp_path: Path
+) -> None:
+    write_schedule(schedule, prediction, tmp_path)
+    theirs = diffusers.DDIMScheduler.from_pretrained(tmp_path)
+    t = torch.arange(schedule.num_steps)
+    alpha_bar = schedule.alpha(t).square()
+    torch.testing.assert_close(alpha_bar.float(), theirs.alphas_cumprod, rtol=1e-5, atol=1e-8)
+    theirs.set_timesteps(10)
+    assert theirs.timesteps.tolist() == schedule.levels(10).t[:-1].tolist()
+    diffusers.PNDMScheduler.from_config(theirs.config).save_pretrained(tmp_path / "scheduler")
+    for folder in (tmp_path, tmp_path / "scheduler"):
+        read, read_prediction = read_schedule(folder)
+        assert torch.equal(read.log_ratio, schedule.log_ratio)
+        assert read.description == schedule.description
+        assert type(read_prediction) is type(prediction)
+
+
+def test_another_process_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler_config.json"
+    for option, value in (
+        ("beta_schedule", "squaredcos_cap_v2"),
+        ("prediction_type", "flow_prediction"),
+        ("rescale_betas_zero_snr", True),
+        ("trained_betas", [0.1]),
+        ("variance_type", "learned_range"),
+    ):
+        schedule = linear(num_steps=10, start=1e-4, end=0.02)
+        write_schedule(schedule, Epsilon(), tmp_path)
+        change(file, **{option: value})
+        with pytest.raises(ValueError, match=option):
+            read_schedule(tmp_path)
+    diffusers.FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler"):
+        read_schedule(tmp_path)
+
+
+def change(file: Path, **options: object) -> None:
+    """Edit a config file as a stranger would."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | options))

@@ -1,0 +1,66 @@
+"""The likelihood's reduction and the divergence, against plain formulas and float64."""
+
+import pytest
+import torch
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as torch_kl
+
+from ldm.losses.autoencoder import kl_divergence, kl_per_dimension, reconstruction_nll
+
+
+def plain(x, y, p, s, *, weight, l1=1.0, l2=0.0):
+    d = (x - y).abs()
+    rec = l1 * d + l2 * d**2 + weight * p.view(-1, 1, 1, 1)
+    return (rec / s.exp() + s).sum() / len(x)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(1.0, 0.0), (0.5, 2.0), (0.0, 1.0)])
+def test_the_reduction_is_the_originals(l1, l2):
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 3, 3, 8, 8)
+    p, s = torch.rand(3), torch.tensor(0.3)
+    found = reconstruction_nll(x, y, p, s, perceptual_weight=0.7, l1_weight=l1, l2_weight=l2)
+    expected = plain(x.double(), y.double(), p.double(), s.double(), weight=0.7, l1=l1, l2=l2)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_without_a_perceptual_term_it_is_summed_l1():
+    x, y = torch.rand(2, 2, 3, 4, 4)
+    found = reconstruction_nll(x, y, None, torch.tensor(0.0), perceptual_weight=1.0)
+    torch.testing.assert_close(found, (x - y).abs().sum() / 2)
+
+
+def test_each_term_alone_reaches_the_reconstruction_and_logvar_learns():
+    x = torch.rand(2, 3, 4, 4)
+    for weights in ({"l1_weight": 1.0}, {"l1_weight": 0.0, "l2_weight": 1.0}, {"l1_weight": 0.0}):
+        y = torch.rand(2, 3, 4, 4, requires_grad=True)
+        s = torch.tensor(0.0, requires_grad=True)
+        reconstruction_nll(
+            x, y, y.square().mean((1, 2, 3)), s, perceptual_weight=1.0, **weights
+        ).backward()
+        assert y.grad.abs().sum() > 0 and float(s.grad) != 0.0
+
+
+def test_logvar_at_its_optimum_is_the_log_of_the_mean_cost():
+    x, y = torch.rand(2, 2, 3, 8, 8)
+    s = (x - y).abs().mean().log().requires_grad_()
+    reconstruction_nll(x, y, None, s, perceptual_weight=0.0).backward()
+    assert float(s.grad) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_divergence_equals_torch_distributions():
+    torch.manual_seed(0)
+    mean, logvar = torch.randn(2, 3, 4, 5, 5)
+    expected = torch_kl(Normal(mean, (logvar / 2).exp()), Normal(0.0, 1.0)).sum() / 3
+    torch.testing.assert_close(kl_divergence(mean, logvar), expected)
+    torch.testing.assert_close(kl_per_dimension(mean, logvar), expected / 100)
+    assert float(kl_divergence(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))) == 0.0
+
+
+def test_it_keeps_digits_near_the_prior_and_under_low_precision():
+    logvar = torch.full((1, 1, 1, 1), 1e-3)
+    expected = 0.5 * (torch.expm1(logvar.double()) - logvar.double()).sum()
+    found = kl_divergence(torch.zeros(1, 1, 1, 1), logvar)
+    assert float(found) == pytest.approx(float(expected), rel=1e-3)
+    big = torch.full((1, 4, 64, 64), 4.0, dtype=torch.float16)
+    assert kl_divergence(big, big).isfinite()  # the sum is beyond float16

@@ -1,0 +1,90 @@
+"""Pretrained files are found, checked and read without running code."""
+
+import hashlib
+import os
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ldm import weights
+
+
+def test_a_missing_file_is_named_with_its_place_and_source(tmp_path):
+    with pytest.raises(ValueError) as error:
+        weights.find("vgg16", tmp_path)
+    message = str(error.value)
+    assert str(tmp_path / "vgg16-397923af.pth") in message
+    assert "torchvision VGG16 IMAGENET1K_V1" in message and "BSD-3-Clause" in message
+
+
+def test_no_folder_and_unknown_names_are_explained():
+    with pytest.raises(ValueError, match="weights_dir=FOLDER"):
+        weights.find("vgg16", None)
+    with pytest.raises(ValueError, match="'vgg'.*vgg16, inception_fid"):
+        weights.find("vgg", "anywhere")
+
+
+def test_the_digest_in_the_file_name_is_checked(tmp_path, monkeypatch):
+    content = b"weights"
+    digest = hashlib.sha256(content).hexdigest()
+    good = f"net-{digest[:8]}.pth"
+    table = {
+        "net": replace(weights.TABLE["vgg16"], name="net", file_name=good),
+        "full": replace(weights.TABLE["vgg16"], name="full", file_name="f.pth", sha256=digest),
+    }
+    monkeypatch.setattr(weights, "TABLE", table)
+    (tmp_path / good).write_bytes(content)
+    (tmp_path / "f.pth").write_bytes(content)
+    assert weights.find("net", tmp_path) == tmp_path / good
+    assert weights.find("full", str(tmp_path)) == tmp_path / "f.pth"
+    (tmp_path / good).write_bytes(b"other")
+    with pytest.raises(ValueError, match=f"damaged or another file.*expected {digest[:8]}"):
+        weights.find("net", tmp_path)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tensors_come_back_from_both_formats(tmp_path, nested):
+    state = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
+    torch.save({"state_dict": state} if nested else state, tmp_path / "a.pth")
+    save_file(state, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        loaded = weights.load_state_dict(tmp_path / name)
+        assert loaded.keys() == state.keys()
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+        assert weights.hash_tensors(loaded) == weights.hash_tensors(state)
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+    def __init__(self, path):
+        self.path = path
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"a": _Evil(str(tmp_path / "executed"))}, tmp_path / "evil.pth")
+    (tmp_path / "evil_plain.pth").write_bytes(pickle.dumps(_Evil(str(tmp_path / "executed"))))
+    for name in ("evil.pth", "evil_plain.pth"):
+        with pytest.raises(ValueError, match="could run code"):
+            weights.load_state_dict(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_damaged_and_other_files_are_refused(tmp_path):
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 not a whole archive")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x08")
+    torch.save([torch.ones(1)], tmp_path / "list.pth")
+    for name in ("cut.pth", "cut.safetensors", "list.pth"):
+        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+            weights.load_state_dict(tmp_path / name)
+
+
+def test_the_hash_sees_names_types_and_values():
+    base = {"a": torch.zeros(2)}
+    others = [{"b": torch.zeros(2)}, {"a": torch.zeros(2).double()}, {"a": torch.tensor([0.0, 1])}]
+    hashes = {weights.hash_tensors(state) for state in [base, *others, {"a": torch.zeros(2, 1)}]}
+    assert len(hashes) == 5
