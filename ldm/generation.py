@@ -74,7 +74,5 @@ class TextToImage(nn.Module):
             some = list(prompts[start : start + block])
             numbers = list(seeds[start : start + block])
             missing = block - len(some)
-            images = self(
-                some + [""] * missing, torch.tensor(numbers + [0] * missing), **settings
-            )
+            images = self(some + [""] * missing, torch.tensor(numbers + [0] * missing), **settings)
             yield images[: len(some)]

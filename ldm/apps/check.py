@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -84,20 +85,19 @@ def obstacles(config: DictConfig) -> Iterator[str]:
     free = shutil.disk_usage(parent).free
     if free < needed:
         yield (
-            f"run={config.run} needs about {needed / 1e9:.1f} GB for checkpoints and {free / 1e9:.1f}"
-            " GB are free; choose another disk or keep_checkpoints=1."
+            f"run={config.run} needs about {needed / 1e9:.1f} GB for checkpoints and "
+            f"{free / 1e9:.1f} GB are free; choose another disk or keep_checkpoints=1."
         )
 
 
-def _network(config: DictConfig) -> torch.nn.Module:
+def _network(config: DictConfig) -> Any:
     part = {
         "diffusion": "backbone",
         "autoencoder": "autoencoder",
         "text_encoder": "text_encoder",
     }[config.stage]
     with torch.device("meta"):
-        network: torch.nn.Module = build(config[part])
-    return network
+        return build(config[part])
 
 
 def _checkpoint_bytes(config: DictConfig) -> int:

@@ -32,6 +32,7 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     adds a user's own groups and experiments.
     """
     literal, overrides = _split_literal(arguments)
+    _check_experiment(overrides, config_dir)
     config = _compose(command, overrides, config_dir)
     OmegaConf.set_struct(config, False)
     for key, value in literal.items():
@@ -39,13 +40,13 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
             raise UserError(f"{key}= is no setting of `ldm {command}`.")
         config[key] = value.replace("${", "\\${")
     check_schema(command, config)
+    missing = sorted(key for key in _keys(config) if _is_missing(config, key))
+    if missing:
+        raise UserError(_missing(command, missing))
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(_missing(command, missing))
     OmegaConf.set_struct(config, True)
     return config
 
@@ -66,6 +67,18 @@ def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]
         else:
             overrides.append(argument)
     return literal, overrides
+
+
+def _check_experiment(overrides: list[str], config_dir: str | None) -> None:
+    """UserError for an experiment that does not exist: Hydra passes over optional groups."""
+    roots = [config_root(), *([Path(config_dir)] if config_dir else [])]
+    known = [path.stem for root in roots for path in (root / "experiment").glob("*.yaml")]
+    for override in overrides:
+        key, _, name = override.partition("=")
+        if key == "experiment" and name not in known and "," not in name:
+            raise UserError(
+                f"experiment={name}: there is no such configuration. {suggestion(name, known)}"
+            )
 
 
 def _compose(command: str, overrides: list[str], config_dir: str | None) -> DictConfig:
@@ -89,7 +102,9 @@ def _missing_config(command: str, error: MissingConfigException) -> str:
     if not group:
         first = str(error).splitlines()[0]
         return f"{first} See `ldm {command} --help`."
-    return f"{group}={name}: there is no such configuration. {suggestion(name, error.options or [])}"
+    return (
+        f"{group}={name}: there is no such configuration. {suggestion(name, error.options or [])}"
+    )
 
 
 def _explain(command: str, text: str, overrides: list[str], config_dir: str | None) -> str:
@@ -103,6 +118,7 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
             known = list(_keys(_compose(command, without, config_dir)))
         except UserError:
             known = []
+        known += [path.name for path in config_root().iterdir() if path.is_dir()]
         return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known)}"
     if group:
         options = sorted(p.stem for p in (config_root() / group[1]).glob("*.yaml"))
@@ -115,6 +131,15 @@ def _keys(config: Any, prefix: str = "") -> Iterable[str]:
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(config, key) and OmegaConf.is_dict(config._get_node(key)):
             yield from _keys(config._get_node(key), f"{prefix}{key}.")
+
+
+def _is_missing(config: DictConfig, path: str) -> bool:
+    """Whether the value at a dotted path is literally left open (???) in the configs."""
+    *parents, name = path.split(".")
+    node: Any = config
+    for parent in parents:
+        node = node._get_node(parent)
+    return OmegaConf.is_missing(node, name) and not node._get_node(name)._is_interpolation()
 
 
 def _missing(command: str, keys: list[str]) -> str:

@@ -6,8 +6,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.compose import config_root
-from ldm.apps.errors import UserError, suggestion
 from ldm.apps.evaluations.subject import Subject
 from ldm.apps.locate import model_folder, part_input
 from ldm.apps.sample import generate, load_model, write_images
@@ -19,7 +17,7 @@ from ldm.text.clip import ClipTowers
 
 def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
-    measures = [_measure(str(name)) for name in config.metrics]
+    measures = [build(node) for node in config.metrics.values()]
     train, held_out = open_shards(config.data.root)
     folder = model_folder(config.model, "unet")
     model = load_model(config)
@@ -66,11 +64,3 @@ def _protocol(config: DictConfig, prompts: str) -> dict[str, Any]:
         "seed": config.seed,
         "block": config.block,
     }
-
-
-def _measure(name: str) -> Any:
-    file = config_root() / "metrics" / f"{name}.yaml"
-    if not file.is_file():
-        known = [p.stem for p in file.parent.glob("*.yaml")]
-        raise UserError(f"metrics: {name!r} is unknown. {suggestion(name, known)}")
-    return build(OmegaConf.load(file))  # type: ignore[arg-type]

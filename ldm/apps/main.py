@@ -124,7 +124,11 @@ def _complain(message: str, code: int = 2) -> int:
 
 
 def _overview() -> str:
-    lines = ["ldm: train latent diffusion models from nothing", "", "usage: ldm COMMAND key=value ..."]
+    lines = [
+        "ldm: train latent diffusion models from nothing",
+        "",
+        "usage: ldm COMMAND key=value ...",
+    ]
     lines += ["", *(f"  {name:9} {what}" for name, what in COMMANDS.items())]
     lines += ["", "`ldm COMMAND --help` shows a command's settings and examples.", ""]
     return "\n".join([*lines, "The shortest way to see it all: ldm run recipe=demo"])

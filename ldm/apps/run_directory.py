@@ -8,8 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
-from ldm.callbacks.checkpoint import latest_step
-from ldm.manifest import FILE_NAME, atomic
+from ldm.manifest import FILE_NAME, atomic, read_manifest
 
 # Settings that may change between two sittings of one run: they do not change what is learned.
 FREE = {
@@ -42,8 +41,8 @@ def open_run(config: DictConfig) -> bool:
         now = _flat(OmegaConf.to_container(config, resolve=True))
         _refuse_difference(directory, before, now)
         if (directory / FILE_NAME).is_file():
-            reached = latest_step(directory / "checkpoints") or 0
-            if reached >= config.max_steps:
+            reached = read_manifest(directory).facts["step"]
+            if reached >= config.max_steps or not (directory / "checkpoints").is_dir():
                 return False
             (directory / FILE_NAME).unlink()
     elif directory.is_dir() and any(directory.iterdir()):

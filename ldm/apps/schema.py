@@ -39,7 +39,6 @@ def _text(*, optional: bool = False) -> Rule:
 
 
 _PART: Rule = (lambda value: value is None or isinstance(value, Mapping), "a group of settings")
-_LIST: Rule = (lambda value: isinstance(value, list), "a list")
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _POSITIVE: Rule = (
     lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0.0,
@@ -130,7 +129,7 @@ _ROOTS: dict[str, dict[str, Rule]] = {
     "evaluate": _SAMPLING
     | {
         "data": _PART,
-        "metrics": _LIST,
+        "metrics": _PART,
         "num_samples": _number(1, whole=True),
         "weights_dir": _text(),
         "out": _text(),
@@ -159,12 +158,12 @@ def check_schema(command: str, config: DictConfig) -> None:
             raise UserError(
                 f"{key!r} is not a setting of `ldm {command}`. {suggestion(str(key), rules)}"
             )
-        allowed = _PARTS.get((command, str(key)))
-        for name in config[key] if allowed and not OmegaConf.is_missing(config, key) else ():
-            if name not in allowed:  # type: ignore[operator]
+        allowed = _PARTS.get((command, str(key)), set())
+        for name in config[key] if allowed and not OmegaConf.is_missing(config, str(key)) else ():
+            if name not in allowed:
                 raise UserError(
                     f"'{key}.{name}' is not a setting of `ldm {command}`. "
-                    f"{suggestion(str(name), allowed or ())}"
+                    f"{suggestion(str(name), allowed)}"
                 )
         value = _value(config, str(key))
         fits, wanted = rules[key]
@@ -182,7 +181,7 @@ def _value(config: DictConfig, key: str) -> Any:
         return _UNKNOWN
     node = config._get_node(key)
     if OmegaConf.is_config(node):
-        return OmegaConf.to_container(node, resolve=False)  # type: ignore[arg-type]
+        return OmegaConf.to_container(node, resolve=False)
     try:
         return config[key]
     except Exception as error:  # an interpolation to a missing value, of any of omegaconf's kinds
@@ -194,13 +193,13 @@ def _value(config: DictConfig, key: str) -> Any:
 def _targets(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
     for key in config:
         node = config._get_node(key)
-        if not OmegaConf.is_dict(node) or OmegaConf.is_missing(config, key):
+        if not isinstance(node, DictConfig) or node._is_interpolation() or node._is_none():
             continue
-        if node._is_interpolation() or node._is_none():  # type: ignore[union-attr]
+        if node._is_missing():
             continue
         if "_target_" in node:
-            yield f"{prefix}{key}", node  # type: ignore[misc]
-        yield from _targets(node, f"{prefix}{key}.")  # type: ignore[arg-type]
+            yield f"{prefix}{key!s}", node
+        yield from _targets(node, f"{prefix}{key!s}.")
 
 
 def _check_target(path: str, node: DictConfig) -> None:
@@ -227,8 +226,6 @@ def _check_target(path: str, node: DictConfig) -> None:
             f"'{path}.{key}' is not a setting of {name}. {suggestion(key, parameters.keys())}"
         )
     if not node.get("_partial_", False):
-        required = {
-            key for key, p in parameters.items() if p.default is inspect.Parameter.empty
-        }
+        required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
         for key in sorted(required - given):
             raise UserError(f"'{path}.{key}' is missing: {name} needs it.")

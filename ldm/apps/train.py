@@ -15,7 +15,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from ldm.apps.build import build
-from ldm.apps.locate import relative_to
+from ldm.apps.errors import UserError
+from ldm.apps.locate import model_folder, relative_to
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.rules import share_of
 from ldm.apps.run_directory import is_first_process, open_run
@@ -47,7 +48,11 @@ def train(config: DictConfig) -> int:
     assembly = stage.assemble(config, trainer_share)
     task = assembly.task
     if config.init is not None:
-        stage.initialise(assembly, config.init)
+        _initialise(assembly, config.init)
+    if assembly.nothing_to_learn is not None:
+        print(f"{run}: {assembly.nothing_to_learn}")
+        _finish(config, assembly, {})
+        return 0
     start = restore(run / "checkpoints", task)
 
     validation = Validation(_HeldOut(assembly, config))
@@ -93,6 +98,20 @@ def train(config: DictConfig) -> int:
     if trainer.is_global_zero:
         _finish(config, assembly, validation.latest)
     return 0
+
+
+def _initialise(assembly: Assembly, source: str) -> None:
+    """Start from the weights of another run, averages included."""
+    task = assembly.task
+    try:
+        assembly.initialise(model_folder(source, assembly.part))
+    except RuntimeError as error:
+        raise UserError(
+            f"init={source} is of another architecture: {str(error).splitlines()[1].strip()}"
+        ) from error
+    product = task.trained[task.product]
+    if product.ema is not None:
+        product.ema.restart(product.network)
 
 
 class _Data(pl.LightningDataModule):

@@ -1,6 +1,7 @@
 """The convolutional autoencoder of latent diffusion (Rombach et al. 2022), diffusers' names."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,9 +26,7 @@ class _Level(nn.Module):
         upsample: bool = False,
     ) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(
-            _resnet(in_, out, groups) for in_, out in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.resnets = nn.ModuleList(_resnet(in_, out, groups) for in_, out in pairwise(widths))
         out = widths[-1]
         if attention:
             self.attentions = nn.ModuleList(
@@ -195,7 +194,7 @@ class Autoencoder(nn.Module):
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The weight at which the adaptive GAN weight compares gradients."""
         return self.decoder.conv_out.weight
 

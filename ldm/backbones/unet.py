@@ -154,6 +154,7 @@ class UNet(nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for level in self.down_blocks:
+            assert isinstance(level, _Level)
             for i in range(len(level.resnets)):
                 x = level.block(i, x, time, condition)
                 skips.append(x)
@@ -165,6 +166,7 @@ class UNet(nn.Module):
         x = self.mid_block.resnets[1](x, time)
 
         for level in self.up_blocks:
+            assert isinstance(level, _Level)
             for i in range(len(level.resnets)):
                 x = level.block(i, torch.cat([x, skips.pop()], dim=1), time, condition)
             if level.has_upsampler:

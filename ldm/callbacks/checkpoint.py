@@ -1,6 +1,5 @@
 """Resume state on disk: whole or absent, and loadable without executing anything."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ import torch
 from pytorch_lightning import Trainer
 
 from ldm.manifest import atomic
-
-_NAME = re.compile(r"step_(\d{9})\.pt")
 
 
 class Checkpoint:
@@ -46,13 +43,7 @@ class Checkpoint:
 
 def _found(directory: Path) -> list[Path]:
     """The checkpoints of a directory, oldest first."""
-    return sorted(path for path in directory.glob("step_*.pt") if _NAME.fullmatch(path.name))
-
-
-def latest_step(directory: str | Path) -> int | None:
-    """The step of the newest checkpoint, by its name; None if there is none."""
-    found = _found(Path(directory))
-    return int(_NAME.fullmatch(found[-1].name)[1]) if found else None  # type: ignore[index]
+    return sorted(directory.glob("step_" + "[0-9]" * 9 + ".pt"))
 
 
 def restore(directory: str | Path, module: Any) -> int:

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from ldm.tasks.trained import mean_over_ranks
+from ldm.nn.ranks import mean_over_ranks
 
 
 def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:

@@ -1,7 +1,7 @@
 """Training batches of images and of latents, each a pure function of (step, global indices)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from ldm.random import stream, uniform
 Slot = tuple[int, Tensor]
 
 
-class ImageBatch(NamedTuple):
+@dataclass
+class ImageBatch:
     """Pictures of one micro-batch; ``index`` holds their global sample indices."""
 
     step: int
@@ -26,7 +27,8 @@ class ImageBatch(NamedTuple):
     ids: Tensor  # (B, L) token ids; L = 0 where captions are not needed
 
 
-class LatentBatch(NamedTuple):
+@dataclass
+class LatentBatch:
     """Cached codes of one micro-batch; ``index`` holds their global sample indices."""
 
     step: int
@@ -88,12 +90,6 @@ class LatentBatches(Dataset[LatentBatch]):
         step, index = slot
         code, ids = self.cache.gather(positions(self.seed, len(self.cache), index))
         return LatentBatch(step, index, code, ids)
-
-
-class Batches(Protocol):
-    """Anything that makes a micro-batch from a slot."""
-
-    def __getitem__(self, slot: Slot) -> object: ...
 
 
 def train_loader(

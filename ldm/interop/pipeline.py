@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.diffusers import (
@@ -23,6 +24,7 @@ def write_pipeline(model: TextToImage, towers: ClipTowers, folder: str | Path) -
     """Write unet/, scheduler/, vae/ (with the latent statistics), text_encoder/; the index last."""
     folder = Path(folder)
     denoiser = model.denoiser
+    assert isinstance(denoiser.network, UNet)
     write_unet(denoiser.network, folder / "unet")
     write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
     write_autoencoder(model.autoencoder, folder / "vae", scale=model.scale)

@@ -23,6 +23,12 @@ class Ema:
         }
 
     @torch.no_grad()
+    def restart(self, network: nn.Module) -> None:
+        """Forget the past: the average becomes the network's present weights."""
+        for name, parameter in network.named_parameters():
+            self.shadow[name].copy_(parameter)
+
+    @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move the shadow towards the network after optimizer step ``step`` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))

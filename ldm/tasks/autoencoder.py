@@ -17,8 +17,9 @@ from ldm.losses.adversarial import (
     ramp,
 )
 from ldm.losses.autoencoder import reconstruction_nll
+from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
-from ldm.tasks.trained import MicroSteps, Trained, mean_over_ranks
+from ldm.tasks.trained import MicroSteps, Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ class AutoencoderTask(LightningModule):
                 more, disc_logs = self.discriminator_loss(batch.image, reconstruction)
                 logs |= disc_logs
             else:  # DDP waits for every parameter, so an idle one takes part with gradient zero
-                more = sum(p.sum() for p in self.discriminator.parameters()) * 0.0
+                more = torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0.0
             loss = loss + more
         if self.micro_steps.backward(self, loss):
             for name, part in self.trained.items():

@@ -109,12 +109,3 @@ class MicroSteps:
         with strategy.block_backward_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
             task.manual_backward(loss / self.accumulate)
         return complete
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; itself when there is one."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return value
-    value = value.clone()
-    torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()

@@ -63,7 +63,7 @@ class ClipTowers(nn.Module):
         super().__init__()
         from open_clip.model import CLIP
 
-        self.config = {
+        self.config: dict[str, Any] = {
             "embed_dim": embed_dim, "vision_cfg": dict(vision), "text_cfg": dict(text),
         }  # fmt: skip
         self.model = CLIP(embed_dim, dict(vision), dict(text))

@@ -16,8 +16,8 @@ def clip():
     torch.manual_seed(0)
     return CLIP(
         embed_dim=24,
-        vision_cfg=dict(image_size=32, layers=3, width=32, head_width=16, patch_size=8),
-        text_cfg=dict(context_length=8, vocab_size=50, width=16, heads=1, layers=1),
+        vision_cfg={"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
+        text_cfg={"context_length": 8, "vocab_size": 50, "width": 16, "heads": 1, "layers": 1},
     )
 
 

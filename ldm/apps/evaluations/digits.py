@@ -1,6 +1,5 @@
 """Can the generated digits be read, and are they as varied as people's?"""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +17,9 @@ def digits(subject: Subject) -> Found:
     train, train_digits = _scans(subject.train, size_px)
     held_out, held_out_digits = _scans(subject.held_out, size_px)
     classifier = DigitClassifier(
-        as_scans(train).numpy(),
+        as_scans(train),
         train_digits,
-        held_out_scans=as_scans(held_out).numpy(),
+        held_out_scans=as_scans(held_out),
         held_out_digits=held_out_digits,
     )
     wanted = [parse(prompt) for prompt in subject.prompts]
@@ -39,10 +38,10 @@ def digits(subject: Subject) -> Found:
     )
     spread = ClassSpread(num_classes=10)
     spread.update(subject.images, wanted, real=False)
-    spread.update(train, train_digits.tolist(), real=True)
+    spread.update(train, train_digits, real=True)
     yield "digit_spread", float(spread.compute()), {"n": len(wanted), "n_real": len(train)}
 
 
-def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, np.ndarray]:
+def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, list[int]]:
     images = torch.stack([crop(shards[i].image, size_px) for i in range(len(shards))])
-    return images, np.array([meta["digit"] for meta in shards.metas])
+    return images, [int(meta["digit"]) for meta in shards.metas]

@@ -14,6 +14,9 @@ from ldm.metrics.frechet import FrechetDistance
 
 def clip_score_own(subject: Subject) -> Found:
     """The mean cosine of pictures and their prompts, and of the real pairs beside it."""
+    if not any(subject.prompts):
+        print("clip_score_own: left out, the pictures have no captions")
+        return
     features = _image_features(subject, normalize=True)
 
     def encode_text(captions: list[str]) -> Tensor:
@@ -43,9 +46,11 @@ def fd_own(subject: Subject) -> Found:
     for images in subject.real.split(BLOCK):
         metric.update(images, real=True)
     reference = {"reference": subject.held_out.manifest.fingerprint, "n_real": len(subject.real)}
-    yield "fd_own", float(metric.compute()), features.protocol | reference | {
-        "n": len(subject.images)
-    }
+    yield (
+        "fd_own",
+        float(metric.compute()),
+        features.protocol | reference | {"n": len(subject.images)},
+    )
 
 
 def _image_features(subject: Subject, *, normalize: bool) -> ClipImageFeatures:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ldm.apps.report.numbers import number
 
 _WIDTH, _HEIGHT = 520, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 508, 10, 222
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 498, 10, 222
 _MOST_POINTS = 200  # per curve: more than a chart this wide can show
 
 
@@ -22,11 +22,12 @@ class Curve(NamedTuple):
     marked: bool
 
 
-def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool) -> str:
+def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ordered: bool) -> str:
     """A figure with one chart; "" if no curve has a finite point.
 
-    log: a logarithmic value axis, taken only where every value is positive. Long curves are
-    shown as the means of neighbouring points, at most 200.
+    log: a logarithmic value axis, taken only where every value is positive and they span a
+    factor of ten. ordered: the curves are a family, whose legend names the first and the last.
+    Long curves are shown as the means of neighbouring points, at most 200.
     """
     finite = [
         c._replace(points=_thin([p for p in c.points if math.isfinite(p[1])])) for c in curves
@@ -36,7 +37,7 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool) -> 
         return ""
     values = [value for curve in shown for _, value in curve.points]
     steps = [step for curve in shown for step, _ in curve.points]
-    log = log and min(values) > 0
+    log = log and min(values) > 0 and max(values) >= 10 * min(values)
     first, last = min(0, *steps), max(steps)
     low, high = _range(values, log)
     position = math.log10 if log else float
@@ -56,7 +57,8 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool) -> 
         )
     for tick in ticks(first, last, 5):
         marks.append(
-            f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{_tick(tick)}</text>'
+            f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
+            f"{'' if tick else 'step '}{_tick(tick)}</text>"
         )
     for curve in shown:
         where = [f"{x(step):.1f} {y(value):.1f}" for step, value in curve.points]
@@ -76,10 +78,9 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool) -> 
     return (
         f'<figure class="chart" data-chart="{escape(json.dumps(hover, separators=(",", ":")))}">'
         f"<figcaption><b>{escape(title)}</b>{f' <span>{escape(unit)}</span>' if unit else ''}"
-        f"{scale}{_legend(shown)}</figcaption>"
+        f"{scale}{_legend(shown, ordered)}</figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"><title>{escape(frame)} by step</title>'
-        f'{"".join(marks)}<text x="{_RIGHT}" y="{_HEIGHT - 2}" text-anchor="end">step</text>'
-        f'<path class="cursor" d="M0 {_TOP}V{_BOTTOM}"/></svg></figure>'
+        f'{"".join(marks)}<path class="cursor" d="M0 {_TOP}V{_BOTTOM}"/></svg></figure>'
     )
 
 
@@ -109,7 +110,7 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
     if log:
         air = max(high / low, 1.1) ** 0.05
         return low / air, high * air
-    air = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    air = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
     return (0.0 if 0 <= low < 0.3 * high else low - air), high + air
 
 
@@ -127,7 +128,11 @@ def _tick(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else number(value)
 
 
-def _legend(curves: Sequence[Curve]) -> str:
+def _legend(curves: Sequence[Curve], ordered: bool) -> str:
+    if ordered and len(curves) > 2:
+        colors = "".join(f'<i style="background:{c.color}"></i>' for c in curves)
+        first, last = escape(curves[0].label), escape(curves[-1].label)
+        return f'<span class="legend">{first}<span class="family">{colors}</span>{last}</span>'
     keys = "".join(
         f'<span class="key"><i style="background:{c.color}"></i>{escape(c.label)}</span>'
         for c in curves

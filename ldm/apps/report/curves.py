@@ -16,6 +16,7 @@ class _Chart(NamedTuple):
     curves: Mapping[str, str]  # logged name -> label
     log: bool = False
     factor: float = 1.0
+    ordered: bool = False
 
 
 def _both(name: str) -> dict[str, str]:
@@ -30,10 +31,11 @@ _MAIN = (
         "Held-out loss by timestep",
         "",
         {
-            f"val/loss_bin_{i}": {0: "least noise", _BINS - 1: "most"}.get(i, "")
+            f"val/loss_bin_{i}": {0: "least noise", _BINS - 1: "most"}.get(i, f"bin {i}")
             for i in range(_BINS)
         },
         log=True,
+        ordered=True,
     ),
     _Chart("KL per latent dimension", "nats", _both("kl_per_dimension")),
     _Chart("Perceptual distance", "", _both("perceptual")),
@@ -79,7 +81,7 @@ def _drawn(chart: _Chart, rows: Sequence[Mapping[str, float]]) -> str:
     for i, (name, label) in enumerate(chart.curves.items()):
         points = [(row["step"], row[name] * chart.factor) for row in rows if name in row]
         curves.append(Curve(label, points, _color(name, i), marked=name.startswith("val/")))
-    return line_chart(chart.title, chart.unit, curves, log=chart.log)
+    return line_chart(chart.title, chart.unit, curves, log=chart.log, ordered=chart.ordered)
 
 
 def _color(name: str, i: int) -> str:

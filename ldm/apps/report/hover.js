@@ -19,10 +19,10 @@ for (const figure of document.querySelectorAll("figure.chart")) {
       if (!value) return;
       const line = tip.appendChild(document.createElement("div"));
       const key = line.appendChild(document.createElement("i"));
-      key.style.background = figure.querySelectorAll(".key i")[i].style.background;
+      key.style.background = figure.querySelectorAll(".legend i")[i].style.background;
       line.append(`${label} `, Object.assign(document.createElement("b"), {textContent: value[1]}));
     });
-    tip.style.top = `${svg.offsetTop + 8}px`;
+    tip.style.top = `${box.top - figure.getBoundingClientRect().top + 8}px`;
     const place = x / width * box.width;
     tip.style.left = x < width / 2 ? `${place + 12}px` : "auto";
     tip.style.right = x < width / 2 ? "auto" : `${box.width - place + 12}px`;

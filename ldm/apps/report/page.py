@@ -69,7 +69,7 @@ def _recipe(directory: Path) -> str:
     notes = {name: samples(record.get("protocol", {})) for name, record in records.items()}
     runs = {name: directory / name for name in RUNS if (directory / name).is_dir()}
     parts = [
-        _header(directory, "A latent diffusion model, trained from nothing", manifests, timings),
+        _header(directory, "A latent diffusion model and how it was trained", manifests, timings),
         _samples(directory / "samples"),
         tables.tiles(values, notes),
         _section("Metrics", tables.metrics(records)) if records else "",

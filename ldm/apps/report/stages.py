@@ -15,7 +15,7 @@ from ldm.apps.report.tables import manifest_at
 
 _MOST_PAIRS = 16
 _MOST_STRIPS = 6  # moments of training
-_STRIP_COLUMNS = 8
+_STRIP_COLUMNS = 12
 _BRIEF = {"global_batch": "batch of {}", "lr": "learning rate {}", "precision": "{}"}
 _BRIEF |= {"size": "{} px", "seed": "seed {}"}
 
@@ -124,11 +124,10 @@ def _strip(development: Mapping[int, list[Image.Image]], paired: bool) -> str:
         rows.append(("original", list(development.values())[-1][::2]))
     body = []
     for label, pictures in rows:
-        shown = (img(p, label, wide_px=96, narrow_px=48) for p in pictures[:_STRIP_COLUMNS])
+        shown = (img(p, label, wide_px=64, narrow_px=32) for p in pictures[:_STRIP_COLUMNS])
         body.append(f"<tr><th>{label}</th>{''.join(f'<td>{image}</td>' for image in shown)}</tr>")
-    what = "reconstructions" if paired else "samples: the same prompts and seeds"
+    what = "The same held-out picture" if paired else "The same prompt and seed"
     return (
-        f"<h3>Over training</h3><p class=muted>Held-out {what} in each column.</p>"
-        if paired
-        else f"<h3>Over training</h3><p class=muted>{what.capitalize()} in each column.</p>"
-    ) + f'<div class="strip"><table>{"".join(body)}</table></div>'
+        f"<h3>Over training</h3><p class=muted>{what} in each column.</p>"
+        f'<div class="strip"><table>{"".join(body)}</table></div>'
+    )

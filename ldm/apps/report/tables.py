@@ -1,6 +1,6 @@
 """The numbers of the page: headline tiles, metrics with their protocol, time, provenance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,29 +10,32 @@ from ldm.manifest import FILE_NAME, Manifest, read_manifest
 
 _HEADLINES = ("prompt_accuracy", "digit_accuracy", "class_spread", "psnr", "clip_score", "fd_")
 _MOST_TILES = 6
+_ROAD = ("prepare", "train_text_encoder", "train_autoencoder", "cache", "train_diffusion", "sample")
 _SUMMARY = ("sampler", "steps", "guidance", "weights", "seed")  # of a protocol, when it has them
 
 
 def tiles(numbers: Mapping[str, Any], notes: Mapping[str, str]) -> str:
     """The first six numbers by importance, large, each with a small note."""
 
-    def rank(name: str) -> tuple[bool, int, bool]:
-        places = [i for i, start in enumerate(_HEADLINES) if name.startswith(start)]
-        return ("." in name, places[0] if places else len(_HEADLINES), name not in _HEADLINES)
-
     found = [
         f'<div class="tile"><b>{escape(metric(name, numbers[name]))}</b>'
         f'<span>{escape(title(name))}</span><span class="note">{escape(notes.get(name, ""))}</span>'
         "</div>"
-        for name in sorted(numbers, key=rank)[:_MOST_TILES]
+        for name in [n for n in sorted(numbers, key=_rank) if "." not in n][:_MOST_TILES]
     ]
     return f'<div class="tiles">{"".join(found)}</div>' if found else ""
+
+
+def _rank(name: str) -> tuple[int, str]:
+    places = [i for i, start in enumerate(_HEADLINES) if name.startswith(start)]
+    return (places[0] if places else len(_HEADLINES), name)
 
 
 def metrics(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Every metric with its value; its protocol unfolds in its row."""
     rows = []
-    for name, record in records.items():
+    for name in sorted(records, key=_rank):
+        record = records[name]
         protocol = record.get("protocol", {})
         brief = [samples(protocol), *(f"{k} {protocol[k]}" for k in _SUMMARY if k in protocol)]
         summary = " · ".join(part for part in brief if part) or "protocol"
@@ -42,18 +45,21 @@ def metrics(records: Mapping[str, Mapping[str, Any]]) -> str:
             f"<td><details><summary>{escape(summary)}</summary>{_listed(protocol)}</details></td>"
             "</tr>"
         )
-    head = '<thead><tr><th>metric<th style="text-align:right">value<th>protocol</tr></thead>'
-    return f'<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    return _table("metrics", ("metric", "value", "protocol"), rows)
 
 
 def times(timings: Mapping[str, float]) -> str:
-    """Wall time of each step as horizontal bars, and the sum."""
+    """Wall time of each step in the order of the road as horizontal bars, and the sum."""
+
+    def place(name: str) -> int:  # a JSON file may have lost the order
+        return _ROAD.index(name) if name in _ROAD else len(_ROAD)
+
     total, longest = sum(timings.values()), max(timings.values(), default=0.0)
     rows = [
         f'<tr><th>{escape(title(name))}</th><td class="bar"><i style="width:'
         f'{100 * seconds / (longest or 1):.1f}%"></i></td><td class="number">{duration(seconds)}'
         f'</td><td class="number muted">{100 * seconds / (total or 1):.0f} %</td></tr>'
-        for name, seconds in timings.items()
+        for name, seconds in sorted(timings.items(), key=lambda item: place(item[0]))
     ]
     foot = f'<tr><th>Total</th><td></td><td class="number">{duration(total)}</td><td></td></tr>'
     return f"<table><tbody>{''.join(rows)}</tbody><tfoot>{foot}</tfoot></table>"
@@ -76,8 +82,15 @@ def provenance(manifests: Mapping[str, Manifest]) -> str:
             f"<tr><th>{escape(name)}</th><td><code>{escape(manifest.fingerprint)}</code></td>"
             f"<td>{inputs or '–'}</td><td>{escape(_holds(manifest))}</td></tr>"
         )
-    head = "<thead><tr><th>artefact<th>fingerprint<th>made from<th>holds</tr></thead>"
-    return f'<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    return _table("chain", ("artefact", "fingerprint", "made from", "holds"), rows)
+
+
+def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    return (
+        f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _holds(manifest: Manifest) -> str:

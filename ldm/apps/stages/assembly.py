@@ -23,9 +23,12 @@ class Assembly:
     held_out: Dataset  # read once through by validation
     num_held_out: int
     inputs: dict[str, dict[str, str]]  # what the run is made from: path and fingerprint
+    part: str  # the sub-folder of a model folder that holds the product
+    initialise: Callable[[Path], None]  # load that part of a model folder into the product
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
     draw: Callable[[], Tensor] | None  # images (B, 3, H, W) for the sample pictures
     columns: int | None = None  # of those pictures
+    nothing_to_learn: str | None = None  # why the product is complete as initialised
 
 
 def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:

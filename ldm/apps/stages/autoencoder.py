@@ -14,7 +14,7 @@ from ldm.apps.locate import model_folder, part_input
 from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
 from ldm.data.batches import ImageBatches, crop
 from ldm.data.order import Share
-from ldm.interop.diffusers import write_autoencoder
+from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
 PREVIEWS = 16
@@ -56,6 +56,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)
 
+    def initialise(folder: Path) -> None:
+        autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
+
     def write_model(folder: Path) -> None:
         write_autoencoder(autoencoder, folder / "vae", scale=None)
 
@@ -66,6 +69,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         held_out=ImageBatches(held_out, flip=False, **kwargs),
         num_held_out=len(held_out),
         inputs=inputs,
+        part="vae",
+        initialise=initialise,
         write_model=write_model,
         draw=draw,
         columns=8,

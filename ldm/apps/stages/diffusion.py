@@ -16,7 +16,7 @@ from ldm.data.order import Share
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
-from ldm.interop.diffusers import read_autoencoder
+from ldm.interop.diffusers import read_autoencoder, read_unet
 from ldm.interop.pipeline import write_pipeline
 from ldm.tasks.diffusion import DiffusionTask
 from ldm.text.clip import ClipText, ClipTowers
@@ -72,6 +72,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
             spacing=preview.spacing,
         )
 
+    def initialise(folder: Path) -> None:
+        denoiser.network.load_state_dict(read_unet(folder / "unet").state_dict())
+
     def write_model(folder: Path) -> None:
         write_pipeline(model, towers, folder)
 
@@ -82,6 +85,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         held_out=LatentBatches(held_out, seed=config.seed),
         num_held_out=len(held_out),
         inputs={"latents": latents},
+        part="unet",
+        initialise=initialise,
         write_model=write_model,
         draw=draw,
     )

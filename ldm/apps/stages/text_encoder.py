@@ -5,26 +5,29 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.errors import UserError
 from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
 from ldm.data.batches import ImageBatches
 from ldm.data.order import Share
 from ldm.tasks.text_encoder import TextEncoderTask
+from ldm.text.clip import ClipTowers
+
+NO_CAPTIONS = (
+    "the pictures have no captions, so there is nothing to learn: the towers stay as initialised, "
+    "and every picture is conditioned on the empty caption (an unconditional model)"
+)
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Towers, their task and the captioned pictures."""
     shards, held_out = open_shards(config.data.root)
-    if not any(shards.captions):
-        raise UserError(
-            f"the pictures in {config.data.root} have no captions, so no text encoder can be "
-            "trained on them."
-        )
     towers = build(config.text_encoder)
     kwargs = {"size_px": config.size, "seed": config.seed, "tokenize": towers.tokenize}
     task = TextEncoderTask(
         towers=towers, trained=trained(towers, config), accumulate=share.accumulate
     )
+
+    def initialise(folder: Path) -> None:
+        towers.load_state_dict(ClipTowers.load(folder / "text_encoder").state_dict())
 
     def write_model(folder: Path) -> None:
         towers.save(folder / "text_encoder")
@@ -35,6 +38,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         held_out=ImageBatches(held_out, flip=False, **kwargs),
         num_held_out=len(held_out),
         inputs={"shards": shards_input(shards)},
+        part="text_encoder",
+        initialise=initialise,
         write_model=write_model,
         draw=None,
+        nothing_to_learn=None if any(shards.captions) else NO_CAPTIONS,
     )

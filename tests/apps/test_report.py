@@ -1,0 +1,237 @@
+"""The report is one file that shows what is there, leaves out what is not, and trusts no text."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ldm.apps.report import charts, curves, numbers, pictures
+from ldm.apps.report.page import write_report
+from ldm.callbacks.sample_grid import save_grid
+from ldm.manifest import Manifest, write_json, write_manifest
+
+HOSTILE = '</figcaption><script>alert("x")</script> & <b>'
+VOID = {"meta", "img", "br", "path"}
+
+
+class Page(HTMLParser):
+    """Counts elements, keeps their attributes and the visible text; open ones must be closed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, tag: str, name: str = "class", value: str = "") -> int:
+        return sum(t == tag and value in (a.get(name) or "") for t, a in self.elements)
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 1.8 - 1
+
+
+def make_run(run: Path, stage: str, rows: list[dict[str, float]]) -> Manifest:
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"stage: {stage}\nlr: 0.002\nnote: <i>&\n")
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step in (10, 20):
+        if stage != "text_encoder":
+            save_grid(images(16), run / "samples" / f"step_{step:09d}.png", 8)
+    facts = {"step": 20, "val/psnr": 30.25, "val/loss_bin_0": 0.5}
+    shards = {"shards": {"path": "../shards", "fingerprint": "feedfacefeedface"}}
+    return write_manifest(run, kind=f"run_{stage}", settings={}, inputs=shards, facts=facts)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    root = tmp_path / "my <recipe>"
+    make_run(
+        root / "text_encoder",
+        "text_encoder",
+        [{"step": 10, "train/loss": 2.0}, {"step": 20, "val/loss": 1.0, "val/retrieval": 0.75}],
+    )
+    make_run(
+        root / "autoencoder",
+        "autoencoder",
+        [{"step": s, "train/loss": -s, "train/psnr": s, "odd": 1.0} for s in (10.0, 20.0)],
+    )
+    make_run(
+        root / "diffusion",
+        "diffusion",
+        [
+            {"step": 10, "train/loss": float("nan")},
+            {"step": 20, "train/loss": 0.2, **{f"val/loss_bin_{i}": 0.1 + i for i in range(8)}},
+        ],
+    )
+    write_manifest(
+        root / "shards", kind="shards", settings={"size_px": 12}, facts={"num_samples": 4096}
+    )
+    samples = root / "samples"
+    save_grid(images(40), samples / "grid.png")
+    for i, image in enumerate(images(40)):
+        save_grid(image[None], samples / f"{i:06d}.png")
+    write_json(samples / "prompts.json", [{"prompt": HOSTILE, "seed": i} for i in range(40)])
+    protocol = {"num_samples": 256, "sampler": "dpmpp_2m", "versions": {"torch": "2.11.0"}}
+    write_json(
+        root / "metrics.json",
+        {
+            "prompt_accuracy": {"value": 0.953, "protocol": protocol},
+            "psnr": {"value": 30.25, "protocol": {}},
+        },
+    )
+    (root / "timings.json").write_text('{"cache": 1.0, "prepare": 3.2, "train_autoencoder": 88.0}')
+    return root
+
+
+def test_a_recipe_has_every_part(recipe: Path) -> None:
+    page = Page(write_report(recipe))
+    assert not page.open
+    assert page.count("figcaption") > 32 and "The first 32 of 40" in page.text
+    for part in (
+        "my <recipe>", "4,096 training pictures of 12 px", "1 min 32 s from start to end",
+        "95.3 %", "256 samples", "versions.torch", "Text encoder", "Reconstructions",
+        "Retrieval of the right caption", "Held-out loss by timestep", "least noise",
+        "Over training", "step 10", "original", "Train autoencoder", "Made from",
+        "feedfacefeedface", "note: <i>&", "odd", HOSTILE, "ldm 0.1.0",
+    ):  # fmt: skip
+        assert part in page.text, part
+    assert page.text.index("Prepare") < page.text.index("Train auto") < page.text.index("Cache")
+    assert page.count("div", value="pair") == 8 + 1  # the pairs and what holds them
+    assert not list(recipe.glob(".*"))  # no temporary file is left
+
+
+def test_nothing_is_loaded_and_no_text_becomes_markup(recipe: Path) -> None:
+    page = Page(write_report(recipe))
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r"base64,[^\"]*", "", page.source))
+    for _, attributes in page.elements:
+        assert not {"href", "srcset", "onload", "onerror"} & attributes.keys()
+        source = attributes.get("src")
+        assert source is None or source.startswith("data:image/")
+    assert page.count("script") == 1 and page.count("link") == 0
+    policy = next(a["content"] for t, a in page.elements if "http-equiv" in a)
+    assert policy is not None and "default-src 'none'" in policy
+
+
+def test_it_is_a_function_of_the_directory(recipe: Path) -> None:
+    first = write_report(recipe).read_bytes()
+    assert write_report(recipe).read_bytes() == first
+
+
+@pytest.mark.parametrize("stage", ["text_encoder", "autoencoder", "diffusion"])
+def test_a_run_alone(recipe: Path, stage: str) -> None:
+    page = Page(write_report(recipe / stage))
+    assert not page.open
+    assert "30.25 dB" in page.text and "0.002" in page.text
+    assert ("Samples at step 20" in page.text) is (stage == "diffusion")
+    assert ("Reconstructions" in page.text) is (stage == "autoencoder")
+    assert "0.5" not in page.text.split("Training")[0]  # bins are curves, not headlines
+
+
+def test_missing_parts_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "autoencoder" / "samples").mkdir(parents=True)
+    page = Page(write_report(tmp_path))
+    assert "Autoencoder" in page.text and "not finished" in page.text
+    for part in ("Samples", "Metrics", "Time", "Made from", "Reconstructions"):
+        assert part not in page.text.split("Autoencoder")[1].split('"use strict"')[0]
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n{"st')
+    (tmp_path / "autoencoder" / "samples" / "step_000000001.png").write_bytes(b"half a pic")
+    assert not Page(write_report(tmp_path)).open
+
+
+def test_an_interrupted_run_reports_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n{"st')
+    page = Page(write_report(tmp_path))
+    assert "not finished" in page.text and page.count("figure", value="chart") == 1
+
+
+def test_another_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither a run"):
+        write_report(tmp_path)
+
+
+def test_sheets_are_cut_where_they_were_pasted(tmp_path: Path) -> None:
+    save_grid(images(13), tmp_path / "sheet.png", 5)
+    sheet = Image.open(tmp_path / "sheet.png").convert("RGB")
+    assert pictures.side_px(sheet) == 12
+    assert [p.size for p in pictures.cut(sheet, 12)] == [(12, 12)] * 13
+    assert pictures.side_px(sheet.crop((0, 0, 12, 12))) == 12
+    assert pictures.side_px(sheet.crop((0, 0, 33, 20))) is None
+    assert pictures.cut(sheet, None) == [sheet]
+
+
+def test_moments_are_spread_over_training() -> None:
+    assert pictures.spread([1, 2], 3) == [1, 2]
+    assert pictures.spread(list(range(0, 101, 10)), 3) == [0, 50, 100]
+
+
+def test_large_pictures_stay_small_files() -> None:
+    noise = (torch.rand(512, 512, 3, generator=torch.Generator().manual_seed(1)) * 255).byte()
+    text = pictures.img(Image.fromarray(noise.numpy()), "<x>", wide_px=128, narrow_px=96)
+    assert "image/jpeg" in text and 'width="256"' in text and "&lt;x&gt;" in text
+    assert len(text) < 120_000
+    small = pictures.img(Image.new("RGB", (32, 32)), "", wide_px=128, narrow_px=108)
+    assert "image/png" in small and "--wide:128px;--narrow:96px" in small and "pixels" in small
+
+
+def test_charts_take_a_logarithm_only_where_there_is_one() -> None:
+    def chart(*values: float, log: bool = True) -> str:
+        points = [(float(i), value) for i, value in enumerate(values)]
+        line = charts.Curve("a <b>", points, "red", marked=True)
+        return charts.line_chart("Loss", "dB", [line], log=log, ordered=False)
+
+    assert "logarithmic" in chart(1.0, 1000.0) and "a &lt;b&gt;" in chart(1.0)
+    for values in ((1.0, 2.0), (-1.0, 1000.0), (0.0, 0.0)):
+        assert "logarithmic" not in chart(*values) and "nan" not in chart(*values)
+    assert chart(float("nan")) == chart() == ""
+    assert len(chart(*map(float, range(1, 50_000)))) < 20_000
+
+
+def test_every_logged_number_has_a_curve() -> None:
+    rows = [{"step": 1, "train/psnr": 3.0, "val/psnr": 4.0, "mine": 2.0, "images_seen": 9}]
+    main, more = curves.charts(rows)
+    assert len(main) == len(more) == 1
+    assert "training" in main[0] and "held out" in main[0] and "Mine" in more[0]
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [3]), (-5, 12, [-5, 0, 5, 10])],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert charts.ticks(low, high, 5) == pytest.approx(expected)
+
+
+def test_numbers_are_rounded_and_carry_units() -> None:
+    assert numbers.metric("prompt_accuracy.color", 0.95312) == "95.3 %"
+    assert numbers.metric("val/psnr", 30.3149) == "30.31 dB"
+    assert numbers.metric("val/kl_per_dimension", 1.23456) == "1.235 nats"
+    assert numbers.metric("fd_own", None) == "None" and numbers.metric("x", float("nan")) == "nan"
+    assert [numbers.number(v) for v in (12345.6, 0.042131, 1.23e-6, 0, 9.9996)] == [
+        "12,346", "0.04213", "1.2e-06", "0", "10",
+    ]  # fmt: skip
+    assert [numbers.duration(s) for s in (0.84, 42, 59.7, 185, 7800)] == [
+        "0.8 s", "42 s", "1 min 00 s", "3 min 05 s", "2 h 10 min",
+    ]  # fmt: skip
+    assert numbers.title("val/prompt_accuracy.color") == "Prompt accuracy (color)"
