@@ -48,7 +48,7 @@ class TextToImage(nn.Module):
         spacing: str,
         negative: str = "",
     ) -> Tensor:
-        device = self.scale.mean.device
+        device, dtype = self.scale.mean.device, self.scale.mean.dtype
         shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
         seeds = seeds.to(device)
         condition = self.text_encoder(self.text_encoder.tokenize(prompts).to(device))
@@ -57,11 +57,12 @@ class TextToImage(nn.Module):
         levels = self.denoiser.schedule.levels(steps, spacing)
         latent = sampler(
             guided(self.denoiser, condition, null, guidance),
-            normal(stream(0, "initial"), seeds, shape),
+            normal(stream(0, "initial"), seeds, shape).to(dtype),
             levels,
-            noise=lambda i: normal(stream(0, "sampler", i), seeds, shape),
+            noise=lambda i: normal(stream(0, "sampler", i), seeds, shape).to(dtype),
         )
-        return self.autoencoder.decode(self.scale.denormalize(latent)).clamp(-1.0, 1.0)
+        raw = self.scale.denormalize(latent).to(self.autoencoder.last_layer.dtype)
+        return self.autoencoder.decode(raw).clamp(-1.0, 1.0)
 
     def in_blocks(
         self, prompts: Sequence[str], seeds: Sequence[int], *, block: int, **settings: object

@@ -15,7 +15,7 @@ FLOORS = (
     {"generation"},
     {"interop"},
     {"tasks", "callbacks"},
-    {"apps", "__main__"},
+    {"apps"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 LOWEST = {  # foreign library -> the lowest floor that may know it

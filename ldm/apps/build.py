@@ -16,4 +16,8 @@ def build(node: DictConfig, **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, ValueError | ImportError):
             raise UserError(str(cause)) from error
+        if isinstance(cause, TypeError):
+            raise UserError(
+                f"{node._target_} cannot be made from its settings: {cause}."
+            ) from error
         raise

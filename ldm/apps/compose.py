@@ -38,7 +38,9 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     for key, value in literal.items():
         if key not in config:
             raise UserError(f"{key}= is no setting of `ldm {command}`.")
-        config[key] = value.replace("${", "\\${")
+        if value == "???":  # the one text that OmegaConf cannot hold: its mark for missing values
+            raise UserError(f"{key}=??? cannot be taken literally; add a word.")
+        config[key] = ""  # the text itself comes last, where nothing reads it as grammar
     check_schema(command, config)
     missing = sorted(key for key in _keys(config) if _is_missing(config, key))
     if missing:
@@ -47,6 +49,9 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
+    check_schema(command, config)  # again, for what interpolations brought in
+    for key, value in literal.items():
+        config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     OmegaConf.set_struct(config, True)
     return config
 
@@ -65,8 +70,19 @@ def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]
         elif not equals and not argument.startswith("~"):
             raise UserError(f"{argument!r} is no setting; settings are written key=value.")
         else:
-            overrides.append(argument)
+            overrides.append(quoted(argument))
     return literal, overrides
+
+
+def quoted(argument: str) -> str:
+    """The argument with its value in quotes where that holds an equals sign, as paths may.
+
+    Hydra's grammar knows none outside of quotes, brackets and functions.
+    """
+    key, _, value = argument.partition("=")
+    if "=" in value and not re.match(r"""['"\[{]|\w+\(""", value):
+        return f"{key}='" + value.replace("'", "\\'") + "'"
+    return argument
 
 
 def _check_experiment(overrides: list[str], config_dir: str | None) -> None:

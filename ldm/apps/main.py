@@ -24,7 +24,7 @@ EXAMPLES = {
     ],
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
     "sample": ['model=runs/demo prompt="a large red circle on a navy background" num=4'],
-    "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[psnr,prompt_accuracy]"],
+    "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
     "check": ["train experiment=sd1_256", "experiment=demo_diffusion data.root=LATENTS"],
     "doctor": [""],

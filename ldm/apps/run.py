@@ -57,7 +57,8 @@ def _execute(command: str, arguments: list[str]) -> int:
     if command == "train":
         config = compose(command, arguments)
         if config.devices * config.num_nodes > 1:
-            return subprocess.run([sys.executable, "-m", "ldm", command, *arguments]).returncode
+            words = [sys.executable, "-m", "ldm.apps.main", command, *arguments]
+            return subprocess.run(words).returncode
     return execute(command, arguments)
 
 

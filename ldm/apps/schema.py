@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.apps.errors import UserError, suggestion
 
-ALLOWED = ("ldm.", "torch.optim.", "pytorch_lightning.loggers.")
+_LOGGERS = "pytorch_lightning.loggers."
+ALLOWED = ("ldm.", "torch.optim.", _LOGGERS)
 _DATA_EXTRAS = {"shard_mb", "max_bad_fraction"}  # for `prepare` itself, beside the source's own
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -39,13 +40,17 @@ def _text(*, optional: bool = False) -> Rule:
 
 
 _PART: Rule = (lambda value: value is None or isinstance(value, Mapping), "a group of settings")
+_OBJECT: Rule = (
+    lambda value: not value or (isinstance(value, Mapping) and "_target_" in value),
+    "a group of settings with a _target_",
+)
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _POSITIVE: Rule = (
     lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0.0,
     "a number above 0",
 )
 _SAMPLING: dict[str, Rule] = {
-    "sampler": _PART,
+    "sampler": _OBJECT,
     "steps": _number(1, whole=True),
     "guidance": _number(0),
     "spacing": _one_of("trailing", "leading", "linspace", "karras"),
@@ -87,21 +92,23 @@ _ROOTS: dict[str, dict[str, Rule]] = {
         "precision": _one_of("32-true", "bf16-mixed", "64-true"),
         "logger": _PART,
         "stage": _one_of("text_encoder", "autoencoder", "diffusion"),
-        "optimizer": _PART,
-        "learning_rate": _PART,
+        "optimizer": _OBJECT,
+        "learning_rate": _OBJECT,
         "flip": _FLAG,
-        "text_encoder": _PART,
-        "autoencoder": _PART,
-        "regularizer": _PART,
+        "text_encoder": _OBJECT,
+        "autoencoder": _OBJECT,
+        "regularizer": _OBJECT,
         "discriminator": _PART,
         "perceptual": _one_of("lpips", "own", "none"),
+        "initialization": _PART,
+        "channels_last": _FLAG,
         "learn_logvar": _FLAG,
         "disc_lr": _POSITIVE,
-        "loss": _PART,
-        "backbone": _PART,
-        "schedule": _PART,
-        "prediction": _PART,
-        "sampler": _PART,
+        "loss": _OBJECT,
+        "backbone": _OBJECT,
+        "schedule": _OBJECT,
+        "prediction": _OBJECT,
+        "sampler": _OBJECT,
         "drop_rate": (
             lambda v: isinstance(v, (int, float)) and 0.0 <= v <= 1.0,
             "a number from 0 to 1",
@@ -190,14 +197,18 @@ def _value(config: DictConfig, key: str) -> Any:
         raise
 
 
-def _targets(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
-    for key in config:
-        node = config._get_node(key)
-        if not isinstance(node, DictConfig) or node._is_interpolation() or node._is_none():
+def _targets(config: DictConfig | ListConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
+    nodes: dict[Any, Any] = (
+        {key: config._get_node(key) for key in config}
+        if isinstance(config, DictConfig)
+        else {i: config._get_node(i) for i in range(len(config))}
+    )
+    for key, node in nodes.items():
+        if not isinstance(node, DictConfig | ListConfig) or node._is_interpolation():
             continue
-        if node._is_missing():
+        if node._is_none() or node._is_missing():
             continue
-        if "_target_" in node:
+        if isinstance(node, DictConfig) and "_target_" in node:
             yield f"{prefix}{key!s}", node
         yield from _targets(node, f"{prefix}{key!s}.")
 
@@ -205,7 +216,9 @@ def _targets(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictCo
 def _check_target(path: str, node: DictConfig) -> None:
     """That a constructor exists, is ours to call, and takes the arguments it is given."""
     target = str(node["_target_"])
-    if not target.startswith(ALLOWED):
+    # Hydra walks attributes, so a logger's module must not lead on to what it imports.
+    logger = not target.startswith(_LOGGERS) or target.removeprefix(_LOGGERS).isidentifier()
+    if not target.startswith(ALLOWED) or not logger:
         raise UserError(
             f"{path}._target_={target} is not allowed; it must begin with {' or '.join(ALLOWED)}."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ldm.apps.compose import compose
+from ldm.apps.compose import compose, quoted
 from ldm.apps.errors import UserError
 from ldm.manifest import fingerprint
 
@@ -41,7 +41,8 @@ def sweep(words: Sequence[str], *, config_dir: str | None) -> int:
     for number, arguments in enumerate(commands, 1):
         print(f"[{number}/{len(commands)}] {' '.join(jobs[number - 1])}", flush=True)
         extra = ["--config-dir", config_dir] if config_dir else []
-        code = subprocess.run([sys.executable, "-m", "ldm", "train", *arguments, *extra]).returncode
+        words_of_job = [sys.executable, "-m", "ldm.apps.main", "train", *arguments, *extra]
+        code = subprocess.run(words_of_job).returncode
         if code == 130:
             return code
         if code:
@@ -55,7 +56,8 @@ def sweep(words: Sequence[str], *, config_dir: str | None) -> int:
 def _split(words: list[str]) -> tuple[list[str], list[list[str]]]:
     """Settings with one value, and for each of the others its list of key=value words."""
     fixed, varied = [], []
-    for word, override in zip(words, OverridesParser.create().parse_overrides(words), strict=True):
+    overrides = OverridesParser.create().parse_overrides([quoted(word) for word in words])
+    for word, override in zip(words, overrides, strict=True):
         if override.is_sweep_override():
             key = override.get_key_element()
             varied.append([f"{key}={value}" for value in override.sweep_string_iterator()])

@@ -18,6 +18,7 @@ from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, relative_to
 from ldm.apps.progress import TrainingProgress
+from ldm.apps.report.page import write_report
 from ldm.apps.rules import share_of
 from ldm.apps.run_directory import is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
@@ -53,6 +54,8 @@ def train(config: DictConfig) -> int:
         print(f"{run}: {assembly.nothing_to_learn}")
         _finish(config, assembly, {})
         return 0
+    if config.precision == "64-true":
+        task.double()  # Lightning would only after the checkpoint is read, and round its moments
     start = restore(run / "checkpoints", task)
 
     validation = Validation(_HeldOut(assembly, config))
@@ -181,6 +184,7 @@ def _finish(config: DictConfig, assembly: Assembly, facts: dict[str, float]) -> 
         inputs={name: relative_to(value, run) for name, value in assembly.inputs.items()},
         facts={"step": task.step, **facts},
     )
+    write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
 

@@ -1,5 +1,6 @@
 """Resume state on disk: whole or absent, and loadable without executing anything."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def restore(directory: str | Path, module: Any) -> int:
     for path in reversed(_found(Path(directory))):
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError) as error:
-            print(f"{path} is damaged ({error}); going on from the checkpoint before it.")
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(f"{path} is damaged ({reason}); going on from the checkpoint before it.")
             continue
         if state["trained"].keys() != module.trained.keys():
             raise ValueError(

@@ -43,7 +43,14 @@ class Interruption(Callback):
             self.signal_number = int(noted)
             trainer.should_stop = True
 
-    def teardown(self, trainer: Trainer, module: Any, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        # Before Lightning gives back its own handlers; later would bring Lightning's back.
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

@@ -43,9 +43,9 @@ class MetricsLog(Callback):
         for name, value in outputs.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.detach().float(), count + 1)
-        self._batch_end = time.perf_counter()
         if module.step >= self._step + self.every_steps:
             self._write(trainer, module)
+        self._batch_end = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self._sums:

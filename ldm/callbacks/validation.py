@@ -23,7 +23,12 @@ class Validation:
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Validate now and log ``val/<name>`` for every name that has samples."""
         module.eval()
-        moved = (trainer.strategy.batch_to_device(batch, module.device) for batch in self.batches)
+        moved = (
+            trainer.precision_plugin.convert_input(
+                trainer.strategy.batch_to_device(batch, module.device)
+            )
+            for batch in self.batches
+        )
         with module.trained[module.product].averaged():
             found = module.validate(moved)
         module.train()

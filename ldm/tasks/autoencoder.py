@@ -142,14 +142,16 @@ class AutoencoderTask(LightningModule):
         latents = code.numel() / len(code) / self.autoencoder.regularizer.codes_per_latent
         logs = {
             "l1": difference.abs().mean(),
-            "psnr": 10.0 * torch.log10(4.0 / difference.square().mean()),
+            # Per image, so that the mean does not depend on how a batch is split.
+            "psnr": (10.0 * torch.log10(4.0 / difference.square().flatten(1).mean(1))).mean(),
             "nll": nll.detach(),
             "kl_per_dimension": kl.detach() / latents,
+            "posterior_sigma": self._sigma(code.detach()).mean(),
             "logvar": self.likelihood.logvar.detach(),
         }
         if distance is not None:
             logs["perceptual"] = distance.detach().mean()
-        gan = ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
+        gan = weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
         if self.discriminator is not None and gan > 0.0:
             # Detached weights: the gradient passes through the discriminator, not into it.
             frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
@@ -163,8 +165,8 @@ class AutoencoderTask(LightningModule):
                 limit=weights.adaptive_limit,
                 reduce=mean_over_ranks,
             )
-            loss = loss + weights.gan * gan * balance * adversarial
-            logs |= {"d_weight": weights.gan * gan * balance, "g_loss": adversarial.detach()}
+            loss = loss + gan * balance * adversarial
+            logs |= {"d_weight": gan * balance, "g_loss": adversarial.detach()}
         return loss, logs | {"loss": loss.detach()}
 
     def discriminator_loss(
@@ -181,7 +183,8 @@ class AutoencoderTask(LightningModule):
     def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
         """Sums and counts of PSNR in dB, posterior sigma and KL in nats per latent dimension."""
         regularizer = self.autoencoder.regularizer
-        found = {name: torch.zeros((), device=self.device) for name in ("psnr", "kl", "count")}
+        names = ("psnr", "kl", "sigma", "count")
+        found = {name: torch.zeros((), device=self.device) for name in names}
         for batch in batches:
             code = self.autoencoder.encode(batch.image)
             latent = regularizer.mode(code)
@@ -189,10 +192,19 @@ class AutoencoderTask(LightningModule):
             error = (batch.image - reconstruction).float().square().flatten(1).mean(1)
             found["psnr"] += (10.0 * torch.log10(4.0 / error.clamp(min=1e-12))).sum()
             found["kl"] += regularizer.penalty(code).sum() / latent[0].numel()
+            found["sigma"] += self._sigma(code).mean() * len(batch.image)
             found["count"] += len(batch.image)
         return {
+            "posterior_sigma": found["sigma"],
+            "posterior_sigma_count": found["count"],
             "psnr": found["psnr"],
             "psnr_count": found["count"],
             "kl_per_dimension": found["kl"],
             "kl_per_dimension_count": found["count"],
         }
+
+    def _sigma(self, code: Tensor) -> Tensor:
+        """What one unit of posterior noise adds to each latent (B, C, h, w)."""
+        regularizer = self.autoencoder.regularizer
+        mode = regularizer.mode(code)
+        return (regularizer.draw(code, torch.ones_like(mode)) - mode).abs()

@@ -36,7 +36,7 @@ BACKGROUNDS = {
 }
 # The radius as a fraction of the frame, smallest and largest: the gap between the classes is
 # what the judge cuts in the middle.
-SIZES = {"small": (5.0 / 32, 6.2 / 32), "large": (9.3 / 32, 10.7 / 32)}
+SIZES = {"small": (6.6 / 32, 7.6 / 32), "large": (9.9 / 32, 10.9 / 32)}
 
 TEMPLATES = (
     "a {size} {color} {shape} on {a_background} background",

@@ -25,7 +25,11 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     shards, held_out = open_shards(config.data.root)
     inputs = {"shards": shards_input(shards)}
     autoencoder = build(config.autoencoder)
+    if config.initialization is not None:
+        build(config.initialization)(autoencoder)
     discriminator = build(config.discriminator) if config.discriminator else None
+    if config.channels_last:
+        autoencoder.to(memory_format=torch.channels_last)
     likelihood = Likelihood()
     parts = {"autoencoder": trained(autoencoder, config)}
     if config.learn_logvar:
@@ -51,7 +55,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
     def draw() -> Tensor:
         """Originals and their reconstructions, in pairs."""
-        images = originals.to(task.device)
+        images = originals.to(task.device, autoencoder.last_layer.dtype)
         latent = autoencoder.regularizer.mode(autoencoder.encode(images))
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)

@@ -1,0 +1,255 @@
+"""Configurations: all that is shipped is sound, every mistake is found and explained."""
+
+import os
+import re
+import shlex
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ldm.apps.check import check
+from ldm.apps.compose import compose, config_root
+from ldm.apps.errors import UserError
+from ldm.apps.main import EXAMPLES, main
+
+EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (config_root() / "recipe").glob("*.yaml"))
+DIFFUSION = ["experiment=demo_diffusion", "data.root=DATA"]
+AUTOENCODER = ["experiment=demo_autoencoder", "data.root=DATA"]
+
+
+def refused(command, *words, config_dir=None) -> str:
+    with pytest.raises(UserError) as error:
+        compose(command, list(words), config_dir=config_dir)
+    message = str(error.value)
+    assert "Traceback" not in message and len(message.splitlines()) == 1
+    return message
+
+
+def recipe_words(recipe):
+    return [f"recipe={recipe}", *(["data.path=PICTURES"] if recipe == "folder" else [])]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_passes_its_check(experiment, tmp_path, capsys):
+    run = f"run={tmp_path / 'run'}"
+    assert check("train", [f"experiment={experiment}", run], config_dir=None) == 0
+    said = capsys.readouterr().out
+    assert "settings are sound" in said and "forward and backward fit" in said
+    assert "before it can run: data.root=DATA holds no" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_step_of_every_recipe_composes_and_passes_its_check(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = compose("run", recipe_words(recipe))
+    assert len(config.steps) >= 5
+    for step in config.steps:
+        assert check(step.command, list(step.arguments), config_dir=None) == 0, step.name
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_settings_of_a_recipe_reach_its_steps(recipe):
+    config = compose("run", [*recipe_words(recipe), "out=ELSE/WHERE", "guidance=4.5"])
+    assert all(any("ELSE/WHERE" in word for word in step.arguments) for step in config.steps)
+    assert "guidance=4.5" in config.steps[-1].arguments
+
+
+@pytest.mark.parametrize(
+    "group", ["sampler", "schedule", "prediction", "logger", "learning_rate", "trainer"]
+)
+def test_every_choice_of_a_group_composes(group):
+    for path in sorted((config_root() / group).glob("*.yaml")):
+        compose("train", [*DIFFUSION, f"{group}={path.stem}"])
+
+
+@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor"}))
+def test_the_examples_of_the_help_compose(command):
+    for example in EXAMPLES[command]:
+        words = shlex.split(example.partition("   (")[0])
+        if "-m" not in words:
+            compose(command, words)
+
+
+ROOT_KEYS = [
+    "max_steps", "global_batch", "warmup_steps", "validate_every", "keep_checkpoints", "ema_decay",
+    "precision", "drop_rate",
+]  # fmt: skip
+NESTED_KEYS = [
+    "backbone.channels", "schedule.num_steps", "optimizer.betas", "learning_rate.peak",
+    "data.workers", "preview.guidance",
+]  # fmt: skip
+
+
+def misspelt(key):
+    """The key with its third letter from the end doubled."""
+    return key[:-2] + key[-3] + key[-2:]
+
+
+@pytest.mark.parametrize("key", ROOT_KEYS + NESTED_KEYS)
+def test_one_letter_wrong_on_the_command_line(key):
+    message = refused("train", *DIFFUSION, f"{misspelt(key)}=1")
+    assert f"'{misspelt(key)}' is not a setting" in message
+    assert "Did you mean" in message and f"'{key}'" in message
+
+
+def user_configs(tmp_path, text, group="experiment", name="mine"):
+    folder = tmp_path / "configs" / group
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.yaml").write_text(text)
+    return str(tmp_path / "configs")
+
+
+def experiment(body, stage="diffusion"):
+    return f"# @package _global_\ndefaults:\n  - demo_{stage}\n{body}\n"
+
+
+def nested(key, value):
+    *parents, last = key.split(".")
+    text = f"{last}: {value}"
+    for parent in reversed(parents):
+        text = f"{parent}: {{{text}}}"
+    return text
+
+
+@pytest.mark.parametrize("key", ROOT_KEYS + NESTED_KEYS)
+def test_one_letter_wrong_in_a_users_yaml(key, tmp_path):
+    folder = user_configs(tmp_path, experiment(nested(misspelt(key), 1)))
+    message = refused("train", "experiment=mine", "data.root=DATA", config_dir=folder)
+    last, parent = key.split(".")[-1], ".".join(key.split(".")[:-1])
+    assert misspelt(last) in message and parent in message
+    assert "Did you mean" in message and last in message
+
+
+def test_a_users_experiment_without_mistakes_composes(tmp_path):
+    folder = user_configs(tmp_path, experiment("max_steps: 7\nbackbone: {groups: 4}"))
+    config = compose("train", ["experiment=mine", "data.root=DATA"], config_dir=folder)
+    assert config.max_steps == 7 and config.backbone.groups == 4
+    folder = user_configs(tmp_path, "a: b", group="sampler", name="own")
+    assert "_target_" in refused("train", *DIFFUSION, "sampler=own", config_dir=folder)
+    assert "no such directory" in refused("train", *DIFFUSION, config_dir=str(tmp_path / "none"))
+
+
+def test_a_setting_of_another_stage_is_refused():
+    assert "'loss.gan' is not a setting" in refused("train", *DIFFUSION, "loss.gan=1")
+    assert "'drop_rate' is not a setting" in refused("train", *AUTOENCODER, "drop_rate=0.2")
+
+
+WRONG = {
+    "lr=fast": "a number above 0", "lr=0": "a number above 0", "max_steps=1.5": "a whole number",
+    "max_steps=0": "at least 1", "global_batch=-8": "at least 1", "micro_batch=two": "or null",
+    "seed=-1": "at least 0", "seed=true": "a whole number", "ema_decay=1": "between 0 and 1",
+    "ema_decay=2.0": "between 0 and 1", "drop_rate=1.5": "from 0 to 1", "size=4": "at least 8",
+    "resume=maybe": "auto, never", "precision=16": "32-true", "accelerator=tpu": "cpu, gpu",
+    "strategy=fsdp": "auto, ddp", "devices=two": "a whole number", "run=[a]": "text",
+    "latent_scale=none": "per_channel, scalar",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_a_value_that_does_not_fit_names_what_does(word):
+    key = word.partition("=")[0]
+    message = refused("train", *DIFFUSION, word)
+    assert message.startswith(f"{key}=") and "does not fit" in message and WRONG[word] in message
+
+
+@pytest.mark.parametrize("word", ["flip=perhaps", "perceptual=vgg", "disc_lr=0", "learn_logvar=1"])
+def test_a_value_of_the_autoencoder_that_does_not_fit(word):
+    assert "does not fit" in refused("train", *AUTOENCODER, word)
+
+
+def test_a_constructor_that_cannot_be_called_is_no_traceback(capsys):
+    for word in ("backbone.channels=64", "backbone.groups=5", "backbone.channels=[a,b]"):
+        assert main(["check", "experiment=demo_diffusion", word]) == 2, word
+        said = capsys.readouterr().err
+        assert said.startswith("ldm: ") and len(said.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["experiment=demo_difusion"], "experiment=demo_difusion.*Did you mean 'demo_diffusion'"),
+        ([*DIFFUSION, "backbone=unet_dmo"], "backbone=unet_dmo.*'unet_demo'"),
+        ([*DIFFUSION, "stage=diffusoin"], "stage=diffusoin.*'diffusion'"),
+        ([*DIFFUSION, "bakbone=unet_demo"], "'bakbone'.*'backbone'"),
+        ([*DIFFUSION, "lr"], "'lr' is no setting; settings are written key=value"),
+        ([*DIFFUSION, "--lr=1"], "option '--lr=1' is unknown"),
+        ([*DIFFUSION, "lr=1e-3,2e-3"], "Ambiguous value.*--multirun"),
+        ([], "needs experiment=NAME .known: .*demo_diffusion"),
+        (["experiment=demo_diffusion"], "needs data.root="),
+    ],
+)
+def test_unknown_names_and_forms(words, message):
+    found = refused("train", *words)
+    assert re.search(message, found), found
+
+
+def test_other_commands_refuse_their_mistakes():
+    assert "data=NAME" in refused("prepare", "out=x")
+    assert "'data.sizepx'" in refused("prepare", "data=shapes", "out=x", "data.sizepx=3")
+    assert "sampler=ddmi" in refused("sample", "model=m", "sampler=ddmi")
+    assert "'stpes'" in refused("sample", "model=m", "stpes=3")
+    assert "metrics=psrn" in refused("evaluate", "model=m", "data.root=s", "metrics=psrn")
+    assert "autoencoder_run" in refused("cache", "text_run=t", "data.root=s", "out=o")
+
+
+def test_the_global_batch_must_divide(capsys):
+    for words in (["global_batch=10", "micro_batch=4"], ["global_batch=9", "devices=2"]):
+        assert main(["check", "experiment=demo_diffusion", *words]) == 2
+        assert "ldm: global_batch" in capsys.readouterr().err
+
+
+HOSTILE = {
+    "another library": "backbone: {_target_: os.getenv, key: HOME}",
+    "in a list": "backbone: {channels: [{_target_: os.getenv, key: HOME}]}",
+    "by attributes": "logger: {x: {_target_: pytorch_lightning.loggers.csv_logs.os.getenv}}",
+    "by our attributes": "backbone: {_target_: ldm.manifest.os.getenv, key: HOME}",
+    "by interpolation": "backbone: ${oc.create:{_target_:os.getenv,key:HOME}}",
+    "of the same beginning": "backbone: {_target_: ldmx.anything}",
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_a_target_outside_the_allow_list_is_refused(how, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(os, "getenv", lambda *words: called.append(words))
+    folder = user_configs(tmp_path, experiment(HOSTILE[how]))
+    message = refused("train", "experiment=mine", "data.root=DATA", config_dir=folder)
+    assert "_target_" in message and ("is not allowed" in message or "does not exist" in message)
+    assert not called
+
+
+def test_a_target_on_the_command_line_is_refused_too():
+    assert "is not allowed" in refused("train", *DIFFUSION, "backbone._target_=os.system")
+    assert "does not exist" in refused("train", *DIFFUSION, "backbone._target_=ldm.nothing.Here")
+
+
+PROMPTS = [
+    "a, b", "[x, y]", "{a: 1}", "it's \"quoted\"", "x=1, y=2", "${x}", "${oc.env:HOME}", "\\${x}",
+    "\\\\${x}", "${", "$", "a\\", "null", "true", "1", " lead and trail ", "", "-m", "a\nb", "é ☃",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_prompts_are_literal(prompt):
+    config = compose("sample", ["model=m", f"prompt={prompt}", f"negative={prompt}"])
+    assert config.prompt == prompt and config.negative == prompt
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.text(alphabet="ab$\\{}[](),='\"%: \n", max_size=12))
+def test_any_prompt_is_literal(prompt):
+    assert compose("sample", ["model=m", f"prompt={prompt}"]).prompt == prompt
+
+
+@pytest.mark.parametrize("path", ["sweeps/lr=1e-3,seed=2", "it's/a=b", "'quoted=1'", "plain"])
+def test_paths_may_hold_equals_signs(path):
+    config = compose("sample", [f"model={path}", "prompt=x"])
+    assert config.model == path.strip("'")
+
+
+def test_prompts_where_there_are_none():
+    assert "prompt= is no setting of `ldm cache`" in refused("cache", "prompt=x")

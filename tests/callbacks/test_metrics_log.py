@@ -1,0 +1,87 @@
+"""Logged numbers: means over the steps between two lines, and a file that resumes cleanly."""
+
+import json
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog, read_jsonl
+
+
+class Task(pl.LightningModule):
+    """Returns its batch as loss; every second micro-batch completes a step."""
+
+    product = "denoiser"
+
+    def __init__(self, accumulate=1, start=0):
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.step, self.accumulate, self._micro = start, accumulate, 0
+        self.trained = {"denoiser": self}
+
+    def learning_rate(self, step):
+        return 0.5 + step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def training_step(self, batch, batch_index):
+        self._micro += 1
+        logs = {"loss": torch.tensor(float(batch))}
+        if self._micro % self.accumulate == 0:
+            self.step += 1
+            logs["gradient_norm"] = torch.tensor(10.0 * float(batch))
+        return logs
+
+
+@pytest.fixture
+def train(make_trainer, tmp_path):
+    def run(values, *, every_steps, accumulate=1, start=0):
+        logger = JsonlLogger(tmp_path / "metrics.jsonl", start_step=start)
+        log = MetricsLog(every_steps=every_steps, global_batch=16)
+        loader = torch.utils.data.DataLoader(values, batch_size=None, shuffle=False)
+        make_trainer(log, logger=logger).fit(Task(accumulate, start), loader)
+        return read_jsonl(tmp_path / "metrics.jsonl")
+
+    return run
+
+
+def test_lines_hold_the_means_since_the_line_before(train):
+    rows = train([1.0, 2.0, 3.0, 6.0, 5.0], every_steps=2)
+    assert [row["step"] for row in rows] == [2, 4, 5]  # the rest is not lost
+    assert [row["train/loss"] for row in rows] == [1.5, 4.5, 5.0]
+    assert [row["train/gradient_norm"] for row in rows] == [15.0, 45.0, 50.0]
+    assert [row["images_seen"] for row in rows] == [32, 64, 80]
+    # The rate of the last step that was taken.
+    assert [row["learning_rate"] for row in rows] == [1.5, 3.5, 4.5]
+    assert all(row["images_per_second"] > 0 and 0 <= row["data_wait"] <= 1 for row in rows)
+
+
+def test_micro_batches_count_as_one_step(train):
+    rows = train([1.0, 3.0, 5.0, 7.0], every_steps=1, accumulate=2)
+    assert [(row["step"], row["train/loss"]) for row in rows] == [(1, 2.0), (2, 6.0)]
+    assert [row["train/gradient_norm"] for row in rows] == [30.0, 70.0]
+
+
+def test_a_resumed_run_drops_the_lines_it_writes_again(train, tmp_path):
+    train([1.0, 2.0, 3.0, 4.0], every_steps=1)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "train/lo')  # killed while writing
+    rows = train([30.0, 40.0, 50.0], every_steps=1, start=2)
+    assert [(row["step"], row["train/loss"]) for row in rows] == [
+        (1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0), (5, 50.0),
+    ]  # fmt: skip
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows  # no half line is left
+
+
+def test_opening_waits_for_the_first_line(tmp_path):
+    path = tmp_path / "deep" / "metrics.jsonl"
+    assert read_jsonl(path) == []
+    logger = JsonlLogger(path, start_step=0)
+    assert not path.exists()
+    logger.log_metrics({"val/loss": torch.tensor(2.5)}, step=3)
+    logger.log_metrics({"x": 1.0}, step=4)
+    assert read_jsonl(path) == [{"step": 3, "val/loss": 2.5}, {"step": 4, "x": 1.0}]

@@ -1,0 +1,229 @@
+"""The denoiser's loss: keyed per sample, with drops that really happen and a frozen text tower."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ldm.autoencoders.regularizers import KL
+from ldm.backbones.unet import UNet
+from ldm.data.batches import LatentBatch
+from ldm.diffusion.denoiser import Denoiser
+from ldm.diffusion.latent_scale import LatentScale
+from ldm.diffusion.prediction import Epsilon
+from ldm.diffusion.schedules.scaled_linear import scaled_linear
+from ldm.random import normal, stream
+from ldm.tasks.diffusion import TIMESTEP_BINS, DiffusionTask
+from ldm.tasks.trained import Trained
+from ldm.text.clip import ClipText, ClipTowers
+
+GLOBAL_BATCH = 12
+CAPTIONS = ["a red circle", "a blue square", "a large green cross", ""]
+
+
+class Recorder(nn.Module):
+    """A network that predicts a constant and remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x, t, condition):
+        self.seen.append((x, t, condition))
+        return torch.zeros_like(x) + self.value
+
+
+def unet():
+    torch.manual_seed(1)
+    network = UNet(
+        in_channels=2, out_channels=2, channels=[8, 16], attention=[False, True], heads=[2, 2],
+        transformer_depth=[1, 1], layers_per_level=1, context_dim=16, vector_dim=None,
+        linear_projection=True, groups=4,
+    )  # fmt: skip
+    with torch.no_grad():  # residual outputs start at zero; let every weight matter
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return network
+
+
+@pytest.fixture(scope="module")
+def towers():
+    torch.manual_seed(0)
+    return ClipTowers(
+        embed_dim=16,
+        vision={"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+        text={"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    )
+
+
+@pytest.fixture
+def make(towers):
+    def task(network=None, *, accumulate=1, drop_rate=0.1, seed=0):
+        network = network or unet()
+        trained = Trained(
+            network,
+            make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            learning_rate=lambda step: 0.1,
+            max_gradient_norm=1e9,
+            ema_decay=None,
+        )
+        return DiffusionTask(
+            denoiser=Denoiser(
+                network=network,
+                schedule=scaled_linear(num_steps=1000, start=0.00085, end=0.012),
+                prediction=Epsilon(),
+            ),
+            text_encoder=ClipText(copy.deepcopy(towers)),
+            regularizer=KL(),
+            scale=LatentScale([0.5, -0.5], [2.0, 0.5]),
+            trained=trained,
+            global_batch=GLOBAL_BATCH,
+            accumulate=accumulate,
+            drop_rate=drop_rate,
+            seed=seed,
+        )
+
+    return task
+
+
+@pytest.fixture
+def batch(towers):
+    def some(step, index):
+        index = torch.as_tensor(index)
+        code = normal(stream(0, "code"), index % 7, (4, 4, 4))
+        ids = towers.tokenize([CAPTIONS[int(i) % 3] for i in index])
+        return LatentBatch(step, index, code, ids)
+
+    return some
+
+
+def test_the_loss_of_a_sample_does_not_depend_on_the_split(make, batch):
+    task = make().double()
+    whole, t = task.losses(batch(3, range(36, 48)), 0, 0.1)
+    for sizes in ([4, 4, 4], [1, 11], [6, 6]):
+        start, losses, times = 36, [], []
+        for size in sizes:
+            found = task.losses(batch(3, range(start, start + size)), 0, 0.1)
+            losses.append(found[0])
+            times.append(found[1])
+            start += size
+        torch.testing.assert_close(torch.cat(losses), whole, rtol=1e-6, atol=0.0)
+        assert torch.equal(torch.cat(times), t)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    shuffled, _ = task.losses(batch(3, torch.arange(36, 48)[order]), 0, 0.1)
+    torch.testing.assert_close(shuffled, whole[order], rtol=1e-6, atol=0.0)
+
+
+def test_every_draw_changes_with_the_step_the_index_and_the_seed(make, batch):
+    recorder = Recorder()
+    task = make(recorder)
+    for step, index, seed in ((0, 5, 0), (1, 5, 0), (0, 12, 0), (0, 5, 1), (0, 5, 0)):
+        task.losses(batch(step, [index]), seed, 0.0)
+    (x, t, _), *others, (again, t_again, _) = recorder.seen
+    assert torch.equal(x, again) and torch.equal(t, t_again)
+    assert all(not torch.equal(x, other) for other, _, _ in others)
+
+
+def test_accumulated_micro_batches_train_like_the_whole_batch(make, batch, fit):
+    networks = []
+    for accumulate in (1, 2, 4):
+        task, size = make(accumulate=accumulate).double(), GLOBAL_BATCH // accumulate
+        micro = [
+            batch(step, range(start, start + size))
+            for step in range(2)
+            for start in range(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH, size)
+        ]
+        for data in micro:
+            data.code = data.code.double()
+        fit(task, micro)
+        assert task.step == 2
+        networks.append(task.denoiser.network.state_dict())
+    for other in networks[1:]:
+        for name, value in networks[0].items():
+            torch.testing.assert_close(other[name], value, rtol=0.0, atol=1e-8)
+
+
+def test_a_tenth_of_the_captions_is_dropped_for_the_samplers_null(make, batch):
+    recorder = Recorder()
+    task = make(recorder)
+    for step in range(10):
+        task.losses(batch(step, torch.arange(step * 400, (step + 1) * 400)), 0, 0.1)
+    tokens = torch.cat([condition.tokens for _, _, condition in recorder.seen])
+    null = task.text_encoder(task.text_encoder.tokenize([""])).tokens  # what sampling uses
+    dropped = (tokens == null).flatten(1).all(1)
+    assert abs(float(dropped.float().mean()) - 0.1) < 4 * (0.1 * 0.9 / 4000) ** 0.5
+    kept = torch.cat([batch(0, torch.arange(s * 400, (s + 1) * 400)).ids for s in range(10)])
+    expected = task.text_encoder(kept).tokens
+    torch.testing.assert_close(tokens[~dropped], expected[~dropped])
+    per_step = dropped.view(10, 400).sum(1)
+    assert per_step.unique().numel() > 1 and not dropped.view(10, 400).all(0).any()
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_none_or_all_are_dropped(make, batch, rate):
+    recorder = Recorder()
+    task = make(recorder)
+    task.losses(batch(0, range(30)), 0, rate)
+    tokens = recorder.seen[0][2].tokens
+    null = task.text_encoder.null().tokens
+    assert bool((tokens == null).flatten(1).all(1).all()) == (rate == 1.0)
+
+
+def test_what_enters_the_network_is_the_normalised_noised_draw(make, batch):
+    recorder = Recorder()
+    task = make(recorder)
+    data = batch(2, range(24, 30))
+    losses, t = task.losses(data, 0, 0.0)
+    draw = normal(stream(0, "posterior", 2), data.index, (2, 4, 4))
+    mean, logvar = data.code.chunk(2, dim=1)
+    x0 = (mean + (0.5 * logvar).exp() * draw - task.scale.mean) / task.scale.std
+    eps = normal(stream(0, "noise", 2), data.index, (2, 4, 4))
+    beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alpha_bar = torch.cumprod(1 - beta, 0)[t].float().view(-1, 1, 1, 1)
+    expected = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
+    torch.testing.assert_close(recorder.seen[0][0], expected, rtol=1e-4, atol=1e-5)
+    # A network that says zero pays the variance of the noise.
+    torch.testing.assert_close(losses.detach(), eps.square().flatten(1).mean(1))
+
+
+def test_validation_is_deterministic_and_adds_up_over_bins(make, batch):
+    blocks = [batch(0, range(start, start + 12)) for start in range(0, 60, 12)]
+    task = make()
+    first = task.validate(blocks)
+    other_seed = make(seed=5)
+    other_seed.step = 100
+    for again in (task.validate(blocks), other_seed.validate(blocks)):
+        assert all(torch.equal(again[name], first[name]) for name in first)
+    assert float(first["loss_count"]) == 60
+    bins = [float(first[f"loss_bin_{i}"]) for i in range(TIMESTEP_BINS)]
+    counts = [float(first[f"loss_bin_{i}_count"]) for i in range(TIMESTEP_BINS)]
+    assert sum(counts) == 60 and min(counts) >= 5  # stratified: every noise level is seen
+    assert sum(bins) == pytest.approx(float(first["loss"]), rel=1e-5)
+    # Captions are kept: dropping all of them changes nothing that validation sees.
+    assert torch.equal(make(drop_rate=1.0).validate(blocks)["loss"], first["loss"])
+
+
+def test_validation_gives_sums_that_ranks_can_add(make, batch):
+    task = make().double()
+    blocks = [batch(0, range(start, start + 12)) for start in range(0, 48, 12)]
+    whole = task.validate(blocks)
+    halves = task.validate(blocks[::2]), task.validate(blocks[1::2])
+    for name, value in whole.items():
+        torch.testing.assert_close(halves[0][name] + halves[1][name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_text_encoder_is_frozen_and_in_no_checkpoint(make, batch, fit):
+    task = make()
+    before = {name: value.clone() for name, value in task.text_encoder.state_dict().items()}
+    network = {n: v.clone() for n, v in task.denoiser.network.state_dict().items()}
+    fit(task, [batch(step, range(step * 12, step * 12 + 12)) for step in range(2)])
+    assert not any(p.requires_grad for p in task.text_encoder.parameters())
+    assert all(torch.equal(before[n], v) for n, v in task.text_encoder.state_dict().items())
+    assert any(
+        not torch.equal(network[n], v) for n, v in task.denoiser.network.state_dict().items()
+    )
+    assert list(task.trained) == ["denoiser"]
+    owned = {id(p) for p in task.trained["denoiser"].network.parameters()}
+    assert not owned & {id(p) for p in task.text_encoder.parameters()}
