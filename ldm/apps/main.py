@@ -105,6 +105,8 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
 
         require_sound(config)
     module = importlib.import_module(f"ldm.apps.{command}")
+    if command == "run":
+        return int(module.run(config, config_dir=config_dir))
     return int(getattr(module, command)(config))
 
 

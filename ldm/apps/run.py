@@ -17,7 +17,7 @@ from ldm.manifest import FILE_NAME, fingerprint, read_json, write_json
 STATE, TIMINGS = "steps.json", "timings.json"
 
 
-def run(config: DictConfig) -> int:
+def run(config: DictConfig, *, config_dir: str | None = None) -> int:
     """Run a recipe's steps in order and write its report; the code of the first that fails.
 
     The commands know themselves what is finished, except evaluation: it is skipped when nothing
@@ -26,7 +26,7 @@ def run(config: DictConfig) -> int:
     out = Path(config.out)
     steps: Any = OmegaConf.to_container(config.steps, resolve=True)
     for step in steps:  # every mistake in settings is found before the first step runs
-        compose(step["command"], step["arguments"])
+        compose(step["command"], step["arguments"], config_dir=config_dir)
     out.mkdir(parents=True, exist_ok=True)
     state = _read(out / STATE)
     timings = _read(out / TIMINGS)
@@ -38,7 +38,7 @@ def run(config: DictConfig) -> int:
             continue
         print(f"[{number}/{len(steps)}] {name}", flush=True)
         begun = time.monotonic()
-        code = _execute(step["command"], step["arguments"])
+        code = _execute(step["command"], step["arguments"], config_dir)
         timings[name] = round(timings.get(name, 0.0) + time.monotonic() - begun, 1)
         write_json(out / TIMINGS, timings)
         if code:
@@ -52,14 +52,15 @@ def run(config: DictConfig) -> int:
     return 0
 
 
-def _execute(command: str, arguments: list[str]) -> int:
+def _execute(command: str, arguments: list[str], config_dir: str | None) -> int:
     """One step: in this process, or in one of its own when it starts several itself."""
     if command == "train":
-        config = compose(command, arguments)
+        config = compose(command, arguments, config_dir=config_dir)
         if config.devices * config.num_nodes > 1:
-            words = [sys.executable, "-m", "ldm.apps.main", command, *arguments]
+            more = ["--config-dir", config_dir] if config_dir else []
+            words = [sys.executable, "-m", "ldm.apps.main", command, *arguments, *more]
             return subprocess.run(words).returncode
-    return execute(command, arguments)
+    return execute(command, arguments, config_dir=config_dir)
 
 
 def _made_so_far(out: Path) -> dict[str, str]:

@@ -61,16 +61,15 @@ def train(config: DictConfig) -> int:
     validation = Validation(_HeldOut(assembly, config))
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    callbacks: list[Any] = [
-        MetricsLog(every_steps=config.log_every, global_batch=config.global_batch),
-        Every(config.validate_every, validation, when_stopped=False),
-    ]
+    callbacks: list[Any] = [Every(config.validate_every, validation, when_stopped=False)]
     if assembly.draw is not None:
         grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
         callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     callbacks += [
         Every(config.checkpoint_every, checkpoint, when_stopped=True),
         interruption,
+        # After the others, so that their time does not count as waiting for data.
+        MetricsLog(every_steps=config.log_every, global_batch=config.global_batch),
         TrainingProgress(f"{config.stage} ({run})", config.max_steps),
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start)]

@@ -25,9 +25,12 @@ def write_pipeline(model: TextToImage, towers: ClipTowers, folder: str | Path) -
     folder = Path(folder)
     denoiser = model.denoiser
     assert isinstance(denoiser.network, UNet)
-    write_unet(denoiser.network, folder / "unet")
+    latent_size = model.size_px // model.autoencoder.stride
+    write_unet(denoiser.network, folder / "unet", sample_size=latent_size)
     write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
-    write_autoencoder(model.autoencoder, folder / "vae", scale=model.scale)
+    write_autoencoder(
+        model.autoencoder, folder / "vae", scale=model.scale, sample_size=model.size_px
+    )
     towers.save(folder / "text_encoder")
     index = {
         "_class_name": "StableDiffusionPipeline",

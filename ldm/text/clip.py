@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.nn.batch_norm import over_global_batch
 from ldm.types import Condition
 
 END_OF_TEXT = 49407
@@ -67,6 +68,7 @@ class ClipTowers(nn.Module):
             "embed_dim": embed_dim, "vision_cfg": dict(vision), "text_cfg": dict(text),
         }  # fmt: skip
         self.model = CLIP(embed_dim, dict(vision), dict(text))
+        over_global_batch(self.model)
         self.tokenize = ClipTokenizer(text["context_length"])
 
     def forward(self, image: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

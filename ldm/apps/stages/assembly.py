@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ldm.apps.build import build
+from ldm.apps.errors import UserError
 from ldm.data.shards import ImageShards
 from ldm.tasks.trained import Trained
 
@@ -35,13 +36,16 @@ def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) 
     """A network with the optimizer, learning rate and average of the configuration."""
     peak = config.lr if lr is None else lr
     averaged = config.ema_decay if lr is None else None
-    return Trained(
-        network,
-        make_optimizer=build(config.optimizer, lr=peak),
-        learning_rate=build(config.learning_rate, peak=peak),
-        max_gradient_norm=config.max_gradient_norm,
-        ema_decay=averaged,
-    )
+    try:
+        return Trained(
+            network,
+            make_optimizer=build(config.optimizer, lr=peak),
+            learning_rate=build(config.learning_rate, peak=peak),
+            max_gradient_norm=config.max_gradient_norm,
+            ema_decay=averaged,
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"optimizer: {error}") from error
 
 
 def open_shards(root: str) -> tuple[ImageShards, ImageShards]:

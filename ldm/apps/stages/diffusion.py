@@ -32,8 +32,13 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     towers = ClipTowers.load(folders["text_encoder"] / "text_encoder")
     _check_widths(config, cache, towers)
     scale = latent_scale(cache, config.latent_scale)
+    network = build(config.backbone)
+    if config.initialization is not None:
+        build(config.initialization)(network)
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
     denoiser = Denoiser(
-        network=build(config.backbone),
+        network=network,
         schedule=build(config.schedule),
         prediction=build(config.prediction),
     )
