@@ -13,7 +13,7 @@ SETTINGS = {
         "experiment=demo_text_encoder", "size=32", "max_steps=4", "global_batch=8", "lr=1e-3",
         "warmup_steps=1", "max_gradient_norm=1.0", "ema_decay=0.9", "checkpoint_every=2",
         "validate_every=4", "log_every=1", "text_encoder.embed_dim=16",
-        "text_encoder.vision={image_size: 32, patch_size: 8, width: 16, layers: 1, head_width: 8}",
+        "text_encoder.vision={image_size: 32, layers: [1, 1, 1, 1], width: 4, head_width: 32}",
         "text_encoder.text={context_length: 20, vocab_size: 49408, width: 16, heads: 2, layers: 1}",
     ],
     "autoencoder": [

@@ -51,12 +51,15 @@ def evaluate(config: DictConfig) -> int:
 
 def _protocol(config: DictConfig, prompts: str) -> dict[str, Any]:
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
+    name = sampler.pop("_target_").rpartition(".")[2]
+    sampler.pop("_partial_")
     return {
         "model": part_input(config.model, "unet")["fingerprint"],
         "autoencoder": part_input(config.model, "vae")["fingerprint"],
         "weights": "averaged",
         "prompts": f"captions of held-out shards {prompts}",
-        "sampler": {k: v for k, v in sampler.items() if k != "_partial_"},
+        "sampler": name,
+        "sampler_settings": sampler,
         "steps": config.steps,
         "spacing": config.spacing,
         "guidance": config.guidance,

@@ -153,6 +153,8 @@ def test_init_starts_from_the_weights_of_another_run(world, ldm, tmp_path):
         assert read_manifest(run).facts["step"] == 1
         before, after = weights(source), weights(run)
         for name, value in before.items():
+            if "running_" in name or "num_batches" in name:
+                continue  # statistics move with every batch, whatever the learning rate
             torch.testing.assert_close(after[name], value, rtol=0.0, atol=1e-6)
     said = ldm(*world.train("diffusion", tmp_path / "x", "init=nowhere", "max_steps=1"))
     assert said == 2

@@ -32,7 +32,7 @@ def digits(subject: Subject) -> Found:
     }
     yield "digit_accuracy", float(accuracy.compute()), protocol
     yield (
-        "digit_classifier_held_out_accuracy",
+        "digit_accuracy.judge_on_real",
         classifier.held_out_accuracy,
         {"n": len(held_out_digits)},
     )

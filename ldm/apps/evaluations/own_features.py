@@ -34,7 +34,7 @@ def clip_score_own(subject: Subject) -> Found:
     count = len(subject.images)
     yield "clip_score_own", score(subject.images, subject.prompts), protocol | {"n": count}
     real = score(subject.real, subject.held_out.captions[: len(subject.real)])
-    yield "clip_score_own_of_real", real, protocol | {"n": len(subject.real)}
+    yield "clip_score_own.real", real, protocol | {"n": len(subject.real)}
 
 
 def fd_own(subject: Subject) -> Found:

@@ -12,10 +12,11 @@ def prompt_accuracy(subject: Subject) -> Found:
     for images, prompts in subject.blocks():
         metric.update(images, [parse(prompt) for prompt in prompts])
     for name, value in metric.compute().items():
+        name = name.replace("prompt_accuracy_", "prompt_accuracy.")
         yield name, float(value), protocol | {"n": len(subject.images)}
     expected = [parse(caption) for caption in subject.held_out.captions[: len(subject.real)]]
     for name, images in (("real", subject.real), ("reconstructed", subject.reconstructions)):
         metric.reset()
         metric.update(images, expected)
         value = metric.compute()["prompt_accuracy"]
-        yield f"prompt_accuracy_of_{name}", float(value), protocol | {"n": len(images)}
+        yield f"prompt_accuracy.{name}", float(value), protocol | {"n": len(images)}
