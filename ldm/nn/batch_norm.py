@@ -23,6 +23,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         variance = square - mean.square()
         assert self.running_mean is not None and self.running_var is not None
         with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             count = x.numel() / x.shape[1] * torch.distributed.get_world_size()
             self.running_mean.lerp_(mean, self.momentum or 0.1)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.1)
