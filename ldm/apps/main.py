@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error):
             raise
         return _complain(
-            "out of memory. Set a smaller micro_batch (the global_batch, and so the result, "
-            "stays), e.g. micro_batch=4, or a smaller block= when sampling."
+            "out of memory. Set a smaller micro_batch, e.g. micro_batch=4 (the global_batch "
+            "stays), or a smaller block= when sampling."
         )
 
 
