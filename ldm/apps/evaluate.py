@@ -33,7 +33,6 @@ def evaluate(config: DictConfig) -> int:
         towers=ClipTowers.load(folder / "text_encoder").eval(),
         images=images,
         prompts=prompts,
-        metas=[held_out.metas[i % len(held_out)] for i in range(count)],
         train=train,
         held_out=held_out,
         weights_dir=config.weights_dir,

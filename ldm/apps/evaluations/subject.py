@@ -1,7 +1,7 @@
 """What is evaluated: a model, its pictures, and the real ones they are compared with."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,11 +27,9 @@ class Subject:
     towers: ClipTowers
     images: Tensor
     prompts: list[str]
-    metas: list[dict[str, Any]]  # of the held-out picture whose caption is the prompt
     train: ImageShards
     held_out: ImageShards
     weights_dir: str
-    protocol: dict[str, Any] = field(default_factory=dict)
 
     def blocks(self) -> Iterator[tuple[Tensor, list[str]]]:
         """The generated images with their prompts, block by block."""
