@@ -16,22 +16,23 @@ from ldm.nn.ema import Ema
 class Trained:
     """One network and everything that moves its weights.
 
-    ``make_optimizer`` takes the parameters; ``learning_rate`` maps the step (0, 1, ...) to a rate,
-    so there is no scheduler state to save; gradients are clipped to ``max_gradient_norm`` over the
-    whole network; ``ema_decay`` None keeps no average.
+    ``make_optimizer`` takes pairs of name and parameter, as torch's optimizers do;
+    ``learning_rate`` maps the step (0, 1, ...) to a rate, so there is no scheduler state to save;
+    gradients are clipped to ``max_gradient_norm`` over the whole network; ``ema_decay`` None keeps
+    no average.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        make_optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
         learning_rate: Callable[[int], float],
         max_gradient_norm: float,
         ema_decay: float | None,
     ) -> None:
         self.network = network
-        self.optimizer = make_optimizer(network.parameters())
+        self.optimizer = make_optimizer(network.named_parameters())
         self.learning_rate = learning_rate
         self.max_gradient_norm = max_gradient_norm
         self.ema = None if ema_decay is None else Ema(network, decay=ema_decay)

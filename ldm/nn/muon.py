@@ -1,0 +1,114 @@
+"""Muon: momentum made orthogonal, for the hidden weights of a network (Jordan et al. 2024)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # lifts small singular values fastest (Jordan et al. 2024)
+
+
+def orthogonalize(matrices: Tensor, *, iterations: int) -> Tensor:
+    """About U V^T of each matrix U S V^T: (N, rows, columns) -> same shape, float32.
+
+    Newton-Schulz with a quintic polynomial; five iterations leave singular values in 0.7 to 1.2.
+    """
+    wide = matrices.float()
+    if tall := wide.shape[1] > wide.shape[2]:
+        wide = wide.mT
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    a, b, c = _QUINTIC
+    for _ in range(iterations):
+        gram = wide @ wide.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        wide = torch.baddbmm(wide, polynomial, wide, beta=a)
+    return wide.mT if tall else wide
+
+
+class Muon(Optimizer):
+    """Hidden matrices take orthogonalised momentum, everything else AdamW, at one learning rate.
+
+    Every direction of a weight matrix moves by the same amount, so rare features (the shape of a
+    thing, beside its colour) are learned as early as common ones. Convolutions count as matrices
+    (out, in * kernel). Updates are scaled to the size of AdamW's, 0.2 root mean square (Liu et al.
+    2025, eq. 4), so that both kinds share lr and weight decay, which is decoupled.
+
+    ``named_parameters`` are pairs of name and parameter: vectors and parameters whose name
+    contains one of ``adam`` (inputs, outputs, embedding tables) are AdamW's, with ``betas`` and
+    ``eps``. torch.optim.Muon refuses convolutions and computes in bf16, which CPUs emulate.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        momentum: float,
+        iterations: int,
+        adam: Sequence[str],
+        betas: Sequence[float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        matrices: list[tuple[str, nn.Parameter]] = []
+        others: list[tuple[str, nn.Parameter]] = []
+        for name, parameter in named_parameters:
+            is_hidden = parameter.ndim >= 2 and not any(part in name for part in adam)
+            (matrices if is_hidden else others).append((name, parameter))
+        settings = {
+            "momentum": momentum, "iterations": iterations, "betas": tuple(betas), "eps": eps,
+        }  # fmt: skip
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "orthogonal": orthogonal}
+            for parameters, orthogonal in ((matrices, True), (others, False))
+            if parameters
+        ]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **settings})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        assert closure is None, "losses are computed before the step"
+        for group in self.param_groups:
+            grads = {p: p.grad for p in group["params"] if p.grad is not None}
+            if not grads:
+                continue
+            torch._foreach_mul_(list(grads), 1.0 - group["lr"] * group["weight_decay"])
+            (self._move_matrices if group["orthogonal"] else self._move_others)(grads, group)
+
+    def _move_matrices(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+        for parameter in grads:
+            by_shape.setdefault(tuple(parameter.flatten(1).shape), []).append(parameter)
+        for shape, alike in by_shape.items():  # one batched product for all of a shape
+            gradients = [grads[p] for p in alike]
+            buffers = [self._state(p, "momentum_buffer") for p in alike]
+            torch._foreach_lerp_(buffers, gradients, 1.0 - group["momentum"])
+            looked_ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])  # Nesterov
+            updates = orthogonalize(
+                torch.stack([u.flatten(1) for u in looked_ahead]), iterations=group["iterations"]
+            )
+            rate = group["lr"] * 0.2 * max(shape) ** 0.5
+            for parameter, update in zip(alike, updates, strict=True):
+                parameter.sub_(update.reshape(parameter.shape), alpha=rate)
+
+    def _move_others(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        (beta1, beta2), parameters, gradients = group["betas"], list(grads), list(grads.values())
+        means = [self._state(p, "exp_avg") for p in parameters]
+        squares = [self._state(p, "exp_avg_sq") for p in parameters]
+        group["step"] = steps = group.get("step", 0) + 1
+        torch._foreach_lerp_(means, gradients, 1.0 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
+        spread = torch._foreach_sqrt(squares)
+        torch._foreach_div_(spread, (1.0 - beta2**steps) ** 0.5)
+        torch._foreach_add_(spread, group["eps"])
+        torch._foreach_addcdiv_(parameters, means, spread, -group["lr"] / (1.0 - beta1**steps))
+
+    def _state(self, parameter: Tensor, name: str) -> Tensor:
+        state = self.state[parameter]
+        if name not in state:
+            state[name] = torch.zeros_like(parameter)
+        return state[name]
