@@ -108,6 +108,7 @@ _ROOTS: dict[str, dict[str, Rule]] = {
         "backbone": _OBJECT,
         "schedule": _OBJECT,
         "prediction": _OBJECT,
+        "weighting": _OBJECT,
         "sampler": _OBJECT,
         "drop_rate": (
             lambda v: isinstance(v, (int, float)) and 0.0 <= v <= 1.0,

@@ -21,6 +21,10 @@ class Prediction(Protocol):
         """What the output should be."""
         ...
 
+    def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """How large an error of the output is for an error of 1 in x0 at the same x."""
+        ...
+
 
 class Epsilon:
     """The noise itself (Ho et al. 2020, eq. 14)."""
@@ -32,6 +36,9 @@ class Epsilon:
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return eps
+
+    def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return alpha / sigma
 
 
 class Velocity:
@@ -45,6 +52,9 @@ class Velocity:
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return alpha * eps - sigma * x0
 
+    def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return 1.0 / sigma
+
 
 class Clean:
     """The clean sample directly."""
@@ -56,3 +66,6 @@ class Clean:
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return x0
+
+    def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return alpha.new_ones(alpha.shape)

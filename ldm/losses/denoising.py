@@ -4,13 +4,12 @@ import torch
 from torch import Tensor
 
 
-def denoising_loss(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def denoising_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean squared error of each sample: (B, C, h, w) twice -> (B,), in float32.
 
-    ``weight`` (B,) multiplies, for weightings over noise levels. Ho et al. 2020, eq. 14.
+    Ho et al. 2020, eq. 14.
     """
-    loss = (prediction.float() - target.float()).square().flatten(1).mean(1)
-    return loss if weight is None else loss * weight.float()
+    return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
 def by_timestep_bin(

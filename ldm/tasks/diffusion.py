@@ -12,6 +12,7 @@ from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.guidance import drop
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.losses.denoising import by_timestep_bin, denoising_loss
+from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
 from ldm.tasks.trained import MicroSteps, Trained
 from ldm.text.clip import ClipText
@@ -23,7 +24,8 @@ class DiffusionTask(LightningModule):
     """Trains ``denoiser.network`` to undo noise on normalised latents (Rombach et al. 2022).
 
     Noise, timestep, posterior draw and caption drop of a sample depend on (seed, step, global
-    sample index) only. ``text_encoder`` is frozen. One optimizer step is one ``step``.
+    sample index) only. ``weighting`` of the noise levels is the training loss's alone: validation
+    counts all alike. ``text_encoder`` is frozen. One optimizer step is one ``step``.
     """
 
     product = "denoiser"
@@ -39,6 +41,7 @@ class DiffusionTask(LightningModule):
         global_batch: int,
         accumulate: int,
         drop_rate: float,
+        weighting: Weighting,
         seed: int,
     ) -> None:
         super().__init__()
@@ -48,13 +51,14 @@ class DiffusionTask(LightningModule):
         self.text_encoder = text_encoder.requires_grad_(False)
         self.trained = {self.product: trained}
         self.global_batch, self.drop_rate, self.seed = global_batch, drop_rate, seed
+        self.weighting = weighting
         self.micro_steps = MicroSteps(accumulate)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
 
     def losses(self, batch: LatentBatch, seed: int, drop_rate: float) -> tuple[Tensor, Tensor]:
-        """Per-sample losses (B,) and timesteps (B,) of a batch under the draws of ``seed``."""
+        """Unweighted losses (B,) and timesteps (B,) of a batch under the draws of ``seed``."""
         step, index = batch.step, batch.index
         with torch.no_grad():
             noise = normal(stream(seed, "posterior", step), index, self._latent_shape(batch))
@@ -73,8 +77,10 @@ class DiffusionTask(LightningModule):
         return denoising_loss(self.denoiser.predict(x, t, condition), target), t
 
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
-        losses, _ = self.losses(batch, self.seed, self.drop_rate)
-        loss = losses.mean()
+        losses, t = self.losses(batch, self.seed, self.drop_rate)
+        schedule = self.denoiser.schedule
+        weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
+        loss = (losses * weights.float()).mean()
         logs = {"loss": loss.detach()}
         if self.micro_steps.backward(self, loss):
             logs["gradient_norm"] = self.trained[self.product].step(self.step)

@@ -13,6 +13,7 @@ from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Epsilon
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
+from ldm.losses.weighting import uniform
 from ldm.random import normal, stream
 from ldm.tasks.diffusion import TIMESTEP_BINS, DiffusionTask
 from ldm.tasks.trained import Trained
@@ -40,7 +41,7 @@ def unet():
     network = UNet(
         in_channels=2, out_channels=2, channels=[8, 16], attention=[False, True], heads=[2, 2],
         transformer_depth=[1, 1], layers_per_level=1, context_dim=16, vector_dim=None,
-        linear_projection=True, groups=4,
+        pooling_heads=None, linear_projection=True, groups=4,
     )  # fmt: skip
     with torch.no_grad():  # residual outputs start at zero; let every weight matter
         for parameter in network.parameters():
@@ -60,7 +61,7 @@ def towers():
 
 @pytest.fixture
 def make(towers):
-    def task(network=None, *, accumulate=1, drop_rate=0.1, seed=0):
+    def task(network=None, *, accumulate=1, drop_rate=0.1, weighting=uniform, seed=0):
         network = network or unet()
         trained = Trained(
             network,
@@ -82,6 +83,7 @@ def make(towers):
             global_batch=GLOBAL_BATCH,
             accumulate=accumulate,
             drop_rate=drop_rate,
+            weighting=weighting,
             seed=seed,
         )
 
@@ -203,6 +205,23 @@ def test_validation_is_deterministic_and_adds_up_over_bins(make, batch):
     assert sum(bins) == pytest.approx(float(first["loss"]), rel=1e-5)
     # Captions are kept: dropping all of them changes nothing that validation sees.
     assert torch.equal(make(drop_rate=1.0).validate(blocks)["loss"], first["loss"])
+
+
+def test_the_weighting_is_the_training_losss_alone(make, batch, fit):
+    def half(prediction, alpha, sigma):
+        return 0.5 * uniform(prediction, alpha, sigma)
+
+    block = batch(0, range(12))
+    plain, weighted = make(), make(weighting=half)
+    assert torch.equal(weighted.validate([block])["loss"], plain.validate([block])["loss"])
+    whole = [p.detach().clone() for p in plain.denoiser.network.parameters()]
+    for task in (plain, weighted):
+        fit(task, [block])
+    for start, one, two in zip(
+        whole, plain.denoiser.network.parameters(), weighted.denoiser.network.parameters(),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(two - start, 0.5 * (one - start), rtol=1e-4, atol=1e-7)
 
 
 def test_validation_gives_sums_that_ranks_can_add(make, batch):
