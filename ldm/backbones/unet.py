@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.nn.attention import SpatialTransformer
-from ldm.nn.embedding import Mlp, fourier
+from ldm.nn.embedding import Mlp, PooledText, fourier
 from ldm.nn.resnet import Downsample, ResnetBlock, Upsample
 from ldm.types import Condition
 
@@ -50,6 +50,8 @@ class UNet(nn.Module):
     optionally mask (B, L), vector (B, vector_dim) and image (concatenated to x on channels)
     -> (B, out_channels, h, w). h and w must be divisible by 2^(levels - 1).
 
+    The whole caption can also join the time embedding: as ``condition.vector`` (``vector_dim``,
+    SDXL), or pooled from the tokens by attention with ``pooling_heads`` (DeepFloyd IF).
     ``attention`` says per level whether residual blocks are followed by transformers; the middle
     always has one. ``heads`` counts heads per level, ``transformer_depth`` blocks per transformer;
     the middle takes the last level's. Residual outputs start at zero, as in the original.
@@ -68,6 +70,7 @@ class UNet(nn.Module):
         layers_per_level: int,
         context_dim: int,
         vector_dim: int | None,
+        pooling_heads: int | None,
         linear_projection: bool,
         groups: int,
     ) -> None:
@@ -82,6 +85,8 @@ class UNet(nn.Module):
         for width in channels:
             if width % groups:
                 raise ValueError(f"channels {width} is no multiple of groups {groups}.")
+        if vector_dim is not None and pooling_heads is not None:
+            raise ValueError("vector_dim and pooling_heads exclude each other; set one to null.")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.base_channels = channels[0]
         self.stride = 2 ** (len(channels) - 1)
@@ -103,8 +108,10 @@ class UNet(nn.Module):
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.time_embedding = Mlp(channels[0], time_dim)
         if vector_dim is not None:
-            self.add_embedding = Mlp(vector_dim, time_dim)
-        self.vector_dim = vector_dim
+            self.add_embedding: nn.Module = Mlp(vector_dim, time_dim)
+        elif pooling_heads is not None:
+            self.add_embedding = PooledText(context_dim, time_dim, heads=pooling_heads)
+        self.vector_dim, self.pooling_heads = vector_dim, pooling_heads
 
         skips = [channels[0]]
         self.down_blocks = nn.ModuleList()
@@ -148,6 +155,8 @@ class UNet(nn.Module):
         time = self.time_embedding(fourier(t, self.base_channels).to(x.dtype))
         if self.vector_dim is not None:
             time = time + self.add_embedding(condition.vector)
+        elif self.pooling_heads is not None:
+            time = time + self.add_embedding(condition.tokens, condition.mask)
         if condition.image is not None:
             x = torch.cat([x, condition.image], dim=1)  # (B, in_channels, h, w)
 

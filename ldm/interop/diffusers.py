@@ -61,6 +61,9 @@ def write_unet(unet: UNet, folder: str | Path, *, sample_size: int | None = None
     if unet.vector_dim is not None:
         config["addition_embed_type"] = "text_time"
         config["addition_time_embed_dim"] = SIZE_EMBEDDING_DIM
+    elif unet.pooling_heads is not None:
+        config["addition_embed_type"] = "text"
+        config["addition_embed_type_num_heads"] = unet.pooling_heads
     write(unet, folder, config, class_name="UNet2DConditionModel", sample_size=sample_size)
 
 
@@ -72,10 +75,15 @@ def read_unet(folder: str | Path) -> UNet:
     file = find(folder, "unet", CONFIG, made_by="ldm train experiment=demo_diffusion")
     theirs = checked(read(file), file, class_name="UNet2DConditionModel", defaults=UNET_DEFAULTS)
     ours = to_ours(theirs, UNET_BLOCKS, file)
-    allowed = (None, None) if ours["vector_dim"] is None else ("text_time", SIZE_EMBEDDING_DIM)
+    ours["pooling_heads"] = None
     found = (theirs["addition_embed_type"], theirs["addition_time_embed_dim"])
-    if found != allowed:
-        raise unsupported(file, "(addition_embed_type, addition_time_embed_dim)", found, allowed)
+    if ours["vector_dim"] is None and found == ("text", None):
+        ours["pooling_heads"] = theirs["addition_embed_type_num_heads"]
+    else:
+        allowed = (None, None) if ours["vector_dim"] is None else ("text_time", SIZE_EMBEDDING_DIM)
+        if found != allowed:
+            option = "(addition_embed_type, addition_time_embed_dim)"
+            raise unsupported(file, option, found, allowed)
     with torch.device("meta"):
         unet = UNet(**ours)
     return filled(unet, file.parent)

@@ -1,7 +1,21 @@
 """Attention and transformer blocks as the Stable Diffusion networks use them (diffusers' names)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, mask: Tensor | None
+) -> Tensor:
+    """query (B, N, D), key and value (B, L, D), in so many heads, mask (B, L) -> (B, N, D)."""
+    query, key, value = (
+        part.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, N or L, D / heads)
+        for part in (query, key, value)
+    )
+    mask = None if mask is None else mask[:, None, None, :]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -26,13 +40,8 @@ class Attention(nn.Module):
         self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         context = x if context is None else context
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N or L, D / heads)
-            for part in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
-        attention_mask = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
-        return self.to_out[0](out.transpose(1, 2).flatten(2))  # (B, N, D)
+        parts = self.to_q(x), self.to_k(context), self.to_v(context)
+        return self.to_out[0](_attend(*parts, heads=self.heads, mask=mask))
 
 
 class SpatialAttention(nn.Module):
@@ -54,6 +63,29 @@ class SpatialAttention(nn.Module):
             self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         )
         return x + self.to_out[0](out).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class AttentionPooling(nn.Module):
+    """Tokens (B, L, D) to one vector (B, D): their mean, asking them and itself (DeepFloyd IF).
+
+    ``mask`` (B, L) bool, True = counts.
+    """
+
+    def __init__(self, dim: int, *, heads: int) -> None:
+        super().__init__()
+        attention = Attention(dim, context_dim=None, heads=heads, qkv_bias=True)
+        self.positional_embedding = nn.Parameter(torch.randn(1, dim) / dim**0.5)
+        self.q_proj, self.k_proj, self.v_proj = attention.to_q, attention.to_k, attention.to_v
+        self.heads = heads
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        counts = tokens.new_ones(tokens.shape[:2]) if mask is None else mask.to(tokens.dtype)
+        mean = (tokens * counts[..., None]).sum(1, keepdim=True) / counts.sum(1)[:, None, None]
+        asking = mean + self.positional_embedding.to(tokens.dtype)  # (B, 1, D)
+        context = torch.cat([asking, tokens], dim=1)  # (B, 1 + L, D)
+        mask = None if mask is None else F.pad(mask, (1, 0), value=True)
+        parts = self.q_proj(asking), self.k_proj(context), self.v_proj(context)
+        return _attend(*parts, heads=self.heads, mask=mask)[:, 0]  # (B, D)
 
 
 class GEGLU(nn.Module):

@@ -1,10 +1,12 @@
-"""Embeddings of numbers: noise levels, image sizes."""
+"""Embeddings that reach every residual block: noise levels, image sizes, a whole caption."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ldm.nn.attention import AttentionPooling
 
 
 def fourier(x: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -29,3 +31,20 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class PooledText(nn.Module):
+    """A caption's tokens (B, L, in_dim), pooled, to one embedding (B, out_dim) of unit variance.
+
+    The additional text embedding of DeepFloyd IF, under diffusers' names.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_dim)
+        self.pool = AttentionPooling(in_dim, heads=heads)
+        self.proj = nn.Linear(in_dim, out_dim)
+        self.norm2 = nn.LayerNorm(out_dim)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.norm2(self.proj(self.pool(self.norm1(tokens), mask)))

@@ -40,6 +40,7 @@ def test_denoiser_branches_are_live_but_its_output_starts_at_zero() -> None:
         layers_per_level=1,
         context_dim=4,
         vector_dim=None,
+        pooling_heads=None,
         linear_projection=True,
         groups=4,
     )

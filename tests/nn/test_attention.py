@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from ldm.nn.attention import Attention, SpatialAttention, SpatialTransformer
+from ldm.nn.attention import (
+    Attention,
+    AttentionPooling,
+    SpatialAttention,
+    SpatialTransformer,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +46,16 @@ def test_masked_positions_do_not_matter_and_others_do() -> None:
     torch.testing.assert_close(attention(x[:1], context[:1, :2]), out[:1])  # as if they were cut
     assert not torch.allclose(attention(x, context), out)
     torch.testing.assert_close(attention(x, context, torch.ones_like(mask)), attention(x, context))
+
+
+def test_pooling_counts_real_tokens_only() -> None:
+    pool = AttentionPooling(8, heads=2)
+    tokens = torch.randn(2, 5, 8)
+    mask = torch.tensor([[True, True, True, False, False]] * 2)
+    out = pool(tokens, mask)
+    assert out.shape == (2, 8)
+    torch.testing.assert_close(out, pool(tokens[:, :3]))  # as if they were cut
+    assert not torch.allclose(out, pool(tokens))
 
 
 @pytest.mark.parametrize("linear_projection", [True, False])
