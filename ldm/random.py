@@ -38,7 +38,11 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _bits(key: int, index: Tensor, count: int) -> Tensor:
-    """Random int64 of shape (B, count) for sample indices (B,)."""
+    """Random int64 of shape (B, count) for sample indices (B,).
+
+    A longer draw of the same key begins with a shorter one: draws that must be independent need
+    streams of their own.
+    """
     rows = _mix(_mix(index.to(torch.int64) + key) + _GOLDEN)
     columns = torch.arange(1, count + 1, device=index.device) * _GOLDEN
     return _mix(rows[:, None] + columns[None, :])

@@ -65,8 +65,8 @@ class FrechetDistance(Metric):
         if (n := int(count)) < max(self.num_features, 2):
             raise ValueError(
                 f"{n} {side} images are too few for a Frechet distance over {self.num_features} "
-                f"features; use at least {max(self.num_features, 2)} (num_samples=), or KID, "
-                "which is unbiased for few images, or features of fewer dimensions."
+                f"features; use at least {max(self.num_features, 2)} (num_samples=), or "
+                "features of fewer dimensions."
             )
         mean = total / n
         return mean, (outer - n * torch.outer(mean, mean)) / (n - 1)
