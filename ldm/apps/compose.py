@@ -134,6 +134,11 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
             known = list(_keys(_compose(command, without, config_dir)))
         except UserError:
             known = []
+        if key in known:
+            return (
+                f"the value of {key!r} has entries that the configuration does not have. Add each "
+                f"by itself, +{key}.NAME=VALUE, or write a file of your own for --config-dir."
+            )
         known += [path.name for path in config_root().iterdir() if path.is_dir()]
         return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known)}"
     if group:

@@ -1,7 +1,9 @@
 """CLIP towers (Radford et al. 2021) built by open_clip, and the text side as condition encoder."""
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,10 @@ class ClipTowers(nn.Module):
         self, *, embed_dim: int, vision: Mapping[str, Any], text: Mapping[str, Any]
     ) -> None:
         super().__init__()
-        from open_clip.model import CLIP
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
+        _check_names("vision", vision, CLIPVisionCfg)
+        _check_names("text", text, CLIPTextCfg)
         self.config: dict[str, Any] = {
             "embed_dim": embed_dim, "vision_cfg": dict(vision), "text_cfg": dict(text),
         }  # fmt: skip
@@ -103,6 +107,17 @@ class ClipTowers(nn.Module):
         )
         towers.model.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
         return towers
+
+
+def _check_names(part: str, given: Mapping[str, Any], settings: type) -> None:
+    known = [field.name for field in fields(settings)]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known) or known
+            raise ValueError(
+                f"{part}.{name} is no setting of open_clip's towers; did you mean "
+                f"{' or '.join(close)}?"
+            )
 
 
 class ClipText(nn.Module):

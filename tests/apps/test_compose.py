@@ -138,6 +138,11 @@ def test_a_setting_of_another_stage_is_refused():
     assert "'drop_rate' is not a setting" in refused("train", *AUTOENCODER, "drop_rate=0.2")
 
 
+def test_new_entries_of_a_mapping_are_told_how_to_enter():
+    words = ("experiment=demo_text_encoder", "data.root=DATA", "text_encoder.vision={patch_size:4}")
+    assert "+text_encoder.vision.NAME=VALUE" in refused("train", *words)
+
+
 WRONG = {
     "lr=fast": "a number above 0", "lr=0": "a number above 0", "max_steps=1.5": "a whole number",
     "max_steps=0": "at least 1", "global_batch=-8": "at least 1", "micro_batch=two": "or null",

@@ -147,6 +147,11 @@ def test_unet_written_by_us_is_diffusers_unet(
     assert_same_gradients(gradients(ours, out), gradients(theirs, expected), tolerance)
 
 
+def test_one_way_into_the_time_embedding_at_a_time() -> None:
+    with pytest.raises(ValueError, match="vector_dim and pooling_heads exclude each other"):
+        UNet(**unet_config(vector_dim=8, pooling_heads=2))
+
+
 @pytest.mark.parametrize("name", UNETS)
 def test_unet_written_by_diffusers_is_read(name: str, tmp_path: Path) -> None:
     config = UNETS[name]
