@@ -40,6 +40,13 @@ def test_directions_stay_and_their_strengths_become_one(shape: tuple[int, int]) 
     torch.testing.assert_close(inner, torch.diag_embed(diagonal), rtol=0, atol=1e-4)
 
 
+def test_float64_stays_float64() -> None:
+    matrices = torch.randn(2, 8, 12, dtype=torch.float64)
+    found = orthogonalize(matrices, iterations=5)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), orthogonalize(matrices.float(), iterations=5))
+
+
 def test_size_of_the_gradient_does_not_matter_and_zero_stays_zero() -> None:
     matrices = torch.randn(2, 8, 12)
     expected = orthogonalize(matrices, iterations=5)
