@@ -13,7 +13,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)  # lifts small singular values fastest (Jor
 def orthogonalize(matrices: Tensor, *, iterations: int) -> Tensor:
     """About U V^T of each matrix U S V^T: (N, rows, columns) -> same shape, at least float32.
 
-    Newton-Schulz with a quintic polynomial; five iterations leave singular values in 0.7 to 1.2.
+    Newton-Schulz with a quintic polynomial: five iterations bring singular values above a
+    twentieth of the largest to between 0.6 and 1.25; fewer leave the small ones smaller.
     """
     wide = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
     if tall := wide.shape[1] > wide.shape[2]:

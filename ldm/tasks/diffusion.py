@@ -24,8 +24,9 @@ class DiffusionTask(LightningModule):
     """Trains ``denoiser.network`` to undo noise on normalised latents (Rombach et al. 2022).
 
     Noise, timestep, posterior draw and caption drop of a sample depend on (seed, step, global
-    sample index) only. ``weighting`` of the noise levels is the training loss's alone: validation
-    counts all alike. ``text_encoder`` is frozen. One optimizer step is one ``step``.
+    sample index) only. ``weighting`` of the noise levels is for the gradient alone: the losses
+    logged, in training and validation, count all alike. ``text_encoder`` is frozen. One optimizer
+    step is one ``step``.
     """
 
     product = "denoiser"
@@ -81,7 +82,7 @@ class DiffusionTask(LightningModule):
         schedule = self.denoiser.schedule
         weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
         loss = (losses * weights.float()).mean()
-        logs = {"loss": loss.detach()}
+        logs = {"loss": losses.detach().mean()}  # unweighted, to lie beside validation's
         if self.micro_steps.backward(self, loss):
             logs["gradient_norm"] = self.trained[self.product].step(self.step)
             self.step += 1
