@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.evaluations.subject import Subject
-from ldm.apps.locate import model_folder, part_input
-from ldm.apps.sample import generate, load_model, write_images
+from ldm.apps.locate import model_folder
+from ldm.apps.sample import generate, load_model
+from ldm.apps.sample_folder import generation_protocol, record_of, write_samples
 from ldm.apps.stages.assembly import open_shards
 from ldm.manifest import write_json
 from ldm.metrics.protocol import record
@@ -25,9 +26,7 @@ def evaluate(config: DictConfig) -> int:
     prompts = [held_out.captions[i % len(held_out)] for i in range(count)]
     images = generate(model, prompts, config, name=f"evaluate ({count} pictures)")
     if config.samples is not None:
-        samples = Path(config.samples)
-        samples.mkdir(parents=True, exist_ok=True)
-        write_images(images, prompts, samples, seed=config.seed)
+        write_samples(images, record_of(config, prompts), Path(config.samples))
     subject = Subject(
         model=model.cpu(),
         towers=ClipTowers.load(folder / "text_encoder").eval(),
@@ -36,33 +35,13 @@ def evaluate(config: DictConfig) -> int:
         train=train,
         held_out=held_out,
         weights_dir=config.weights_dir,
+        generation=generation_protocol(config) | {"seed": config.seed},
     )
-    protocol = _protocol(config, held_out.manifest.fingerprint)
     results: dict[str, Any] = {}
     for measure in measures:
-        for name, value, more in measure(subject):
-            results[name] = record(value, **protocol, **more)
+        for name, value, protocol in measure(subject):
+            results[name] = record(value, **protocol)
             print(f"{name}: {value:.4g}", flush=True)
     write_json(config.out, results)
     print(f"{config.out}: {len(results)} numbers, each with its protocol")
     return 0
-
-
-def _protocol(config: DictConfig, prompts: str) -> dict[str, Any]:
-    sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
-    name = sampler.pop("_target_").rpartition(".")[2]
-    sampler.pop("_partial_")
-    return {
-        "model": part_input(config.model, "unet")["fingerprint"],
-        "autoencoder": part_input(config.model, "vae")["fingerprint"],
-        "weights": "averaged",
-        "prompts": f"captions of held-out shards {prompts}",
-        "sampler": name,
-        "sampler_settings": sampler,
-        "steps": config.steps,
-        "spacing": config.spacing,
-        "guidance": config.guidance,
-        "negative": config.negative,
-        "seed": config.seed,
-        "block": config.block,
-    }

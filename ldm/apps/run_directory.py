@@ -34,7 +34,8 @@ def open_run(config: DictConfig) -> bool:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run={directory} is a file; give the name of a directory.")
     if directory.is_dir() and config.resume == "never":
-        _move_aside(directory)
+        shutil.move(directory, aside := unused_name(directory))
+        print(f"resume=never: the earlier run is now {aside}")
     written = directory / "config.yaml"
     if written.is_file():
         before = _flat(OmegaConf.to_container(OmegaConf.load(written), resolve=True))
@@ -54,12 +55,12 @@ def open_run(config: DictConfig) -> bool:
     return True
 
 
-def _move_aside(directory: Path) -> None:
+def unused_name(directory: Path) -> Path:
+    """``directory`` with .1, .2, ... appended: the first that does not exist."""
     number = 1
-    while (aside := directory.with_name(f"{directory.name}.{number}")).exists():
+    while (aside := directory.parent / f"{directory.resolve().name}.{number}").exists():
         number += 1
-    shutil.move(directory, aside)
-    print(f"resume=never: the earlier run is now {aside}")
+    return aside
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

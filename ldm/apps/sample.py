@@ -4,29 +4,27 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 from torch import Tensor
 
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
-from ldm.callbacks.sample_grid import save_grid
-from ldm.data.images import to_uint8
+from ldm.apps.sample_folder import GRID, is_finished, record_of, write_samples
 from ldm.generation import TextToImage
 from ldm.interop.pipeline import read_pipeline
-from ldm.manifest import write_json
 
 
 def sample(config: DictConfig) -> int:
-    """Write 000000.png, ..., grid.png and prompts.json into ``out``."""
+    """Write the pictures into ``out``, unless they are there."""
     prompts = [prompt for prompt in _prompts(config) for _ in range(config.num)]
-    model = load_model(config)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    images = generate(model, prompts, config, name=f"sample ({out})")
-    write_images(images, prompts, out, seed=config.seed)
-    print(f"{out}: {len(images)} pictures, {out / 'grid.png'}")
+    out, record = Path(config.out), record_of(config, prompts)
+    if is_finished(out, record):
+        print(f"{out}: these {len(prompts)} pictures are there already, {out / GRID}")
+        return 0
+    images = generate(load_model(config), prompts, config, name=f"sample ({out})")
+    write_samples(images, record, out)
+    print(f"{out}: {len(images)} pictures, {out / GRID}")
     return 0
 
 
@@ -50,15 +48,6 @@ def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name
     )
     count = -(-len(prompts) // config.block)
     return torch.cat([images.cpu() for images in track(blocks, name, count)])
-
-
-def write_images(images: Tensor, prompts: list[str], out: Path, *, seed: int) -> None:
-    """One PNG per image, named by its index, and a grid of the first 64."""
-    for i, image in enumerate(images):
-        Image.fromarray(to_uint8(image)).save(out / f"{i:06d}.png")
-    save_grid(images[:64], out / "grid.png")
-    rows = [{"prompt": prompt, "seed": seed + i} for i, prompt in enumerate(prompts)]
-    write_json(out / "prompts.json", rows)
 
 
 def _prompts(config: DictConfig) -> list[str]:

@@ -240,8 +240,10 @@ def sampled(world, ldm, tmp_path_factory):
 def test_pictures_depend_on_their_seed_only(sampled):
     prompt = "prompt=a large red circle, [bold] x=1"
     whole = sampled("a", prompt, "num=6", "seed=10")
-    assert sorted(p.name for p in whole.iterdir())[-2:] == ["grid.png", "prompts.json"]
-    assert read_json(whole / "prompts.json")[5] == {"prompt": prompt[7:], "seed": 15}
+    assert sorted(p.name for p in whole.iterdir())[-2:] == ["grid.png", "samples.json"]
+    record = read_json(whole / "samples.json")
+    assert record["pictures"][5] == {"file": "000005.png", "prompt": prompt[7:], "seed": 15}
+    assert record["protocol"]["steps"] == 3 and record["protocol"]["sampler"] == "dpmpp_2m"
     images = pictures(whole)
     assert images.shape == (6, 32, 32, 3) and len({i.tobytes() for i in images}) == 6
     # The same block: the same bits, however many pictures are asked for and where they begin.
@@ -258,10 +260,32 @@ def test_prompts_from_a_file(sampled, tmp_path, world, ldm, capsys):
     file = tmp_path / "prompts.txt"
     file.write_text('a small blue square\n\na large ${x} cross, "quoted"\n')
     out = sampled("file", f"prompts={file}", "num=1", "negative=a red circle", "sampler=ddim")
-    found = [row["prompt"] for row in read_json(out / "prompts.json")]
+    found = [row["prompt"] for row in read_json(out / "samples.json")["pictures"]]
     assert found == ["a small blue square", 'a large ${x} cross, "quoted"']
     assert ldm("sample", f"model={world.root}", f"prompts={tmp_path / 'no'}") == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_samples_of_another_request_are_moved_aside(sampled, world, ldm, capsys):
+    out = sampled("mine", "prompt=a red circle", "num=3")
+    first = pictures(out)
+    again = ["sample", f"model={world.root}", f"out={out}", "steps=3", "block=4"]
+    assert ldm(*again, "prompt=a red circle", "num=3") == 0
+    assert "are there already" in capsys.readouterr().out
+    assert ldm(*again, "prompt=a blue square", "num=2") == 0
+    assert sorted(p.name for p in out.iterdir())[:2] == ["000000.png", "000001.png"]
+    assert len(pictures(out)) == 2
+    aside = out.with_name("mine.1")
+    assert (pictures(aside) == first).all()
+    assert read_json(aside / "samples.json")["pictures"][2]["prompt"] == "a red circle"
+
+
+def test_pictures_of_unknown_origin_are_not_replaced(world, ldm, tmp_path, capsys):
+    (tmp_path / "000001.png").write_bytes(b"somebody's photograph")
+    words = ["sample", f"model={world.root}", f"out={tmp_path}", "steps=2", "num=2", "prompt=x"]
+    assert ldm(*words) == 2
+    assert "holds 000001.png already" in capsys.readouterr().err
+    assert (tmp_path / "000001.png").read_bytes() == b"somebody's photograph"
 
 
 def test_a_recipe_evaluates_reports_and_skips_what_is_finished(world, ldm, tmp_path, capsys):
@@ -288,7 +312,13 @@ def test_a_recipe_evaluates_reports_and_skips_what_is_finished(world, ldm, tmp_p
     assert {"prompt_accuracy", "psnr", "ssim", "clip_score_own", "fd_own"} <= set(metrics)
     for name, entry in metrics.items():
         assert set(entry) == {"value", "protocol"}, name
-        assert {"seed", "sampler", "steps", "guidance", "n", "model"} <= set(entry["protocol"])
+        # A number says how its own pictures were made, and nothing of how others were.
+        generation = {"seed", "sampler", "steps", "guidance", "model"} & set(entry["protocol"])
+        generated = name.partition(".")[2] not in ("real", "reconstructed")
+        if name in ("psnr", "ssim") or not generated:
+            assert not generation and entry["protocol"]["pictures"], name
+        else:
+            assert len(generation) == 5 and entry["protocol"]["n"] == 16, name
     page = (out / "report.html").read_text()
     assert "prompt_accuracy" in page and "<script src" not in page and "http" not in page.split()
     assert len(list((out / "samples").glob("0*.png"))) == 16

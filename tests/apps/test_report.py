@@ -92,7 +92,8 @@ def recipe(tmp_path: Path) -> Path:
     save_grid(images(40), samples / "grid.png")
     for i, image in enumerate(images(40)):
         save_grid(image[None], samples / f"{i:06d}.png")
-    write_json(samples / "prompts.json", [{"prompt": HOSTILE, "seed": i} for i in range(40)])
+    rows = [{"file": f"{i:06d}.png", "prompt": HOSTILE, "seed": i} for i in range(40)]
+    write_json(samples / "samples.json", {"protocol": {}, "pictures": rows})
     protocol = {"num_samples": 256, "sampler": "dpmpp_2m", "versions": {"torch": "2.11.0"}}
     write_json(
         root / "metrics.json",

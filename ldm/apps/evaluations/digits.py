@@ -25,21 +25,23 @@ def digits(subject: Subject) -> Found:
     wanted = [parse(prompt) for prompt in subject.prompts]
     accuracy = DigitAccuracy(classifier)
     accuracy.update(subject.images, wanted)
-    protocol = {
+    judge = {
         "judge": "scikit-learn SVC on real training scans, 8 x 8",
-        "judge_held_out_accuracy": classifier.held_out_accuracy,
-        "n": len(subject.images),
+        "judge_trained_on": subject.train.manifest.fingerprint,
     }
-    yield "digit_accuracy", float(accuracy.compute()), protocol
+    held_out_accuracy = classifier.held_out_accuracy
     yield (
-        "digit_accuracy.judge_on_real",
-        classifier.held_out_accuracy,
-        {"n": len(held_out_digits)},
+        "digit_accuracy",
+        float(accuracy.compute()),
+        subject.generated_protocol | judge | {"judge_held_out_accuracy": held_out_accuracy},
     )
+    scans = {"pictures": subject.held_out.manifest.fingerprint, "n": len(held_out_digits)}
+    yield "digit_accuracy.judge_on_real", held_out_accuracy, scans | judge
     spread = ClassSpread(num_classes=10)
     spread.update(subject.images, wanted, real=False)
     spread.update(train, train_digits, real=True)
-    yield "digit_spread", float(spread.compute()), {"n": len(wanted), "n_real": len(train)}
+    reference = {"reference": subject.train.manifest.fingerprint, "n_real": len(train)}
+    yield "digit_spread", float(spread.compute()), subject.generated_protocol | reference
 
 
 def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, list[int]]:

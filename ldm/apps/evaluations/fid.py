@@ -14,6 +14,5 @@ def fid(subject: Subject) -> Found:
     for images in subject.real.split(BLOCK):
         metric.update(images, real=True)
     count = len(subject.images)
-    reference = {"reference": subject.held_out.manifest.fingerprint, "n_real": len(subject.real)}
     name = "fid" if count >= 10_000 else f"fid_{count}"
-    yield name, float(metric.compute()), features.protocol | reference | {"n": count}
+    yield name, float(metric.compute()), subject.compared_protocol | features.protocol

@@ -31,10 +31,10 @@ def clip_score_own(subject: Subject) -> Found:
         return float(metric.compute())
 
     protocol = features.protocol | {"scale": "raw mean cosine"}
-    count = len(subject.images)
-    yield "clip_score_own", score(subject.images, subject.prompts), protocol | {"n": count}
+    made = score(subject.images, subject.prompts)
+    yield "clip_score_own", made, subject.generated_protocol | protocol
     real = score(subject.real, subject.held_out.captions[: len(subject.real)])
-    yield "clip_score_own.real", real, protocol | {"n": len(subject.real)}
+    yield "clip_score_own.real", real, subject.real_protocol | protocol
 
 
 def fd_own(subject: Subject) -> Found:
@@ -45,12 +45,7 @@ def fd_own(subject: Subject) -> Found:
         metric.update(images, real=False)
     for images in subject.real.split(BLOCK):
         metric.update(images, real=True)
-    reference = {"reference": subject.held_out.manifest.fingerprint, "n_real": len(subject.real)}
-    yield (
-        "fd_own",
-        float(metric.compute()),
-        features.protocol | reference | {"n": len(subject.images)},
-    )
+    yield "fd_own", float(metric.compute()), subject.compared_protocol | features.protocol
 
 
 def _image_features(subject: Subject, *, normalize: bool) -> ClipImageFeatures:

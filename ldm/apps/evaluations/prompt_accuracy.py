@@ -13,10 +13,13 @@ def prompt_accuracy(subject: Subject) -> Found:
         metric.update(images, [parse(prompt) for prompt in prompts])
     for name, value in metric.compute().items():
         name = name.replace("prompt_accuracy_", "prompt_accuracy.")
-        yield name, float(value), protocol | {"n": len(subject.images)}
+        yield name, float(value), subject.generated_protocol | protocol
     expected = [parse(caption) for caption in subject.held_out.captions[: len(subject.real)]]
-    for name, images in (("real", subject.real), ("reconstructed", subject.reconstructions)):
+    for name, images, source in (
+        ("real", subject.real, subject.real_protocol),
+        ("reconstructed", subject.reconstructions, subject.reconstructed_protocol),
+    ):
         metric.reset()
         metric.update(images, expected)
         value = metric.compute()["prompt_accuracy"]
-        yield f"prompt_accuracy.{name}", float(value), protocol | {"n": len(images)}
+        yield f"prompt_accuracy.{name}", float(value), source | protocol

@@ -10,4 +10,4 @@ def reconstruction(subject: Subject) -> Found:
         pairs = zip(subject.real.split(BLOCK), subject.reconstructions.split(BLOCK), strict=True)
         for real, reconstructed in pairs:
             metric.update(real, reconstructed)
-        yield name, float(metric.compute()), {"n": len(subject.real), "latent": "posterior mode"}
+        yield name, float(metric.compute()), subject.reconstructed_protocol

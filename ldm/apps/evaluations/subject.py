@@ -16,12 +16,16 @@ from ldm.text.clip import ClipTowers
 BLOCK = 64
 
 Found = Iterator[tuple[str, float, dict[str, Any]]]
-"""Measured numbers: (name, value, what only this number's protocol says)."""
+"""Measured numbers: (name, value, protocol)."""
 
 
 @dataclass
 class Subject:
-    """Generated images (N, 3, H, W) with their prompts, and held-out shards with captions."""
+    """Generated images (N, 3, H, W) with their prompts, and held-out shards with captions.
+
+    ``generation`` says how the images were made; a protocol is put together from the properties
+    below, each of which says what its pictures are.
+    """
 
     model: TextToImage
     towers: ClipTowers
@@ -30,6 +34,32 @@ class Subject:
     train: ImageShards
     held_out: ImageShards
     weights_dir: str
+    generation: dict[str, Any]
+
+    @property
+    def generated_protocol(self) -> dict[str, Any]:
+        """For a number on the generated images."""
+        prompts = f"captions of held-out shards {self.held_out.manifest.fingerprint}"
+        return self.generation | {"prompts": prompts, "n": len(self.images)}
+
+    @property
+    def real_protocol(self) -> dict[str, Any]:
+        """For a number on held-out pictures."""
+        return {"pictures": self.held_out.manifest.fingerprint, "n": len(self.real)}
+
+    @property
+    def reconstructed_protocol(self) -> dict[str, Any]:
+        """For a number on reconstructions of held-out pictures."""
+        return self.real_protocol | {
+            "autoencoder": self.generation["autoencoder"],
+            "latent": "posterior mode",
+        }
+
+    @property
+    def compared_protocol(self) -> dict[str, Any]:
+        """For a number that compares the generated images with held-out pictures."""
+        reference = {"reference": self.held_out.manifest.fingerprint, "n_real": len(self.real)}
+        return self.generated_protocol | reference
 
     def blocks(self) -> Iterator[tuple[Tensor, list[str]]]:
         """The generated images with their prompts, block by block."""

@@ -133,11 +133,11 @@ def _header(
 def _samples(directory: Path) -> str:
     """The first pictures of samples/ in order, each above its prompt; else the grid as it is."""
     paths = sorted(directory.glob("[0-9]*.png"))
-    prompts = _json(directory / "prompts.json") or []
+    rows = _json(directory / "samples.json").get("pictures", [])
     shown = []
     for i, path in enumerate(paths[:MOST_SAMPLES]):
         image = opened(path)
-        row = prompts[i] if i < len(prompts) else {}
+        row = rows[i] if i < len(rows) else {}
         words = str(row.get("prompt", ""))
         hint = f"{words or path.name}" + (f" (seed {row['seed']})" if "seed" in row else "")
         if image is not None:

@@ -1,0 +1,88 @@
+"""A folder of samples: pictures, grid.png, and samples.json that says how they came about."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from ldm.apps.errors import UserError
+from ldm.apps.locate import part_input
+from ldm.apps.run_directory import unused_name
+from ldm.callbacks.sample_grid import save_grid
+from ldm.data.images import to_uint8
+from ldm.manifest import read_json, write_json
+from ldm.metrics.protocol import versions
+
+RECORD, GRID = "samples.json", "grid.png"
+
+
+def generation_protocol(config: DictConfig) -> dict[str, Any]:
+    """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
+    sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
+    name = sampler.pop("_target_").rpartition(".")[2]
+    sampler.pop("_partial_")
+    return {
+        "model": part_input(config.model, "unet")["fingerprint"],
+        "autoencoder": part_input(config.model, "vae")["fingerprint"],
+        "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
+        "weights": "averaged",
+        "sampler": name,
+        "sampler_settings": sampler,
+        "steps": config.steps,
+        "spacing": config.spacing,
+        "guidance": float(config.guidance),
+        "negative": config.negative,
+        "block": config.block,
+    }
+
+
+def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:
+    """What samples.json holds for these prompts: the protocol, and per picture prompt and seed."""
+    pictures = [
+        {"file": f"{i:06d}.png", "prompt": prompt, "seed": config.seed + i}
+        for i, prompt in enumerate(prompts)
+    ]
+    return {
+        "protocol": generation_protocol(config) | {"versions": versions()},
+        "pictures": pictures,
+    }
+
+
+def is_finished(out: Path, record: dict[str, Any]) -> bool:
+    """Whether the folder holds exactly these pictures already; its grid is written last."""
+    return (out / GRID).is_file() and (out / RECORD).is_file() and read_json(out / RECORD) == record
+
+
+def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:
+    """The record, one PNG per image (N, 3, H, W), and at the end a grid of the first 64.
+
+    Samples of another request are moved aside into ``<out>.1``; UserError where files of the same
+    names are there that no record speaks of, as they are not ours to replace.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / RECORD).is_file():
+        earlier = read_json(out / RECORD)
+        if earlier != record:
+            _move_aside(out, earlier)
+    else:
+        foreign = [row["file"] for row in record["pictures"] if (out / row["file"]).exists()]
+        if foreign:
+            raise UserError(
+                f"{out} holds {foreign[0]} already, and no {RECORD} that says how it was made; "
+                "choose another directory, or move it away."
+            )
+    write_json(out / RECORD, record)
+    for row, image in zip(record["pictures"], images, strict=True):
+        Image.fromarray(to_uint8(image)).save(out / row["file"])
+    save_grid(images[:64], out / GRID)
+
+
+def _move_aside(out: Path, earlier: dict[str, Any]) -> None:
+    aside = unused_name(out)
+    aside.mkdir()
+    for name in (*(row["file"] for row in earlier["pictures"]), GRID, RECORD):
+        if (out / name).exists():
+            (out / name).rename(aside / name)
+    print(f"{out}: the earlier samples are now in {aside}")
