@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -21,3 +22,11 @@ def build(node: DictConfig, **more: Any) -> Any:
                 f"{node._target_} cannot be made from its settings: {cause}."
             ) from error
         raise
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device meant by cpu, gpu or auto (a GPU where there is one); UserError without one."""
+    found = torch.cuda.is_available()
+    if accelerator == "gpu" and not found:
+        raise UserError("accelerator=gpu, but torch finds no GPU; see `ldm doctor`, or use cpu.")
+    return torch.device("cuda" if found and accelerator != "cpu" else "cpu")

@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ldm.apps.build import device_of
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
@@ -20,7 +21,7 @@ def cache(config: DictConfig) -> int:
     shards, held_out = open_shards(config.data.root)
     folder = model_folder(config.autoencoder_run, "vae")
     towers = ClipTowers.load(model_folder(config.text_run, "text_encoder") / "text_encoder")
-    device = torch.device("cuda" if config.accelerator == "gpu" else "cpu")
+    device = device_of(config.accelerator)
     autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
     size_px = config.size or int(shards[0].image.shape[0])
     tokenize = ClipTokenizer(towers.config["text_cfg"]["context_length"])

@@ -23,7 +23,8 @@ def evaluate(config: DictConfig) -> int:
     folder = model_folder(config.model, "unet")
     model = load_model(config)
     count = config.num_samples
-    prompts = [held_out.captions[i % len(held_out)] for i in range(count)]
+    captions = held_out.captions + train.captions  # the latter only where the former run out
+    prompts = [captions[i % len(captions)] for i in range(count)]
     images = generate(model, prompts, config, name=f"evaluate ({count} pictures)")
     if config.samples is not None:
         write_samples(images, record_of(config, prompts), Path(config.samples))

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ldm.apps.build import build
+from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
@@ -31,7 +31,7 @@ def sample(config: DictConfig) -> int:
 def load_model(config: DictConfig) -> TextToImage:
     """The model at ``model=`` on the device of ``accelerator=``."""
     model = read_pipeline(model_folder(config.model, "unet"))
-    return model.to("cuda" if config.accelerator == "gpu" else "cpu")
+    return model.to(device_of(config.accelerator))
 
 
 def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from ldm.apps.build import device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import part_input
 from ldm.apps.run_directory import unused_name
@@ -35,6 +36,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "guidance": float(config.guidance),
         "negative": config.negative,
         "block": config.block,
+        "device": device_of(config.accelerator).type,
     }
 
 

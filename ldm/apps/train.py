@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from ldm.apps.build import build
+from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, relative_to
 from ldm.apps.progress import TrainingProgress
@@ -153,7 +153,7 @@ class _HeldOut:
 def _strategy(config: DictConfig) -> Any:
     if config.devices * config.num_nodes == 1:
         return "auto"
-    backend = "nccl" if config.accelerator == "gpu" else "gloo"
+    backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
 
 

@@ -40,6 +40,8 @@ class Subject:
     def generated_protocol(self) -> dict[str, Any]:
         """For a number on the generated images."""
         prompts = f"captions of held-out shards {self.held_out.manifest.fingerprint}"
+        if len(self.images) > len(self.held_out):
+            prompts += f", then of training shards {self.train.manifest.fingerprint}"
         return self.generation | {"prompts": prompts, "n": len(self.images)}
 
     @property

@@ -63,7 +63,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         size_px=int(cache.manifest.settings["size_px"]),
     )
     preview = config.preview
-    prompts = list(preview.prompts) or held_out.examples
+    prompts = list(preview.prompts) or list(dict.fromkeys(held_out.examples + cache.examples))
     prompts = [prompts[i % len(prompts)] for i in range(preview.num)]
     sampler = build(config.sampler)
 

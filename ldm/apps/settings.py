@@ -1,0 +1,142 @@
+"""Which settings each command has, and what their values may be."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _number(low: float, *, whole: bool = False, optional: bool = False) -> Rule:
+    kind = "a whole number" if whole else "a number"
+
+    def fits(value: Any) -> bool:
+        if value is None:
+            return optional
+        types = (int,) if whole else (int, float)
+        return isinstance(value, types) and not isinstance(value, bool) and value >= low
+
+    return fits, f"{kind} of at least {low:g}" + (" or null" if optional else "")
+
+
+def _one_of(*names: Any) -> Rule:
+    return lambda value: value in names, "one of " + ", ".join(map(str, names))
+
+
+def _text(*, optional: bool = False) -> Rule:
+    def fits(value: Any) -> bool:
+        return (value is None and optional) or isinstance(value, str)
+
+    return fits, "text" + (" or null" if optional else "")
+
+
+_PART: Rule = (lambda value: value is None or isinstance(value, Mapping), "a group of settings")
+_OBJECT: Rule = (
+    lambda value: not value or (isinstance(value, Mapping) and "_target_" in value),
+    "a group of settings with a _target_",
+)
+_FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
+_POSITIVE: Rule = (
+    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0.0,
+    "a number above 0",
+)
+_SAMPLING: dict[str, Rule] = {
+    "sampler": _OBJECT,
+    "steps": _number(1, whole=True),
+    "guidance": _number(0),
+    "spacing": _one_of("trailing", "leading", "linspace", "karras"),
+    "seed": _number(0, whole=True),
+    "negative": _text(),
+    "block": _number(1, whole=True),
+    "accelerator": _one_of("cpu", "gpu", "auto"),
+    "model": _text(),
+}
+SETTINGS: dict[str, dict[str, Rule]] = {
+    "train": {
+        "run": _text(),
+        "resume": _one_of("auto", "never"),
+        "init": _text(optional=True),
+        "seed": _number(0, whole=True),
+        "max_steps": _number(1, whole=True),
+        "global_batch": _number(1, whole=True),
+        "micro_batch": _number(1, whole=True, optional=True),
+        "lr": _POSITIVE,
+        "warmup_steps": _number(0, whole=True),
+        "max_gradient_norm": _POSITIVE,
+        "ema_decay": (
+            lambda v: v is None or (isinstance(v, float) and 0.0 < v < 1.0),
+            "a number between 0 and 1, or null",
+        ),
+        "checkpoint_every": _number(1, whole=True),
+        "keep_checkpoints": _number(1, whole=True),
+        "validate_every": _number(1, whole=True),
+        "log_every": _number(1, whole=True),
+        "size": _number(8, whole=True),
+        "autoencoder_run": _text(optional=True),
+        "text_run": _text(optional=True),
+        "weights_dir": _text(),
+        "data": _PART,
+        "accelerator": _one_of("cpu", "gpu", "auto"),
+        "devices": _number(1, whole=True),
+        "num_nodes": _number(1, whole=True),
+        "strategy": _one_of("auto", "ddp"),
+        "precision": _one_of("32-true", "bf16-mixed", "64-true"),
+        "logger": _PART,
+        "stage": _one_of("text_encoder", "autoencoder", "diffusion"),
+        "optimizer": _OBJECT,
+        "learning_rate": _OBJECT,
+        "flip": _FLAG,
+        "text_encoder": _OBJECT,
+        "autoencoder": _OBJECT,
+        "regularizer": _OBJECT,
+        "discriminator": _PART,
+        "perceptual": _one_of("lpips", "own", "none"),
+        "initialization": _PART,
+        "channels_last": _FLAG,
+        "learn_logvar": _FLAG,
+        "disc_lr": _POSITIVE,
+        "loss": _OBJECT,
+        "backbone": _OBJECT,
+        "schedule": _OBJECT,
+        "prediction": _OBJECT,
+        "weighting": _OBJECT,
+        "sampler": _OBJECT,
+        "drop_rate": (
+            lambda v: isinstance(v, (int, float)) and 0.0 <= v <= 1.0,
+            "a number from 0 to 1",
+        ),
+        "latent_scale": _one_of("per_channel", "scalar"),
+        "preview": _PART,
+    },
+    "prepare": {"data": _PART, "out": _text()},
+    "cache": {
+        "autoencoder_run": _text(),
+        "text_run": _text(),
+        "data": _PART,
+        "out": _text(),
+        "size": _number(8, whole=True, optional=True),
+        "block": _number(1, whole=True),
+        "accelerator": _one_of("cpu", "gpu", "auto"),
+    },
+    "sample": _SAMPLING
+    | {
+        "prompt": _text(optional=True),
+        "prompts": _text(optional=True),
+        "num": _number(1, whole=True),
+        "out": _text(),
+    },
+    "evaluate": _SAMPLING
+    | {
+        "data": _PART,
+        "metrics": _PART,
+        "num_samples": _number(1, whole=True),
+        "weights_dir": _text(),
+        "out": _text(),
+        "samples": _text(optional=True),
+    },
+}
+PARTS: dict[tuple[str, str], set[str]] = {
+    ("train", "data"): {"root", "workers"},
+    ("train", "preview"): {"prompts", "num", "steps", "guidance", "spacing"},
+    ("cache", "data"): {"root"},
+    ("evaluate", "data"): {"root"},
+}
