@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.apps.errors import UserError, suggestion
-from ldm.apps.settings import PARTS, SETTINGS
+from ldm.apps.settings import PARTS, SETTINGS, rule_of
 
 _LOGGERS = "pytorch_lightning.loggers."
 ALLOWED = ("ldm.", "torch.optim.", _LOGGERS)
@@ -50,11 +50,9 @@ _UNKNOWN = object()
 def _value(config: DictConfig, key: str) -> Any:
     if OmegaConf.is_missing(config, key):
         return _UNKNOWN
-    node = config._get_node(key)
-    if OmegaConf.is_config(node):
-        return OmegaConf.to_container(node, resolve=False)
     try:
-        return config[key]
+        value = config[key]
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     except Exception as error:  # an interpolation to a missing value, of any of omegaconf's kinds
         if "Missing" in type(error).__name__ or "Interpolation" in type(error).__name__:
             return _UNKNOWN
@@ -93,7 +91,7 @@ def _check_target(path: str, node: DictConfig) -> None:
         constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{path}._target_={target} does not exist: {error}.") from error
-    parameters = inspect.signature(constructor).parameters
+    parameters = inspect.signature(constructor, eval_str=True).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     extras = _DATA_EXTRAS if path == "data" else set()
@@ -102,6 +100,12 @@ def _check_target(path: str, node: DictConfig) -> None:
         raise UserError(
             f"'{path}.{key}' is not a setting of {name}. {suggestion(key, parameters.keys())}"
         )
+    for key in sorted(given):
+        value = _value(node, key)
+        fits, wanted = rule_of(parameters[key].annotation)
+        unresolved = value is _UNKNOWN or "${" in str(value)
+        if not (unresolved or isinstance(value, dict) or fits(value)):
+            raise UserError(f"{path}.{key}={value!r} does not fit {name}: it must be {wanted}.")
     if not node.get("_partial_", False):
         required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
         for key in sorted(required - given):

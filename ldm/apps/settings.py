@@ -1,7 +1,8 @@
 """Which settings each command has, and what their values may be."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -139,4 +140,33 @@ PARTS: dict[tuple[str, str], set[str]] = {
     ("train", "preview"): {"prompts", "num", "steps", "guidance", "spacing"},
     ("cache", "data"): {"root"},
     ("evaluate", "data"): {"root"},
+}
+
+
+def rule_of(hint: Any) -> Rule:
+    """What the type annotation of a constructor's argument allows in a configuration."""
+    if hint in _OF_TYPE:
+        return _OF_TYPE[hint]
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        rules = [rule_of(argument) for argument in arguments]
+        words = dict.fromkeys(wanted for _, wanted in rules)
+        return lambda value: any(fits(value) for fits, _ in rules), " or ".join(words)
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Sequence):
+        fits, wanted = rule_of(arguments[0])
+        return (
+            lambda value: isinstance(value, list) and all(map(fits, value)),
+            f"a list, each {wanted}",
+        )
+    if isinstance(hint, type):
+        return _OBJECT
+    return lambda value: True, "anything"
+
+
+_OF_TYPE: dict[Any, Rule] = {
+    int: (lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
+    float: (lambda v: isinstance(v, int | float) and not isinstance(v, bool), "a number"),
+    bool: _FLAG,
+    str: _text(),
+    NoneType: (lambda value: value is None, "null"),
 }

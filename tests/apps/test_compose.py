@@ -166,6 +166,26 @@ def test_a_value_of_the_autoencoder_that_does_not_fit(word):
     assert "does not fit" in refused("train", *AUTOENCODER, word)
 
 
+@pytest.mark.parametrize(
+    "command, word, wanted",
+    [
+        ("prepare", "data.size_px=abc", "ShapesSource: it must be a whole number"),
+        ("train", "backbone.channels=64", "UNet: it must be a list, each a whole number"),
+        ("train", "backbone.channels=[a,b]", "a list, each a whole number"),
+        ("train", "backbone.groups=4.5", "a whole number"),
+        ("train", "backbone.pooling_heads=few", "a whole number or null"),
+        ("train", "backbone.linear_projection=1", "true or false"),
+        ("train", "schedule.num_steps=[10]", "a whole number"),
+        ("sample", "sampler.eta=big", "ddim: it must be a number"),
+    ],
+)
+def test_a_part_says_what_its_settings_may_be(command, word, wanted):
+    words = {"train": DIFFUSION, "prepare": ("data=shapes", "out=x"),
+             "sample": ("model=m", "sampler=ddim", "prompt=x")}[command]  # fmt: skip
+    message = refused(command, *words, word)
+    assert message.startswith(word.partition("=")[0]) and wanted in message
+
+
 def test_a_constructor_that_cannot_be_called_is_no_traceback(capsys):
     for word in ("backbone.channels=64", "backbone.groups=5", "backbone.channels=[a,b]"):
         assert main(["check", "experiment=demo_diffusion", word]) == 2, word
@@ -223,7 +243,9 @@ def test_a_target_outside_the_allow_list_is_refused(how, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getenv", lambda *words: called.append(words))
     folder = user_configs(tmp_path, experiment(HOSTILE[how]))
     message = refused("train", "experiment=mine", "data.root=DATA", config_dir=folder)
-    assert "_target_" in message and ("is not allowed" in message or "does not exist" in message)
+    assert "_target_" in message and (
+        "is not allowed" in message or "does not exist" in message or "does not fit" in message
+    )
     assert not called
 
 

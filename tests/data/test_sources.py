@@ -229,11 +229,15 @@ def test_the_fingerprint_notices_changed_pictures(tmp_path):
         ({}, "holds 1 pictures, and at least 2"),
         ({"path": "/nowhere"}, "data.path=/nowhere is no folder"),
         ({"captions": "sidecars"}, "allowed: auto, sidecar"),
+        ({"captions": "sidecar"}, "no picture in .* has a text file beside it"),
+        ({"captions": "class"}, "holds its pictures directly"),
+        ({"captions": "metadata"}, "holds no metadata.jsonl"),
         ({"held_out_fraction": 0.0}, "between 0 and 1"),
         ({"background": [0, 0]}, "data.background"),
     ],
 )
 def test_mistakes_are_explained(tmp_path, changes, message):
-    _picture(tmp_path / "a.png")
+    for name in ("a.png", "b.png")[: 2 if changes else 1]:
+        _picture(tmp_path / name)
     with pytest.raises(ValueError, match=message):
         _folder(tmp_path, **changes).splits()

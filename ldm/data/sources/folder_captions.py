@@ -17,6 +17,17 @@ class FolderCaptions:
             source = self._find_source(pictures)
         self.source = source
         self._metadata = self._read_metadata() if source == "metadata" else {}
+        beside = any(_sidecar(picture) in files for picture in pictures)
+        if source == "sidecar" and not beside:
+            raise ValueError(
+                f"data.captions=sidecar, but no picture in {root} has a text file beside it, such "
+                "as cat.txt for cat.jpg."
+            )
+        if source == "class" and not any("/" in picture for picture in pictures):
+            raise ValueError(
+                f"data.captions=class, but {root} holds its pictures directly; put those of each "
+                "class into a sub-folder of its name."
+            )
         if source == "metadata" and not self._metadata:
             raise ValueError(
                 f"data.captions=metadata, but {root} holds no {METADATA} with an entry. It needs "
