@@ -20,27 +20,26 @@ def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
     measures = [build(node) for node in config.metrics.values()]
     train, held_out = open_shards(config.data.root)
-    folder = model_folder(config.model, "unet")
-    model = load_model(config)
-    count = config.num_samples
     captions = held_out.captions + train.captions  # the latter only where the former run out
-    prompts = [captions[i % len(captions)] for i in range(count)]
-    images = generate(model, prompts, config, name=f"evaluate ({count} pictures)")
-    if config.samples is not None:
-        write_samples(images, record_of(config, prompts), Path(config.samples))
+    prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
+    model = load_model(config)
+    towers = ClipTowers.load(model_folder(config.model, "unet") / "text_encoder").eval()
     subject = Subject(
-        model=model.cpu(),
-        towers=ClipTowers.load(folder / "text_encoder").eval(),
-        images=images,
+        model=model,
+        towers=towers,
+        draw=lambda: generate(model, prompts, config, name=f"evaluate ({len(prompts)} pictures)"),
         prompts=prompts,
         train=train,
         held_out=held_out,
         weights_dir=config.weights_dir,
         generation=generation_protocol(config) | {"seed": config.seed},
     )
+    measured = [measure(subject) for measure in measures]  # each checks what it needs
+    if config.samples is not None:
+        write_samples(subject.images, record_of(config, prompts), Path(config.samples))
     results: dict[str, Any] = {}
-    for measure in measures:
-        for name, value, protocol in measure(subject):
+    for found in measured:
+        for name, value, protocol in found:
             results[name] = record(value, **protocol)
             print(f"{name}: {value:.4g}", flush=True)
     write_json(config.out, results)

@@ -37,7 +37,8 @@ def open_run(config: DictConfig) -> bool:
         shutil.move(directory, aside := unused_name(directory))
         print(f"resume=never: the earlier run is now {aside}")
     written = directory / "config.yaml"
-    if written.is_file():
+    begun = directory.is_dir() and any(path != written for path in directory.iterdir())
+    if begun and written.is_file():
         before = _flat(OmegaConf.to_container(OmegaConf.load(written), resolve=True))
         now = _flat(OmegaConf.to_container(config, resolve=True))
         _refuse_difference(directory, before, now)
@@ -46,7 +47,7 @@ def open_run(config: DictConfig) -> bool:
             if reached >= config.max_steps or not (directory / "checkpoints").is_dir():
                 return False
             (directory / FILE_NAME).unlink()
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif begun:
         raise UserError(
             f"run={directory} holds other files and no run of ldm; choose another run=."
         )

@@ -62,14 +62,19 @@ class FrechetDistance(Metric):
     def _moments(
         self, side: str, total: Tensor, outer: Tensor, count: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if (n := int(count)) < max(self.num_features, 2):
-            raise ValueError(
-                f"{n} {side} images are too few for a Frechet distance over {self.num_features} "
-                f"features; use at least {max(self.num_features, 2)} (num_samples=), or "
-                "features of fewer dimensions."
-            )
+        n = int(count)
+        require_enough(side, n, self.num_features)
         mean = total / n
         return mean, (outer - n * torch.outer(mean, mean)) / (n - 1)
+
+
+def require_enough(side: str, count: int, num_features: int) -> None:
+    """ValueError where so few images give no covariance of full rank."""
+    if count < (least := max(num_features, 2)):
+        raise ValueError(
+            f"{count} {side} images are too few for a Frechet distance over {num_features} "
+            f"features; use at least {least} (num_samples=), or features of fewer dimensions."
+        )
 
 
 def frechet_distance(

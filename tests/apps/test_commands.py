@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,15 @@ def test_another_configuration_is_refused_with_the_difference(world, ldm, capsys
     assert "resume=never" in said
     # What does not change what is learned may change.
     assert ldm(*world.train("diffusion", world.diffusion, "log_every=7", "preview.steps=3")) == 0
+
+
+def test_a_run_that_never_began_does_not_hold_its_directory(world, ldm, tmp_path):
+    run = f"run={tmp_path / 'run'}"
+    wrong = ["train", *world.settings["text_encoder"], f"data.root={world.root / 'latents'}", run]
+    assert ldm(*wrong) == 2
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    right = ["train", *world.settings["text_encoder"], f"data.root={world.root / 'shards'}", run]
+    assert ldm(*right) == 0
 
 
 def test_resume_never_moves_the_old_run_aside(world, ldm, tmp_path, capsys):
@@ -332,6 +342,25 @@ def test_a_recipe_evaluates_reports_and_skips_what_is_finished(world, ldm, tmp_p
     said = capsys.readouterr().out
     assert "is finished (step 4)" in said and "evaluate: finished already" in said
     assert (out / "metrics.json").stat().st_mtime_ns == changed
+
+
+def test_a_measure_says_what_it_lacks_before_anything_is_drawn(
+    world, ldm, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("ldm.apps.evaluate.generate", lambda *_, **__: pytest.fail("drawn"))
+    shards = f"data.root={world.root / 'shards'}"
+    words = ["evaluate", f"model={world.root}", shards, f"out={tmp_path / 'm.json'}"]
+    for metric, message in {
+        "fid": "weights|torch-fidelity",
+        "digits": "reads shards of data=digits",
+        "fd_own": "4 generated images are too few",
+    }.items():
+        assert ldm(*words, f"metrics=[reconstruction,{metric}]", "num_samples=4") == 2
+        assert re.search(message, capsys.readouterr().err), metric
+    assert not (tmp_path / "m.json").exists()
+    # Reconstructions need no generated pictures.
+    assert ldm(*words, "metrics=[reconstruction]", "num_samples=4") == 0
+    assert set(read_json(tmp_path / "m.json")) == {"psnr", "ssim"}
 
 
 def test_the_report_of_a_world_without_evaluation(world, tmp_path):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ldm.apps.errors import UserError
 from ldm.apps.evaluations.subject import Found, Subject
 from ldm.data.batches import crop
 from ldm.data.shards import ImageShards
@@ -22,28 +23,29 @@ def digits(subject: Subject) -> Found:
         held_out_scans=as_scans(held_out),
         held_out_digits=held_out_digits,
     )
-    wanted = [parse(prompt) for prompt in subject.prompts]
-    accuracy = DigitAccuracy(classifier)
-    accuracy.update(subject.images, wanted)
-    judge = {
-        "judge": "scikit-learn SVC on real training scans, 8 x 8",
-        "judge_trained_on": subject.train.manifest.fingerprint,
-    }
     held_out_accuracy = classifier.held_out_accuracy
-    yield (
-        "digit_accuracy",
-        float(accuracy.compute()),
-        subject.generated_protocol | judge | {"judge_held_out_accuracy": held_out_accuracy},
-    )
+    wanted = [parse(prompt) for prompt in subject.prompts]
+    source = subject.train.manifest.fingerprint
+    judge = {"judge": "scikit-learn SVC on real scans, 8 x 8", "judge_trained_on": source}
+    known = judge | {"judge_held_out_accuracy": held_out_accuracy}
     scans = {"pictures": subject.held_out.manifest.fingerprint, "n": len(held_out_digits)}
-    yield "digit_accuracy.judge_on_real", held_out_accuracy, scans | judge
-    spread = ClassSpread(num_classes=10)
-    spread.update(subject.images, wanted, real=False)
-    spread.update(train, train_digits, real=True)
-    reference = {"reference": subject.train.manifest.fingerprint, "n_real": len(train)}
-    yield "digit_spread", float(spread.compute()), subject.generated_protocol | reference
+    reference = {"reference": source, "n_real": len(train)}
+
+    def numbers() -> Found:
+        accuracy = DigitAccuracy(classifier)
+        accuracy.update(subject.images, wanted)
+        yield "digit_accuracy", float(accuracy.compute()), subject.generated_protocol | known
+        yield "digit_accuracy.judge_on_real", held_out_accuracy, scans | judge
+        spread = ClassSpread(num_classes=10)
+        spread.update(subject.images, wanted, real=False)
+        spread.update(train, train_digits, real=True)
+        yield "digit_spread", float(spread.compute()), subject.generated_protocol | reference
+
+    return numbers()
 
 
 def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, list[int]]:
+    if any("digit" not in meta for meta in shards.metas):
+        raise UserError(f"metric digits reads shards of data=digits; {shards.root} holds others.")
     images = torch.stack([crop(shards[i].image, size_px) for i in range(len(shards))])
     return images, [int(meta["digit"]) for meta in shards.metas]

@@ -1,6 +1,6 @@
 """What is evaluated: a model, its pictures, and the real ones they are compared with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,20 +16,24 @@ from ldm.text.clip import ClipTowers
 BLOCK = 64
 
 Found = Iterator[tuple[str, float, dict[str, Any]]]
-"""Measured numbers: (name, value, protocol)."""
+"""Measured numbers: (name, value, protocol).
+
+A measure is a function of a subject: called, it checks that it can measure; iterated, it does.
+"""
 
 
 @dataclass
 class Subject:
     """Generated images (N, 3, H, W) with their prompts, and held-out shards with captions.
 
-    ``generation`` says how the images were made; a protocol is put together from the properties
-    below, each of which says what its pictures are.
+    The images are drawn when they are first asked for: what a measure lacks, it must say before.
+    ``generation`` says how they are made; a protocol is put together from the properties below,
+    each of which says what its pictures are.
     """
 
     model: TextToImage
     towers: ClipTowers
-    images: Tensor
+    draw: Callable[[], Tensor]
     prompts: list[str]
     train: ImageShards
     held_out: ImageShards
@@ -40,14 +44,14 @@ class Subject:
     def generated_protocol(self) -> dict[str, Any]:
         """For a number on the generated images."""
         prompts = f"captions of held-out shards {self.held_out.manifest.fingerprint}"
-        if len(self.images) > len(self.held_out):
+        if len(self.prompts) > len(self.held_out):
             prompts += f", then of training shards {self.train.manifest.fingerprint}"
-        return self.generation | {"prompts": prompts, "n": len(self.images)}
+        return self.generation | {"prompts": prompts, "n": len(self.prompts)}
 
     @property
     def real_protocol(self) -> dict[str, Any]:
         """For a number on held-out pictures."""
-        return {"pictures": self.held_out.manifest.fingerprint, "n": len(self.real)}
+        return {"pictures": self.held_out.manifest.fingerprint, "n": self.num_real}
 
     @property
     def reconstructed_protocol(self) -> dict[str, Any]:
@@ -60,20 +64,24 @@ class Subject:
     @property
     def compared_protocol(self) -> dict[str, Any]:
         """For a number that compares the generated images with held-out pictures."""
-        reference = {"reference": self.held_out.manifest.fingerprint, "n_real": len(self.real)}
+        reference = {"reference": self.held_out.manifest.fingerprint, "n_real": self.num_real}
         return self.generated_protocol | reference
 
-    def blocks(self) -> Iterator[tuple[Tensor, list[str]]]:
-        """The generated images with their prompts, block by block."""
-        for start in range(0, len(self.images), BLOCK):
-            yield self.images[start : start + BLOCK], self.prompts[start : start + BLOCK]
+    @cached_property
+    def images(self) -> Tensor:
+        """The generated images."""
+        return self.draw()
+
+    @property
+    def num_real(self) -> int:
+        """As many held-out pictures as there are generated ones, at most."""
+        return min(len(self.held_out), len(self.prompts))
 
     @cached_property
     def real(self) -> Tensor:
-        """Held-out pictures (M, 3, H, W) in [-1, 1], as many as there are generated, at most."""
-        count = min(len(self.held_out), len(self.images))
+        """The first held-out pictures (num_real, 3, H, W) in [-1, 1]."""
         size_px = self.model.size_px
-        return torch.stack([crop(self.held_out[i].image, size_px) for i in range(count)])
+        return torch.stack([crop(self.held_out[i].image, size_px) for i in range(self.num_real)])
 
     @cached_property
     def reconstructions(self) -> Tensor:

@@ -1,0 +1,34 @@
+"""The Frechet distance of generated to held-out pictures, in two feature spaces."""
+
+from ldm.apps.evaluations.own_towers import image_features
+from ldm.apps.evaluations.subject import BLOCK, Found, Subject
+from ldm.features.clip_image import ClipImageFeatures
+from ldm.features.inception import InceptionFeatures, pretrained_inception
+from ldm.metrics.frechet import FrechetDistance, require_enough
+
+
+def fid(subject: Subject) -> Found:
+    """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
+    count = len(subject.prompts)
+    name = "fid" if count >= 10_000 else f"fid_{count}"
+    return _measure(name, pretrained_inception(subject.weights_dir), subject)
+
+
+def fd_own(subject: Subject) -> Found:
+    """In the features of the model's own image tower."""
+    return _measure("fd_own", image_features(subject.towers, normalize=False), subject)
+
+
+def _measure(name: str, features: InceptionFeatures | ClipImageFeatures, subject: Subject) -> Found:
+    for side, count in (("generated", len(subject.prompts)), ("real", subject.num_real)):
+        require_enough(side, count, features.num_features)
+
+    def numbers() -> Found:
+        metric = FrechetDistance(features, features.num_features)
+        for images in subject.images.split(BLOCK):
+            metric.update(images, real=False)
+        for images in subject.real.split(BLOCK):
+            metric.update(images, real=True)
+        yield name, float(metric.compute()), subject.compared_protocol | features.protocol
+
+    return numbers()
