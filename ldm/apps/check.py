@@ -85,8 +85,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
     free = shutil.disk_usage(parent).free
     if free < needed:
         yield (
-            f"run={config.run} needs about {needed / 1e9:.1f} GB for checkpoints and "
-            f"{free / 1e9:.1f} GB are free; choose another disk or keep_checkpoints=1."
+            f"run={config.run} needs about {needed / 1e6:,.0f} MB for checkpoints and "
+            f"{free / 1e6:,.0f} MB are free; choose another disk or fewer keep_checkpoints."
         )
 
 

@@ -9,7 +9,7 @@ from ldm.apps.build import build
 from ldm.apps.evaluations.subject import Subject
 from ldm.apps.locate import model_folder
 from ldm.apps.sample import generate, load_model
-from ldm.apps.sample_folder import generation_protocol, record_of, write_samples
+from ldm.apps.sample_folder import generation_protocol, open_samples, record_of, write_samples
 from ldm.apps.stages.assembly import open_shards
 from ldm.manifest import write_json
 from ldm.metrics.protocol import record
@@ -36,7 +36,9 @@ def evaluate(config: DictConfig) -> int:
     )
     measured = [measure(subject) for measure in measures]  # each checks what it needs
     if config.samples is not None:
-        write_samples(subject.images, record_of(config, prompts), Path(config.samples))
+        samples, of_samples = Path(config.samples), record_of(config, prompts)
+        open_samples(samples, of_samples)
+        write_samples(subject.images, of_samples, samples)
     results: dict[str, Any] = {}
     for found in measured:
         for name, value, protocol in found:

@@ -1,5 +1,6 @@
 """`ldm COMMAND key=value ...`: finds the command, prints its mistakes as sentences."""
 
+import errno
 import importlib
 import os
 import sys
@@ -59,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from the last finished part.", 130)
     except OSError as error:
-        if error.errno != 28:  # ENOSPC
+        if error.errno == errno.ENOSPC:
+            return _complain(f"no space left on the disk ({error.filename or 'while writing'}).")
+        if error.filename is None or os.environ.get("LDM_TRACEBACK"):
             raise
-        return _complain(f"no space left on the disk ({error.filename or 'while writing'}).")
+        return _complain(f"{error.filename}: {error.strerror}.")
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error):
             raise

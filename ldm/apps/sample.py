@@ -10,7 +10,7 @@ from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
-from ldm.apps.sample_folder import GRID, is_finished, record_of, write_samples
+from ldm.apps.sample_folder import GRID, open_samples, record_of, write_samples
 from ldm.generation import TextToImage
 from ldm.interop.pipeline import read_pipeline
 
@@ -19,7 +19,7 @@ def sample(config: DictConfig) -> int:
     """Write the pictures into ``out``, unless they are there."""
     prompts = [prompt for prompt in _prompts(config) for _ in range(config.num)]
     out, record = Path(config.out), record_of(config, prompts)
-    if is_finished(out, record):
+    if not open_samples(out, record):
         print(f"{out}: these {len(prompts)} pictures are there already, {out / GRID}")
         return 0
     images = generate(load_model(config), prompts, config, name=f"sample ({out})")

@@ -52,13 +52,8 @@ def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:
     }
 
 
-def is_finished(out: Path, record: dict[str, Any]) -> bool:
-    """Whether the folder holds exactly these pictures already; its grid is written last."""
-    return (out / GRID).is_file() and (out / RECORD).is_file() and read_json(out / RECORD) == record
-
-
-def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:
-    """The record, one PNG per image (N, 3, H, W), and at the end a grid of the first 64.
+def open_samples(out: Path, record: dict[str, Any]) -> bool:
+    """Make the folder ready for these pictures; False if it holds exactly them already.
 
     Samples of another request are moved aside into ``<out>.1``; UserError where files of the same
     names are there that no record speaks of, as they are not ours to replace.
@@ -66,16 +61,21 @@ def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if (out / RECORD).is_file():
         earlier = read_json(out / RECORD)
-        if earlier != record:
-            _move_aside(out, earlier)
-    else:
-        foreign = [row["file"] for row in record["pictures"] if (out / row["file"]).exists()]
-        if foreign:
-            raise UserError(
-                f"{out} holds {foreign[0]} already, and no {RECORD} that says how it was made; "
-                "choose another directory, or move it away."
-            )
+        if earlier == record:
+            return not (out / GRID).is_file()  # which is written last
+        _move_aside(out, earlier)
+    foreign = [row["file"] for row in record["pictures"] if (out / row["file"]).exists()]
+    if foreign:
+        raise UserError(
+            f"{out} holds {foreign[0]} already, and no {RECORD} that says how it was made; choose "
+            "another directory, or move it away."
+        )
     write_json(out / RECORD, record)
+    return True
+
+
+def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:
+    """One PNG per image (N, 3, H, W) into an opened folder, and at the end a grid of them."""
     for row, image in zip(record["pictures"], images, strict=True):
         Image.fromarray(to_uint8(image)).save(out / row["file"])
     save_grid(images[:64], out / GRID)

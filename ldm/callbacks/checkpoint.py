@@ -30,11 +30,16 @@ class Checkpoint:
             }
             try:
                 with atomic(path) as temporary:
-                    torch.save(state, temporary)
+                    with open(temporary, "wb") as file:
+                        torch.save(state, file)
                     torch.load(temporary, weights_only=True, map_location="cpu", mmap=True)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
+                # torch closes its archive after a failed write, and complains about that instead.
+                cause = error if isinstance(error, OSError) else error.__context__
+                if not isinstance(cause, OSError):
+                    raise
                 raise ValueError(
-                    f"could not save {path} ({error.strerror or error}); the checkpoint before it "
+                    f"could not save {path} ({cause.strerror or cause}); the checkpoint before it "
                     "is intact. Free some space or choose another run=, then run the same command."
                 ) from error
             for old in _found(self.directory)[: -self.keep]:

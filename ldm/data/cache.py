@@ -6,6 +6,7 @@ the posterior is drawn anew at every visit), ``ids.npy`` (N, L) uint16 token ids
 statistics of the latents. Both arrays are memory-mapped: no workers, no RAM.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,14 @@ def finished(
 
 
 def _create(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    # A full disk is an error here and now, and not a bus error at some later page.
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
 
 
 def _statistics(

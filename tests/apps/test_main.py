@@ -58,6 +58,7 @@ def test_an_unknown_command_is_answered_with_a_suggestion(capsys):
         (ValueError("too few; do this"), 2, "ldm: too few; do this"),
         (KeyboardInterrupt(), 130, "the same command goes on"),
         (OSError(28, "No space left on device", "runs/x"), 2, "no space left .*runs/x"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "ldm: /x: Permission denied"),
         (RuntimeError("CUDA out of memory. Tried"), 2, "smaller micro_batch"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "smaller micro_batch"),
     ],

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, safe to load, and forgiving of a damaged file."""
 
+import resource
 from types import SimpleNamespace
 
 import pytest
@@ -94,15 +95,15 @@ def test_a_checkpoint_of_another_run_is_refused(save, tmp_path):
         restore(tmp_path, make_module(("autoencoder", "discriminator"), width=4))
 
 
-def test_no_space_leaves_the_one_before_and_says_so(save, tmp_path, monkeypatch):
-    module = make_module()
+@pytest.mark.parametrize("largest", [0, 3000])
+def test_a_file_that_cannot_be_written_leaves_the_one_before_and_says_so(save, tmp_path, largest):
+    module = make_module(width=1000)
     save(module, 5)
-
-    def full(state, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(ValueError, match="could not save .*No space left.*before it is intact"):
-        save(module, 10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))  # as a full disk, at a byte
+    try:
+        with pytest.raises(ValueError, match="could not save .*too large.*before it is intact"):
+            save(module, 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [p.name for p in tmp_path.iterdir()] == ["step_000000005.pt"]
