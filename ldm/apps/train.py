@@ -191,7 +191,7 @@ def _finish(config: DictConfig, assembly: Assembly, facts: dict[str, float]) -> 
 def _quiet() -> None:
     """Lightning's own chatter says nothing a user of ldm needs."""
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning")
