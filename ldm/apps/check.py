@@ -70,6 +70,11 @@ def obstacles(config: DictConfig) -> Iterator[str]:
             )
         elif config.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
             yield "this GPU has no bf16; set precision=32-true."
+    if config.stage == "diffusion" and config.backbone.get("vector_dim") is not None:
+        yield (
+            f"backbone.vector_dim={config.backbone.vector_dim} needs a text encoder that makes a "
+            "vector beside the tokens (SDXL's pair), which cannot be trained with yet."
+        )
     if config.stage == "autoencoder" and config.perceptual == "lpips":
         from ldm import weights
 
@@ -112,7 +117,8 @@ def _dry_pass(config: DictConfig) -> tuple[str, int]:
         if config.stage == "diffusion":
             side = 8 * network.stride
             x = torch.zeros(1, config.backbone.in_channels, side, side)
-            tokens = torch.zeros(1, 8, config.backbone.context_dim)
+            width = config.backbone.context_dim
+            tokens = None if width is None else torch.zeros(1, 8, width)
             vector = config.backbone.vector_dim and torch.zeros(1, config.backbone.vector_dim)
             condition = Condition(tokens=tokens, vector=vector)
             network(x, torch.zeros(1), condition).sum().backward()

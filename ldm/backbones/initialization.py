@@ -3,7 +3,7 @@
 from torch import nn
 
 from ldm.backbones.unet import UNet
-from ldm.nn.attention import SpatialTransformer
+from ldm.nn.attention import SpatialAttention, SpatialTransformer
 from ldm.nn.resnet import ResnetBlock
 
 
@@ -19,3 +19,7 @@ def fast_start(network: UNet) -> None:
         elif isinstance(module, SpatialTransformer):
             assert isinstance(module.proj_out, nn.Linear | nn.Conv2d)
             module.proj_out.reset_parameters()
+        elif isinstance(module, SpatialAttention):
+            out = module.to_out[0]
+            assert isinstance(out, nn.Linear)
+            out.reset_parameters()

@@ -83,6 +83,7 @@ AUTOENCODER_DEFAULTS: dict[str, Any] = {
 _FREE = {"sample_size", "upcast_attention", "force_upcast", "addition_embed_type_num_heads"}
 _READ_ELSEWHERE = {
     "down_block_types", "up_block_types", "addition_embed_type", "addition_time_embed_dim",
+    "resnet_time_scale_shift",
     "scaling_factor", "shift_factor", "latents_mean", "latents_std",
 }  # fmt: skip
 

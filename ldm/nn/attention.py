@@ -45,23 +45,24 @@ class Attention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Single-head self-attention over positions with a residual, as in the autoencoder's middle.
+    """Self-attention over positions with a residual: (B, C, h, w) -> (B, C, h, w).
 
-    (B, C, h, w) -> (B, C, h, w); Esser et al. 2021.
+    In the autoencoder's middle with one head (Esser et al. 2021), in unconditional denoisers with
+    more (Dhariwal and Nichol 2021).
     """
 
-    def __init__(self, channels: int, *, groups: int, eps: float) -> None:
+    def __init__(self, channels: int, *, groups: int, eps: float, heads: int = 1) -> None:
         super().__init__()
+        self.heads = heads
         self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
-        attention = Attention(channels, context_dim=None, heads=1, qkv_bias=True)
+        attention = Attention(channels, context_dim=None, heads=heads, qkv_bias=True)
         self.to_q, self.to_k, self.to_v = attention.to_q, attention.to_k, attention.to_v
         self.to_out = attention.to_out
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, h*w, C)
-        out = F.scaled_dot_product_attention(
-            self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        )
+        parts = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        out = _attend(*parts, heads=self.heads, mask=None)
         return x + self.to_out[0](out).transpose(1, 2).unflatten(2, x.shape[2:])
 
 

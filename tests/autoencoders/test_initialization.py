@@ -42,6 +42,8 @@ def test_denoiser_branches_are_live_but_its_output_starts_at_zero() -> None:
         vector_dim=None,
         pooling_heads=None,
         linear_projection=True,
+        adaptive_norm=False,
+        residual_resampling=False,
         groups=4,
     )
     blocks = [m for m in network.modules() if isinstance(m, ResnetBlock)]

@@ -43,7 +43,8 @@ def unet_config(**changes: object) -> dict:
     config = {
         "in_channels": 4, "out_channels": 4, "channels": [8, 16], "attention": [True, False],
         "heads": [2, 4], "transformer_depth": [1, 1], "layers_per_level": 1, "context_dim": 6,
-        "vector_dim": None, "pooling_heads": None, "linear_projection": False, "groups": 4,
+        "vector_dim": None, "pooling_heads": None, "linear_projection": False,
+        "adaptive_norm": False, "residual_resampling": False, "groups": 4,
     }  # fmt: skip
     return config | changes
 
@@ -57,6 +58,8 @@ UNETS = {
         transformer_depth=[1, 2, 3], linear_projection=True,
     ),
     "pooled text": unet_config(pooling_heads=3),
+    "adaptive norm": unet_config(adaptive_norm=True, attention=[False, True]),
+    "four layers": unet_config(layers_per_level=4, transformer_depth=[10, 1], heads=[1, 1]),
     "vector": unet_config(vector_dim=10 + 6 * 256, attention=[True, True], groups=2),
 }  # fmt: skip
 
@@ -280,7 +283,7 @@ def test_every_option_of_diffusers_is_known_with_its_default(model: type, defaul
         ("dropout", 0.1),
         ("num_attention_heads", 4),
         ("mid_block_type", "UNetMidBlock2D"),
-        ("resnet_time_scale_shift", "scale_shift"),
+        ("resnet_time_scale_shift", "spatial"),
         ("addition_embed_type", "image"),
         ("down_block_types", ["CrossAttnDownBlock2D", "AttnDownBlock2D"]),
         ("up_block_types", ["CrossAttnUpBlock2D", "UpBlock2D"]),

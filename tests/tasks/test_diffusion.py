@@ -41,7 +41,8 @@ def unet():
     network = UNet(
         in_channels=2, out_channels=2, channels=[8, 16], attention=[False, True], heads=[2, 2],
         transformer_depth=[1, 1], layers_per_level=1, context_dim=16, vector_dim=None,
-        pooling_heads=None, linear_projection=True, groups=4,
+        pooling_heads=None, linear_projection=True, adaptive_norm=False,
+        residual_resampling=False, groups=4,
     )  # fmt: skip
     with torch.no_grad():  # residual outputs start at zero; let every weight matter
         for parameter in network.parameters():

@@ -133,7 +133,7 @@ def _check_widths(config: DictConfig, cache: LatentCache, towers: ClipTowers) ->
             f"{cache.root} have {channels} channels; set backbone.in_channels={channels} "
             f"backbone.out_channels={channels}."
         )
-    if config.backbone.get("context_dim") != width:
+    if config.backbone.get("context_dim") not in (width, None):  # None: unconditional
         raise UserError(
             f"backbone.context_dim={config.backbone.get('context_dim')}, but the text encoder's "
             f"tokens are {width} wide; set backbone.context_dim={width}."
