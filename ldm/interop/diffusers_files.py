@@ -65,13 +65,17 @@ def write(
 
 
 def filled(network: Network, folder: Path) -> Network:
-    """A network built on the meta device, with the weights of a folder; ValueError on misfit."""
-    state = {_new_name(name): value for name, value in _read_weights(folder).items()}
-    network.to_empty(device="cpu")
+    """A network built on the meta device, with the weights of a folder; ValueError on misfit.
+
+    Weights in fp32 are the file's own pages, read when they are first used and copied when they
+    are first changed; others are cast to fp32.
+    """
+    state = {_new_name(name): value.float() for name, value in _read_weights(folder).items()}
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from error
+    assert not any(value.is_meta for value in (*network.parameters(), *network.buffers()))
     return network
 
 
