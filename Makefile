@@ -13,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu bench bench-gpu lint clean
+.PHONY: help setup demo test test-slow parity test-gpu bench bench-gpu lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test: setup ## the tests, without the slow ones
 
 test-slow: setup ## the slow tests (whole recipes, wheels, ...)
 	$(OFFLINE) $(BIN)/python -m pytest -q -m "slow and not gpu"
+
+parity: setup ## how far our networks and samplers are from the reference's, as a table
+	$(ONE_THREAD) $(OFFLINE) $(BIN)/python -m pytest -q --parity
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(OFFLINE) $(BIN)/python -m pytest -q -m gpu

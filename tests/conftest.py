@@ -8,6 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.parity import (  # noqa: F401  hooks and a fixture
+    agree,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
+
 SETTINGS = {
     "text_encoder": [
         "experiment=demo_text_encoder", "size=32", "max_steps=4", "global_batch=8", "lr=1e-3",

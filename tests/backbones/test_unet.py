@@ -14,6 +14,7 @@ from ldm.backbones.initialization import fast_start
 from ldm.backbones.unet import UNet
 from ldm.interop.diffusers import read_unet, write_unet
 from ldm.types import Condition
+from tests.parity import Agree
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "backbone"
 
@@ -65,7 +66,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("adaptive_norm", [False, True])
 @pytest.mark.parametrize("residual_resampling", [False, True])
 def test_unconditional_networks_are_diffusers_unet2dmodel(
-    adaptive_norm: bool, residual_resampling: bool
+    adaptive_norm: bool, residual_resampling: bool, agree: Agree
 ) -> None:
     ours = randomised(
         UNet(**small(adaptive_norm=adaptive_norm, residual_resampling=residual_resampling))
@@ -83,7 +84,8 @@ def test_unconditional_networks_are_diffusers_unet2dmodel(
     x, t = inputs()
     out, expected = ours(x, t, Condition(tokens=None)), theirs(x, t).sample
     assert out.std() > 0.1
-    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+    name = f"unconditional, adaptive norm {adaptive_norm}, residual {residual_resampling}"
+    agree(out, expected, component="UNet2DModel", configuration=name, tolerance=1e-10)
     (out**2).mean().backward()
     (expected**2).mean().backward()
     theirs_by_name = dict(theirs.named_parameters())
@@ -103,7 +105,9 @@ def test_an_unconditional_network_goes_in_and_out_of_a_folder(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_any_legal_configuration_is_diffusers_conditional_unet(seed: int, tmp_path: Path) -> None:
+def test_any_legal_configuration_is_diffusers_conditional_unet(
+    seed: int, tmp_path: Path, agree: Agree
+) -> None:
     draw = random.Random(seed)
     levels = draw.randint(1, 4)
     groups = draw.choice([1, 3, 4])
@@ -127,7 +131,8 @@ def test_any_legal_configuration_is_diffusers_conditional_unet(seed: int, tmp_pa
     t = torch.tensor([3, 871])
     out = ours(x, t, Condition(tokens=tokens))
     expected = theirs(x, t, encoder_hidden_states=tokens).sample
-    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10, msg=str(config))
+    name = f"random {seed}: {config['channels']}, {config['layers_per_level']} layers"
+    agree(out, expected, component="UNet2DConditionModel", configuration=name, tolerance=1e-10)
 
 
 @pytest.mark.parametrize(

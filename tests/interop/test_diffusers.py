@@ -30,6 +30,7 @@ from ldm.interop.diffusers import (
 from ldm.interop.diffusers_config import AUTOENCODER_DEFAULTS, UNET_DEFAULTS
 from ldm.nn.embedding import fourier
 from ldm.types import Condition
+from tests.parity import Agree
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -129,7 +130,7 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
 @pytest.mark.parametrize("name", UNETS)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_unet_written_by_us_is_diffusers_unet(
-    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
+    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
 ) -> None:
     config = UNETS[name]
     ours = make_unet(config)
@@ -146,7 +147,8 @@ def test_unet_written_by_us_is_diffusers_unet(
     assert out.std() > 0.1
     if config["pooling_heads"] is not None:
         tolerance = max(tolerance, 1e-5)  # their pooling takes its softmax in float32
-    torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
+    part = "UNet2DConditionModel"
+    agree(out, expected, component=part, configuration=name, tolerance=tolerance)
     assert_same_gradients(gradients(ours, out), gradients(theirs, expected), tolerance)
 
 
