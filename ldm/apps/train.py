@@ -75,7 +75,7 @@ def train(config: DictConfig) -> int:
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start)]
     loggers += [build(node) for node in (config.logger or {}).values()]
     trainer = pl.Trainer(
-        accelerator=config.accelerator,
+        accelerator="gpu" if device_of(config.accelerator).type == "cuda" else "cpu",
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=_strategy(config),
@@ -139,7 +139,7 @@ class _HeldOut:
 
     def __init__(self, assembly: Assembly, config: DictConfig) -> None:
         self.assembly = assembly
-        self.block = config.micro_batch or config.global_batch
+        self.block = share_of(config).micro_batch
         self.world_size = config.devices * config.num_nodes
 
     def __iter__(self) -> Iterator[Any]:

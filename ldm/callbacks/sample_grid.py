@@ -30,7 +30,8 @@ class SampleGrid:
         if not trainer.is_global_zero:
             return
         module.eval()
-        with torch.no_grad(), module.trained[module.product].averaged():
+        context = trainer.precision_plugin.forward_context()  # the precision of training
+        with context, torch.no_grad(), module.trained[module.product].averaged():
             images = self.draw()
         module.train()
         save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)

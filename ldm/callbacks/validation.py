@@ -29,7 +29,8 @@ class Validation:
             )
             for batch in self.batches
         )
-        with module.trained[module.product].averaged():
+        context = trainer.precision_plugin.forward_context()  # the precision of training
+        with context, module.trained[module.product].averaged():
             found = module.validate(moved)
         module.train()
         names = sorted(found)

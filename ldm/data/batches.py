@@ -1,7 +1,9 @@
 """Training batches of images and of latents, each a pure function of (step, global indices)."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,21 +20,33 @@ Slot = tuple[int, Tensor]
 
 
 @dataclass
-class ImageBatch:
-    """Pictures of one micro-batch; ``index`` holds their global sample indices."""
+class Batch:
+    """A micro-batch of a step; ``index`` holds the global indices of its samples."""
 
     step: int
     index: Tensor  # (B,) int64
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory, from where it reaches a GPU while that computes."""
+        pinned = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(pinned, name, value.pin_memory())
+        return pinned
+
+
+@dataclass
+class ImageBatch(Batch):
+    """Pictures of one micro-batch."""
+
     image: Tensor  # (B, 3, H, W) in [-1, 1]
     ids: Tensor  # (B, L) token ids; L = 0 where captions are not needed
 
 
 @dataclass
-class LatentBatch:
-    """Cached codes of one micro-batch; ``index`` holds their global sample indices."""
+class LatentBatch(Batch):
+    """Cached codes of one micro-batch."""
 
-    step: int
-    index: Tensor  # (B,) int64
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
     ids: Tensor  # (B, L) token ids
 

@@ -30,14 +30,25 @@ class LatentCache:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.manifest = read_manifest(self.root, kind=KIND, remedy=REMEDY)
-        self.codes = np.load(self.root / "codes.npy", mmap_mode="r")
-        self.ids = np.load(self.root / "ids.npy", mmap_mode="r")
+        self._open()
         expected = self.manifest.facts["num_samples"]
         if len(self.codes) != expected or len(self.ids) != expected:
             raise ValueError(
                 f"{self.root} should hold {expected} latents but holds {len(self.codes)}; "
                 f"delete it. {REMEDY}"
             )
+
+    def _open(self) -> None:
+        self.codes = np.load(self.root / "codes.npy", mmap_mode="r")
+        self.ids = np.load(self.root / "ids.npy", mmap_mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled with all its content; each worker opens the files itself.
+        return {"root": self.root, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -86,6 +86,8 @@ class AutoencoderTask(LightningModule):
         return [part.optimizer for part in self.trained.values()]
 
     def on_fit_start(self) -> None:
+        for part in self.trained.values():
+            part.follow()
         if isinstance(self._perceptual[0], nn.Module):
             self._perceptual[0].to(self.device)
 

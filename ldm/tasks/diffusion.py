@@ -40,6 +40,7 @@ class DiffusionTask(LightningModule):
         scale: LatentScale,
         trained: Trained,
         global_batch: int,
+        num_held_out: int,
         accumulate: int,
         drop_rate: float,
         weighting: Weighting,
@@ -51,21 +52,31 @@ class DiffusionTask(LightningModule):
         self.denoiser, self.scale, self.regularizer = denoiser, scale, regularizer
         self.text_encoder = text_encoder.requires_grad_(False)
         self.trained = {self.product: trained}
-        self.global_batch, self.drop_rate, self.seed = global_batch, drop_rate, seed
+        self.global_batch, self.num_held_out = global_batch, num_held_out
+        self.drop_rate, self.seed = drop_rate, seed
         self.weighting = weighting
         self.micro_steps = MicroSteps(accumulate)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
 
-    def losses(self, batch: LatentBatch, seed: int, drop_rate: float) -> tuple[Tensor, Tensor]:
-        """Unweighted losses (B,) and timesteps (B,) of a batch under the draws of ``seed``."""
+    def on_fit_start(self) -> None:
+        for part in self.trained.values():
+            part.follow()
+
+    def losses(
+        self, batch: LatentBatch, *, seed: int, count: int, drop_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Unweighted losses (B,) and timesteps (B,) of a batch under the draws of ``seed``.
+
+        The timesteps are spread evenly over the ``count`` samples that belong together.
+        """
         step, index = batch.step, batch.index
         with torch.no_grad():
             noise = normal(stream(seed, "posterior", step), index, self._latent_shape(batch))
             x0 = self.scale.normalize(self.regularizer.draw(batch.code, noise))
             eps = normal(stream(seed, "noise", step), index, x0.shape[1:])
-            t = self.denoiser.schedule.draw(seed, step, index, self.global_batch)
+            t = self.denoiser.schedule.draw(seed, step, index, count)
             condition = drop(
                 self.text_encoder(batch.ids),
                 self.text_encoder.null(),
@@ -78,7 +89,9 @@ class DiffusionTask(LightningModule):
         return denoising_loss(self.denoiser.predict(x, t, condition), target), t
 
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
-        losses, t = self.losses(batch, self.seed, self.drop_rate)
+        losses, t = self.losses(
+            batch, seed=self.seed, count=self.global_batch, drop_rate=self.drop_rate
+        )
         schedule = self.denoiser.schedule
         weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
         loss = (losses * weights.float()).mean()
@@ -97,7 +110,9 @@ class DiffusionTask(LightningModule):
         sums = torch.zeros(TIMESTEP_BINS, device=self.device)
         counts = torch.zeros(TIMESTEP_BINS, device=self.device)
         for batch in batches:
-            losses, t = self.losses(batch, stream(0, "validation"), 0.0)
+            losses, t = self.losses(
+                batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
+            )
             num_steps = self.denoiser.schedule.num_steps
             more, number = by_timestep_bin(losses, t, num_steps, TIMESTEP_BINS)
             sums, counts = sums + more, counts + number

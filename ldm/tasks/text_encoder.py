@@ -40,6 +40,9 @@ class TextEncoderTask(LightningModule):
         return [part.optimizer for part in self.trained.values()]
 
     def on_fit_start(self) -> None:
+        for part in self.trained.values():
+            part.follow()
+
         from open_clip.loss import ClipLoss
 
         world_size = self.trainer.world_size

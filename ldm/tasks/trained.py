@@ -52,7 +52,8 @@ class Trained:
             )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
+        with torch.autocast(norm.device.type, enabled=False):  # products of weights are not forward
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.network, step + 1)
@@ -86,10 +87,10 @@ class Trained:
         if self.ema is not None and state["ema"] is not None:
             self.ema.load_state_dict(state["ema"])
 
-    def to(self, device: torch.device) -> None:
-        """Move the average beside the network (Lightning moves the rest)."""
+    def follow(self) -> None:
+        """Move the average to where Lightning has moved the network (and the optimizer's state)."""
         if self.ema is not None:
-            self.ema.to(device)
+            self.ema.to(next(self.network.parameters()).device)
 
 
 class MicroSteps:

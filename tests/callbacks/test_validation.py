@@ -1,5 +1,6 @@
 """Validation: sums over counts, with the averaged weights, logged on the one counter."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,9 @@ def test_ranks_with_different_amounts_add_up(monkeypatch):
         world_size=2,
         loggers=[],
         strategy=SimpleNamespace(batch_to_device=lambda batch, device: batch),
-        precision_plugin=SimpleNamespace(convert_input=lambda batch: batch),
+        precision_plugin=SimpleNamespace(
+            convert_input=lambda batch: batch, forward_context=nullcontext
+        ),
     )
 
     def all_reduce(totals):  # names in order: loss, loss_bin_0, loss_bin_0_count, loss_count

@@ -1,5 +1,7 @@
 """Batches: pure functions of (step, global indices), whatever was read before."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,21 @@ def test_the_loader_resumes_anywhere(world):
     for one, other in zip(straight, resumed, strict=True):
         assert one.step == other.step and torch.equal(one.index, other.index)
         assert torch.equal(one.code, other.code) and torch.equal(one.ids, other.ids)
+
+
+def test_a_worker_is_sent_the_place_of_the_latents_and_not_the_latents(world):
+    batches = LatentBatches(LatentCache(world.latents), seed=0)
+    sent = pickle.dumps(batches)
+    assert len(sent) < batches.cache.codes.nbytes / 2
+    slot = (3, torch.arange(24, 32))
+    received, kept = pickle.loads(sent)[slot], batches[slot]
+    assert torch.equal(received.code, kept.code) and torch.equal(received.ids, kept.ids)
+
+
+def test_every_tensor_of_a_batch_is_pinned(world, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self + 0)
+    batch = LatentBatches(LatentCache(world.latents), seed=0)[0, torch.arange(4)]
+    again = batch.pin_memory()
+    assert [id(t) for t in pinned] == [id(batch.index), id(batch.code), id(batch.ids)]
+    assert again is not batch and torch.equal(again.code, batch.code) and again.step == batch.step

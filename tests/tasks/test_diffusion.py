@@ -82,6 +82,7 @@ def make(towers):
             scale=LatentScale([0.5, -0.5], [2.0, 0.5]),
             trained=trained,
             global_batch=GLOBAL_BATCH,
+            num_held_out=10,
             accumulate=accumulate,
             drop_rate=drop_rate,
             weighting=weighting,
@@ -102,20 +103,24 @@ def batch(towers):
     return some
 
 
+def losses_of(task, some, *, seed, drop_rate):
+    return task.losses(some, seed=seed, count=GLOBAL_BATCH, drop_rate=drop_rate)
+
+
 def test_the_loss_of_a_sample_does_not_depend_on_the_split(make, batch):
     task = make().double()
-    whole, t = task.losses(batch(3, range(36, 48)), 0, 0.1)
+    whole, t = losses_of(task, batch(3, range(36, 48)), seed=0, drop_rate=0.1)
     for sizes in ([4, 4, 4], [1, 11], [6, 6]):
         start, losses, times = 36, [], []
         for size in sizes:
-            found = task.losses(batch(3, range(start, start + size)), 0, 0.1)
+            found = losses_of(task, batch(3, range(start, start + size)), seed=0, drop_rate=0.1)
             losses.append(found[0])
             times.append(found[1])
             start += size
         torch.testing.assert_close(torch.cat(losses), whole, rtol=1e-6, atol=0.0)
         assert torch.equal(torch.cat(times), t)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    shuffled, _ = task.losses(batch(3, torch.arange(36, 48)[order]), 0, 0.1)
+    shuffled, _ = losses_of(task, batch(3, torch.arange(36, 48)[order]), seed=0, drop_rate=0.1)
     torch.testing.assert_close(shuffled, whole[order], rtol=1e-6, atol=0.0)
 
 
@@ -123,7 +128,7 @@ def test_every_draw_changes_with_the_step_the_index_and_the_seed(make, batch):
     recorder = Recorder()
     task = make(recorder)
     for step, index, seed in ((0, 5, 0), (1, 5, 0), (0, 12, 0), (0, 5, 1), (0, 5, 0)):
-        task.losses(batch(step, [index]), seed, 0.0)
+        losses_of(task, batch(step, [index]), seed=seed, drop_rate=0.0)
     (x, t, _), *others, (again, t_again, _) = recorder.seen
     assert torch.equal(x, again) and torch.equal(t, t_again)
     assert all(not torch.equal(x, other) for other, _, _ in others)
@@ -152,7 +157,9 @@ def test_a_tenth_of_the_captions_is_dropped_for_the_samplers_null(make, batch):
     recorder = Recorder()
     task = make(recorder)
     for step in range(10):
-        task.losses(batch(step, torch.arange(step * 400, (step + 1) * 400)), 0, 0.1)
+        losses_of(
+            task, batch(step, torch.arange(step * 400, (step + 1) * 400)), seed=0, drop_rate=0.1
+        )
     tokens = torch.cat([condition.tokens for _, _, condition in recorder.seen])
     null = task.text_encoder(task.text_encoder.tokenize([""])).tokens  # what sampling uses
     dropped = (tokens == null).flatten(1).all(1)
@@ -168,7 +175,7 @@ def test_a_tenth_of_the_captions_is_dropped_for_the_samplers_null(make, batch):
 def test_none_or_all_are_dropped(make, batch, rate):
     recorder = Recorder()
     task = make(recorder)
-    task.losses(batch(0, range(30)), 0, rate)
+    losses_of(task, batch(0, range(30)), seed=0, drop_rate=rate)
     tokens = recorder.seen[0][2].tokens
     null = task.text_encoder.null().tokens
     assert bool((tokens == null).flatten(1).all(1).all()) == (rate == 1.0)
@@ -178,7 +185,7 @@ def test_what_enters_the_network_is_the_normalised_noised_draw(make, batch):
     recorder = Recorder()
     task = make(recorder)
     data = batch(2, range(24, 30))
-    losses, t = task.losses(data, 0, 0.0)
+    losses, t = losses_of(task, data, seed=0, drop_rate=0.0)
     draw = normal(stream(0, "posterior", 2), data.index, (2, 4, 4))
     mean, logvar = data.code.chunk(2, dim=1)
     x0 = (mean + (0.5 * logvar).exp() * draw - task.scale.mean) / task.scale.std
@@ -247,3 +254,17 @@ def test_the_text_encoder_is_frozen_and_in_no_checkpoint(make, batch, fit):
     assert list(task.trained) == ["denoiser"]
     owned = {id(p) for p in task.trained["denoiser"].network.parameters()}
     assert not owned & {id(p) for p in task.text_encoder.parameters()}
+
+
+def test_validation_covers_all_noise_levels_however_little_is_held_out(make, batch):
+    task = make(Recorder())
+    found = task.validate([batch(0, range(4)), batch(0, range(4, 10))])  # 10 held out of 12
+    counts = [int(found[f"loss_bin_{i}_count"]) for i in range(TIMESTEP_BINS)]
+    assert sum(counts) == 10 and min(counts) >= 1
+
+
+def test_averages_follow_their_network_when_training_begins(make, monkeypatch):
+    task, followed = make(), []
+    monkeypatch.setattr(Trained, "follow", lambda self: followed.append(self))
+    task.on_fit_start()
+    assert followed == list(task.trained.values())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from ldm.nn.muon import Muon
 from ldm.tasks.trained import Trained
 
 
@@ -112,3 +113,27 @@ def test_another_architecture_is_refused_by_name():
     other.network = bigger
     with pytest.raises(ValueError, match="another architecture: Missing key"):
         other.load_state_dict(state)
+
+
+def test_the_average_follows_its_network_to_another_device():
+    trained = make(ema=0.9)
+    trained.network.to("meta")  # stands for a GPU
+    trained.follow()
+    assert {value.device.type for value in trained.ema.shadow.values()} == {"meta"}
+
+
+def test_products_of_weights_are_not_rounded_by_mixed_precision():
+    steps = []
+    for mixed in (False, True):
+        trained = make(
+            width=64,
+            optimizer=lambda parameters, lr: Muon(
+                parameters, lr=lr, momentum=0.9, iterations=5, adam=[], betas=[0.9, 0.95],
+                eps=1e-8, weight_decay=0.0,
+            ),
+        )  # fmt: skip
+        give_gradient(trained, 1.0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            trained.step(0)
+        steps.append(flat(trained))
+    assert torch.equal(*steps)

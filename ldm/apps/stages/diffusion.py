@@ -50,6 +50,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         scale=scale,
         trained=trained(denoiser.network, config),
         global_batch=share.global_batch,
+        num_held_out=len(held_out),
         accumulate=share.accumulate,
         drop_rate=config.drop_rate,
         weighting=build(config.weighting),
