@@ -38,7 +38,7 @@ def cache(config: DictConfig) -> int:
 
     for part, directory in ((shards, Path(config.out)), (held_out, Path(config.out) / "held_out")):
         inputs = {
-            "shards": shards_input(part),
+            "shards": shards_input(part.root),
             "autoencoder": part_input(config.autoencoder_run, "vae"),
             "text_encoder": part_input(config.text_run, "text_encoder"),
         }

@@ -8,7 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
-from ldm.manifest import FILE_NAME, atomic, read_manifest
+from ldm.manifest import FILE_NAME, atomic, read_json, read_manifest, write_json
+
+CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 # Settings that may change between two sittings of one run: they do not change what is learned.
 FREE = {
@@ -18,41 +20,49 @@ FREE = {
 }  # fmt: skip
 
 
+# How torchrun, Lightning's own launcher and SLURM tell a process its number.
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
 def is_first_process() -> bool:
     """Whether this process may create and move files (rank 0, or the only one)."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
-def open_run(config: DictConfig) -> bool:
+def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
     """Create or take up ``config.run``; False when that run is already finished.
 
-    UserError naming the settings that differ when the directory belongs to another configuration.
+    ``inputs`` are what it is made from. UserError naming what differs when the directory belongs
+    to another configuration, or to inputs that have been made anew since. Only the first process
+    writes; all come to the same answer.
     """
     directory = Path(config.run)
-    if not is_first_process():
-        return True
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run={directory} is a file; give the name of a directory.")
+    written = directory / CONFIG
+    begun = directory.is_dir() and {path.name for path in directory.iterdir()} - {CONFIG, INPUTS}
     if directory.is_dir() and config.resume == "never":
-        shutil.move(directory, aside := unused_name(directory))
-        print(f"resume=never: the earlier run is now {aside}")
-    written = directory / "config.yaml"
-    begun = directory.is_dir() and any(path != written for path in directory.iterdir())
-    if begun and written.is_file():
-        before = _flat(OmegaConf.to_container(OmegaConf.load(written), resolve=True))
-        now = _flat(OmegaConf.to_container(config, resolve=True))
-        _refuse_difference(directory, before, now)
+        if is_first_process():
+            shutil.move(directory, aside := unused_name(directory))
+            print(f"resume=never: the earlier run is now {aside}")
+    elif begun:
+        if is_first_process():
+            _refuse_difference(directory, config, inputs)
         if (directory / FILE_NAME).is_file():
             reached = read_manifest(directory).facts["step"]
             if reached >= config.max_steps or not (directory / "checkpoints").is_dir():
                 return False
-            (directory / FILE_NAME).unlink()
-    elif begun:
-        raise UserError(
-            f"run={directory} holds other files and no run of ldm; choose another run=."
-        )
-    with atomic(written) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
+            if is_first_process():
+                (directory / FILE_NAME).unlink()
+                if "cosine" in str(config.learning_rate._target_):
+                    print(
+                        f"{directory}: max_steps grows from {reached} to {config.max_steps}, so "
+                        "the cosine is stretched and the learning rate rises again at the seam."
+                    )
+    if is_first_process():
+        write_json(directory / INPUTS, inputs)
+        with atomic(written) as temporary:
+            temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
     return True
 
 
@@ -74,7 +84,16 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.rstrip("."): node}
 
 
-def _refuse_difference(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _refuse_difference(
+    directory: Path, config: DictConfig, inputs: dict[str, dict[str, str]]
+) -> None:
+    if not (directory / CONFIG).is_file():
+        raise UserError(
+            f"run={directory} holds other files and no run of ldm; choose another run=."
+        )
+    earlier = OmegaConf.load(directory / CONFIG)
+    before = _flat(OmegaConf.to_container(earlier, resolve=True))
+    now = _flat(OmegaConf.to_container(config, resolve=True))
     differing = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
     if differing:
         shown = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differing[:8])
@@ -84,3 +103,12 @@ def _refuse_difference(directory: Path, before: dict[str, Any], now: dict[str, A
             "settings to go on, another run=, or resume=never to start anew (the old directory "
             "is moved aside)."
         )
+    made_from = read_json(directory / INPUTS) if (directory / INPUTS).is_file() else {}
+    for name, entry in made_from.items():
+        found = inputs.get(name, {}).get("fingerprint")
+        if found != entry["fingerprint"]:
+            raise UserError(
+                f"{directory} was trained on {name} with the fingerprint {entry['fingerprint']}, "
+                f"but those at {entry['path']} have been made anew (now {found}). Train again with "
+                "resume=never (the old directory is moved aside), or with another run=."
+            )

@@ -30,33 +30,35 @@ from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
 from ldm.data.batches import train_loader
 from ldm.data.order import Share
-from ldm.manifest import write_manifest
+from ldm.manifest import read_manifest, write_manifest
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
 
 def train(config: DictConfig) -> int:
     """Run the stage; 0 when it is finished (now or before), 130 when it was interrupted."""
-    share_of(config)
-    if not open_run(config):
-        print(f"{config.run} is finished (step {config.max_steps}): model in {config.run}/model")
+    trainer_share, run = share_of(config), Path(config.run)
+    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
+    inputs = stage.inputs(config)
+    if not open_run(config, inputs):
+        if is_first_process():
+            reached = read_manifest(run).facts["step"]
+            print(f"{run} is finished (step {reached}): model in {run}/model")
         return 0
     _quiet()
-    run = Path(config.run)
     torch.manual_seed(config.seed)  # initial weights: the same on every rank
-    trainer_share = share_of(config)
-    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
     assembly = stage.assemble(config, trainer_share)
     task = assembly.task
     if config.init is not None:
         _initialise(assembly, config.init)
     if assembly.nothing_to_learn is not None:
         print(f"{run}: {assembly.nothing_to_learn}")
-        _finish(config, assembly, {})
+        _finish(config, assembly, inputs, {})
         return 0
     if config.precision == "64-true":
         task.double()  # Lightning would only after the checkpoint is read, and round its moments
-    start = restore(run / "checkpoints", task)
+    # Anew, the directory is empty, even where the first process has not moved the old one yet.
+    start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
 
     validation = Validation(_HeldOut(assembly, config))
     interruption = Interruption()
@@ -98,7 +100,7 @@ def train(config: DictConfig) -> int:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
     if trainer.is_global_zero:
-        _finish(config, assembly, validation.latest)
+        _finish(config, assembly, inputs, validation.latest)
     return 0
 
 
@@ -170,7 +172,12 @@ def _announce(config: DictConfig, share: Share, task: Any, start: int) -> None:
     )
 
 
-def _finish(config: DictConfig, assembly: Assembly, facts: dict[str, float]) -> None:
+def _finish(
+    config: DictConfig,
+    assembly: Assembly,
+    inputs: dict[str, dict[str, str]],
+    facts: dict[str, float],
+) -> None:
     """Write the model folder with the averaged weights, then the manifest that says so."""
     run, task = Path(config.run), assembly.task
     with task.trained[task.product].averaged():
@@ -180,7 +187,7 @@ def _finish(config: DictConfig, assembly: Assembly, facts: dict[str, float]) -> 
         run,
         kind=f"run_{config.stage}",
         settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
-        inputs={name: relative_to(value, run) for name, value in assembly.inputs.items()},
+        inputs={name: relative_to(value, run) for name, value in inputs.items()},
         facts={"step": task.step, **facts},
     )
     write_report(run)

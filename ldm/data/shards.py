@@ -180,12 +180,16 @@ class ImageShards:
                 "prepare it again."
             ) from error
         meta = json.loads(self._read(i, 2) or b"{}")
-        return Sample(self.keys[i], image, self._read(i, 1).decode(errors="replace"), meta)
+        return Sample(self.keys[i], image, self.caption(i), meta)
+
+    def caption(self, i: int) -> str:
+        """The caption of one sample, without decoding its picture."""
+        return self._read(i, 1).decode(errors="replace")
 
     @cached_property
     def captions(self) -> list[str]:
-        """Every caption in order, without decoding pictures."""
-        return [self._read(i, 1).decode(errors="replace") for i in range(len(self))]
+        """Every caption in order."""
+        return [self.caption(i) for i in range(len(self))]
 
     @cached_property
     def metas(self) -> list[dict[str, Any]]:

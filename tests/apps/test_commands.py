@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 from torch.utils._pytree import tree_leaves
 
 from ldm.apps.report.page import write_report
+from ldm.apps.run_directory import open_run
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json, read_manifest
 
@@ -106,12 +108,42 @@ def test_another_configuration_is_refused_with_the_difference(world, ldm, capsys
     assert ldm(*world.train("diffusion", world.diffusion, "log_every=7", "preview.steps=3")) == 0
 
 
+def test_inputs_made_anew_are_refused_on_resume_and_when_finished(world, ldm, tmp_path, capsys):
+    data, run = tmp_path / "shards", tmp_path / "run"
+    shutil.copytree(world.shards, data)
+    command = ["train", *world.settings["text_encoder"], f"data.root={data}", f"run={run}"]
+    assert ldm(*command) == 0
+    manifest = read_json(data / "manifest.json")
+    (data / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "0123456789abcdef"}))
+    capsys.readouterr()
+    for more in ((), ("max_steps=6",)):  # finished, and to be continued
+        assert ldm(*command, *more) == 2
+        said = capsys.readouterr().err
+        assert "was trained on shards" in said and "now 0123456789abcdef" in said
+        assert "resume=never" in said
+    assert ldm(*command, "resume=never") == 0
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_other_processes_than_the_first_write_nothing_and_know_what_is_finished(
+    variable, world, tmp_path, monkeypatch
+):
+    finished = OmegaConf.load(world.text_encoder / "config.yaml")
+    inputs = read_json(world.text_encoder / "inputs.json")
+    before = sorted(world.text_encoder.rglob("*"))
+    monkeypatch.setenv(variable, "1")
+    assert not open_run(finished, inputs)
+    assert open_run(OmegaConf.merge(finished, {"max_steps": 9}), inputs)
+    assert open_run(OmegaConf.merge(finished, {"resume": "never"}), inputs)
+    assert open_run(OmegaConf.merge(finished, {"run": str(tmp_path / "new")}), inputs)
+    assert sorted(world.text_encoder.rglob("*")) == before and not any(tmp_path.iterdir())
+
+
 def test_a_run_that_never_began_does_not_hold_its_directory(world, ldm, tmp_path):
     run = f"run={tmp_path / 'run'}"
-    wrong = ["train", *world.settings["text_encoder"], f"data.root={world.root / 'latents'}", run]
-    assert ldm(*wrong) == 2
+    right = ["train", *world.settings["text_encoder"], f"data.root={world.shards}", run]
+    assert ldm(*right, "init=/nowhere") == 2
     assert (tmp_path / "run" / "config.yaml").is_file()
-    right = ["train", *world.settings["text_encoder"], f"data.root={world.root / 'shards'}", run]
     assert ldm(*right) == 0
 
 

@@ -23,7 +23,6 @@ class Assembly:
     batches: Dataset
     held_out: Dataset  # read once through by validation
     num_held_out: int
-    inputs: dict[str, dict[str, str]]  # what the run is made from: path and fingerprint
     part: str  # the sub-folder of a model folder that holds the product
     initialise: Callable[[Path], None]  # load that part of a model folder into the product
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
@@ -55,6 +54,7 @@ def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
     return shards, ImageShards(held_out) if held_out.is_dir() else shards
 
 
-def shards_input(shards: ImageShards) -> dict[str, str]:
+def shards_input(root: str | Path) -> dict[str, str]:
     """Path and fingerprint of shards, for a manifest."""
+    shards = ImageShards(root)
     return {"path": str(shards.root.resolve()), "fingerprint": shards.manifest.fingerprint}

@@ -20,10 +20,17 @@ from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 PREVIEWS = 16
 
 
+def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
+    """What the run is made from: path and fingerprint."""
+    found = {"shards": shards_input(config.data.root)}
+    if config.perceptual == "own":
+        found["text_encoder"] = part_input(_text_run(config), "text_encoder")
+    return found
+
+
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
     shards, held_out = open_shards(config.data.root)
-    inputs = {"shards": shards_input(shards)}
     autoencoder = build(config.autoencoder)
     if config.initialization is not None:
         build(config.initialization)(autoencoder)
@@ -38,8 +45,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         likelihood.requires_grad_(False)
     if discriminator is not None:
         parts["discriminator"] = trained(discriminator, config, lr=config.disc_lr)
-    if config.perceptual == "own":
-        inputs["text_encoder"] = part_input(_text_run(config), "text_encoder")
     task = AutoencoderTask(
         autoencoder=autoencoder,
         likelihood=likelihood,
@@ -72,7 +77,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         batches=ImageBatches(shards, flip=config.flip, **kwargs),
         held_out=ImageBatches(held_out, flip=False, **kwargs),
         num_held_out=len(held_out),
-        inputs=inputs,
         part="vae",
         initialise=initialise,
         write_model=write_model,

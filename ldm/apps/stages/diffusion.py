@@ -22,6 +22,13 @@ from ldm.tasks.diffusion import DiffusionTask
 from ldm.text.clip import ClipText, ClipTowers
 
 
+def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
+    """What the run is made from: path and fingerprint."""
+    cache = LatentCache(config.data.root)
+    path = str(cache.root.resolve())
+    return {"latents": {"path": path, "fingerprint": cache.manifest.fingerprint}}
+
+
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Denoiser, frozen text tower, their task and the cached latents."""
     cache = LatentCache(config.data.root)
@@ -85,13 +92,11 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     def write_model(folder: Path) -> None:
         write_pipeline(model, towers, folder)
 
-    latents = {"path": str(cache.root.resolve()), "fingerprint": cache.manifest.fingerprint}
     return Assembly(
         task=task,
         batches=LatentBatches(cache, seed=config.seed),
         held_out=LatentBatches(held_out, seed=config.seed),
         num_held_out=len(held_out),
-        inputs={"latents": latents},
         part="unet",
         initialise=initialise,
         write_model=write_model,

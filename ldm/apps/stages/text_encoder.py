@@ -17,6 +17,11 @@ NO_CAPTIONS = (
 )
 
 
+def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
+    """What the run is made from: path and fingerprint."""
+    return {"shards": shards_input(config.data.root)}
+
+
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Towers, their task and the captioned pictures."""
     shards, held_out = open_shards(config.data.root)
@@ -37,10 +42,11 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         batches=ImageBatches(shards, flip=config.flip, **kwargs),
         held_out=ImageBatches(held_out, flip=False, **kwargs),
         num_held_out=len(held_out),
-        inputs={"shards": shards_input(shards)},
         part="text_encoder",
         initialise=initialise,
         write_model=write_model,
         draw=None,
-        nothing_to_learn=None if any(shards.captions) else NO_CAPTIONS,
+        nothing_to_learn=None
+        if any(shards.caption(i) for i in range(len(shards)))
+        else NO_CAPTIONS,
     )
