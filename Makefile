@@ -53,7 +53,7 @@ test-gpu: setup ## the tests that need a CUDA device
 bench: setup ## measure the README's table on this machine's CPU
 	$(OFFLINE) $(BIN)/python benchmarks/cpu.py
 
-bench-gpu: setup ## measure training and sampling on this machine's GPU
+bench-gpu: setup ## measure training on this machine's GPU
 	$(OFFLINE) $(BIN)/python benchmarks/gpu.py
 
 lint: setup ## ruff (lint and format) and mypy

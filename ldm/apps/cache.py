@@ -7,12 +7,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ldm.apps.build import device_of
+from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.batches import crop
 from ldm.data.cache import finished, write_cache
 from ldm.interop.diffusers import read_autoencoder
+from ldm.manifest import read_json
 from ldm.text.clip import ClipTokenizer, ClipTowers
 
 
@@ -23,7 +25,11 @@ def cache(config: DictConfig) -> int:
     towers = ClipTowers.load(model_folder(config.text_run, "text_encoder") / "text_encoder")
     device = device_of(config.accelerator)
     autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
-    size_px = config.size or int(shards[0].image.shape[0])
+    size_px = config.size or read_json(folder / "vae" / "config.json").get("sample_size")
+    if size_px is None:
+        raise UserError(
+            f"{folder / 'vae'} does not say at which size it was trained; give size=PIXELS."
+        )
     tokenize = ClipTokenizer(towers.config["text_cfg"]["context_length"])
     regularizer = autoencoder.regularizer
 
@@ -36,7 +42,10 @@ def cache(config: DictConfig) -> int:
         # What one unit of posterior noise adds, squared: zero for codes without a spread.
         return mean, (regularizer.draw(code, torch.ones_like(mean)) - mean).square()
 
-    for part, directory in ((shards, Path(config.out)), (held_out, Path(config.out) / "held_out")):
+    splits = [(shards, Path(config.out))]
+    if held_out is not shards:
+        splits.append((held_out, Path(config.out) / "held_out"))
+    for part, directory in splits:
         inputs = {
             "shards": shards_input(part.root),
             "autoencoder": part_input(config.autoencoder_run, "vae"),
@@ -61,5 +70,6 @@ def cache(config: DictConfig) -> int:
     truncated = sum(tokenize.is_truncated(caption) for caption in set(shards.captions))
     if truncated:
         print(f"{truncated} captions are longer than {tokenize.context_length - 2} tokens and cut")
-    print(f"{config.out}: {len(shards)} latents cached, {len(held_out)} held out")
+    more = "" if held_out is shards else f", {len(held_out)} held out"
+    print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0

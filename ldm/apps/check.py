@@ -45,6 +45,13 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"size={config.size} is not divisible by the autoencoder's total stride {stride}; "
                 f"choose a multiple of {stride}."
             )
+        loss = config.loss
+        if config.discriminator and loss.gan > 0.0 and loss.gan_start < loss.disc_start:
+            raise UserError(
+                f"loss.gan_start={loss.gan_start} lies before loss.disc_start={loss.disc_start}: "
+                "the autoencoder would follow a discriminator that has learned nothing. Set "
+                f"loss.gan_start={loss.disc_start} or later."
+            )
     if missing_inputs:
         for obstacle in obstacles(config):
             raise UserError(obstacle)
@@ -126,6 +133,8 @@ def _dry_pass(config: DictConfig) -> tuple[str, int]:
             image = torch.zeros(1, config.autoencoder.image_channels, config.size, config.size)
             code = network.encode(image)
             network.decode(network.regularizer.mode(code)).sum().backward()
+            if config.discriminator:
+                build(config.discriminator)(image).sum().backward()
     return type(network).__name__, sum(p.numel() for p in network.parameters())
 
 

@@ -14,7 +14,7 @@ from ldm.apps.main import execute
 from ldm.apps.report.page import write_report
 from ldm.manifest import FILE_NAME, fingerprint, read_json, write_json
 
-STATE, TIMINGS = "steps.json", "timings.json"
+STATE, TIMINGS, METRICS = "steps.json", "timings.json", "metrics.json"
 
 
 def run(config: DictConfig, *, config_dir: str | None = None) -> int:
@@ -33,7 +33,8 @@ def run(config: DictConfig, *, config_dir: str | None = None) -> int:
     for number, step in enumerate(steps, 1):
         name = step["name"]
         key = fingerprint([step["arguments"], _made_so_far(out)])
-        if step["command"] == "evaluate" and state.get(name) == key:
+        made = (out / METRICS).is_file()
+        if step["command"] == "evaluate" and state.get(name) == key and made:
             print(f"[{number}/{len(steps)}] {name}: finished already", flush=True)
             continue
         print(f"[{number}/{len(steps)}] {name}", flush=True)
@@ -46,9 +47,7 @@ def run(config: DictConfig, *, config_dir: str | None = None) -> int:
         state[name] = key
         write_json(out / STATE, state)
     page = write_report(out)
-    print(
-        f"pictures: {out / 'samples' / 'grid.png'}   report: {page}   numbers: {out}/metrics.json"
-    )
+    print(f"pictures: {out / 'samples' / 'grid.png'}   report: {page}   numbers: {out / METRICS}")
     return 0
 
 

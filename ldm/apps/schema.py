@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.apps.errors import UserError, suggestion
-from ldm.apps.settings import PARTS, SETTINGS, rule_of
+from ldm.apps.settings import PARTS, SETTINGS, Rule, rule_of
 
 _LOGGERS = "pytorch_lightning.loggers."
 ALLOWED = ("ldm.", "torch.optim.", _LOGGERS)
@@ -29,22 +29,26 @@ def check_schema(command: str, config: DictConfig) -> None:
             raise UserError(
                 f"{key!r} is not a setting of `ldm {command}`. {suggestion(str(key), rules)}"
             )
-        allowed = PARTS.get((command, str(key)), set())
-        for name in config[key] if allowed and not OmegaConf.is_missing(config, str(key)) else ():
-            if name not in allowed:
+        part = PARTS.get((command, str(key)), {})
+        for name in config[key] if part and not OmegaConf.is_missing(config, str(key)) else ():
+            if name not in part:
                 raise UserError(
                     f"'{key}.{name}' is not a setting of `ldm {command}`. "
-                    f"{suggestion(str(name), allowed)}"
+                    f"{suggestion(str(name), part)}"
                 )
-        value = _value(config, str(key))
-        fits, wanted = rules[key]
-        if value is not _UNKNOWN and not fits(value):
-            raise UserError(f"{key}={value!r} does not fit: it must be {wanted}.")
+            _check_value(f"{key}.{name}", _value(config[key], str(name)), part[name])
+        _check_value(str(key), _value(config, str(key)), rules[key])
     for path, node in _targets(config):
         _check_target(path, node)
 
 
 _UNKNOWN = object()
+
+
+def _check_value(name: str, value: Any, rule: Rule) -> None:
+    fits, wanted = rule
+    if value is not _UNKNOWN and not fits(value):
+        raise UserError(f"{name}={value!r} does not fit: it must be {wanted}.")
 
 
 def _value(config: DictConfig, key: str) -> Any:

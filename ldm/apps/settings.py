@@ -135,11 +135,20 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "samples": _text(optional=True),
     },
 }
-PARTS: dict[tuple[str, str], set[str]] = {
-    ("train", "data"): {"root", "workers"},
-    ("train", "preview"): {"prompts", "num", "steps", "guidance", "spacing"},
-    ("cache", "data"): {"root"},
-    ("evaluate", "data"): {"root"},
+PARTS: dict[tuple[str, str], dict[str, Rule]] = {
+    ("train", "data"): {"root": _text(), "workers": _number(0, whole=True)},
+    ("train", "preview"): {
+        "prompts": (
+            lambda v: isinstance(v, list) and all(isinstance(word, str) for word in v),
+            "a list of texts",
+        ),
+        "num": _number(0, whole=True),
+        "steps": _number(1, whole=True),
+        "guidance": _number(0),
+        "spacing": _SAMPLING["spacing"],
+    },
+    ("cache", "data"): {"root": _text()},
+    ("evaluate", "data"): {"root": _text()},
 }
 
 

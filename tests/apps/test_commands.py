@@ -246,6 +246,46 @@ def test_latents_of_another_autoencoder_are_refused(world, ldm, tmp_path, capsys
     assert "made with another autoencoder" in said and "ldm cache" in said
 
 
+def test_the_size_of_the_latents_must_be_the_one_asked_for(world, ldm, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert ldm(*world.train("diffusion", run, "size=64")) == 2
+    assert "size=64, but the latents of" in capsys.readouterr().err
+    levels = ["backbone.channels=[8,8,8,8,8]", "backbone.attention=[false,false,false,false,true]",
+              "backbone.heads=[1,1,1,1,1]", "backbone.transformer_depth=[1,1,1,1,1]"]  # fmt: skip
+    assert ldm(*world.train("diffusion", run, *levels)) == 2
+    assert "needs multiples of 16; cache pictures whose size is a multiple of 64" in (
+        capsys.readouterr().err
+    )
+
+
+def test_latents_are_cached_at_the_size_of_the_autoencoder(world, ldm, tmp_path, capsys):
+    shards = tmp_path / "shards"
+    assert ldm("prepare", "data=shapes", "data.num_train=4", "data.num_held_out=2",
+               "data.size_px=64", f"out={shards}") == 0  # fmt: skip
+    words = ["cache", f"autoencoder_run={world.autoencoder}", f"text_run={world.text_encoder}",
+             f"data.root={shards}"]  # fmt: skip
+    assert ldm(*words, f"out={tmp_path / 'a'}") == 0
+    assert read_manifest(tmp_path / "a").settings["size_px"] == 32
+    shutil.rmtree(shards / "held_out")
+    capsys.readouterr()
+    assert ldm(*words, f"out={tmp_path / 'b'}", "size=64") == 0
+    assert read_manifest(tmp_path / "b").settings["size_px"] == 64
+    assert not (tmp_path / "b" / "held_out").exists()
+    said = capsys.readouterr().out
+    assert "has no held_out/" in said and "4 latents cached\n" in said
+
+
+def test_one_scale_for_all_channels_is_written_as_pipelines_read_it(world, ldm, tmp_path):
+    run = tmp_path / "run"
+    assert ldm(*world.train("diffusion", run, "latent_scale=scalar", "preview.num=0")) == 0
+    written = read_json(run / "model" / "vae" / "config.json")
+    assert "latents_std" not in written and written["scaling_factor"] > 0.0
+    facts = read_manifest(world.latents).facts
+    squares = [m**2 + s**2 for m, s in zip(facts["mean"], facts["std"], strict=True)]
+    assert written["scaling_factor"] == pytest.approx((sum(squares) / 4) ** -0.5, rel=1e-5)
+    assert not (run / "samples").exists()  # preview.num=0
+
+
 def test_a_moved_tree_still_works(world, ldm, tmp_path):
     shutil.copytree(world.root, tmp_path / "moved")
     words = ["train", *world.settings["diffusion"], f"data.root={tmp_path / 'moved' / 'latents'}"]

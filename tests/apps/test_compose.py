@@ -177,6 +177,9 @@ def test_a_value_of_the_autoencoder_that_does_not_fit(word):
         ("train", "backbone.linear_projection=1", "true or false"),
         ("train", "schedule.num_steps=[10]", "a whole number"),
         ("sample", "sampler.eta=big", "ddim: it must be a number"),
+        ("train", "preview.num=-1", "a whole number of at least 0"),
+        ("train", "preview.prompts=word", "a list of texts"),
+        ("train", "data.workers=many", "a whole number of at least 0"),
     ],
 )
 def test_a_part_says_what_its_settings_may_be(command, word, wanted):
@@ -219,6 +222,19 @@ def test_other_commands_refuse_their_mistakes():
     assert "'stpes'" in refused("sample", "model=m", "stpes=3")
     assert "metrics=psrn" in refused("evaluate", "model=m", "data.root=s", "metrics=psrn")
     assert "autoencoder_run" in refused("cache", "text_run=t", "data.root=s", "out=o")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ((*AUTOENCODER, "loss.gan_start=10"), "gan_start=10 lies before loss.disc_start"),
+        ((*AUTOENCODER, "size=8", "discriminator.num_layers=3"), "too small for the discriminator"),
+        ((*DIFFUSION, "backbone.context_dim=null"), "transformers need a context"),
+    ],
+)
+def test_what_would_fail_late_is_found_by_the_check(words, message, capsys):
+    assert main(["check", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_global_batch_must_divide(capsys):

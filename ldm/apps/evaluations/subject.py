@@ -43,7 +43,7 @@ class Subject:
     @property
     def generated_protocol(self) -> dict[str, Any]:
         """For a number on the generated images."""
-        prompts = f"captions of held-out shards {self.held_out.manifest.fingerprint}"
+        prompts = f"captions of {self._held_out}"
         if len(self.prompts) > len(self.held_out):
             prompts += f", then of training shards {self.train.manifest.fingerprint}"
         return self.generation | {"prompts": prompts, "n": len(self.prompts)}
@@ -51,7 +51,7 @@ class Subject:
     @property
     def real_protocol(self) -> dict[str, Any]:
         """For a number on held-out pictures."""
-        return {"pictures": self.held_out.manifest.fingerprint, "n": self.num_real}
+        return {"pictures": self._held_out, "n": self.num_real}
 
     @property
     def reconstructed_protocol(self) -> dict[str, Any]:
@@ -64,8 +64,13 @@ class Subject:
     @property
     def compared_protocol(self) -> dict[str, Any]:
         """For a number that compares the generated images with held-out pictures."""
-        reference = {"reference": self.held_out.manifest.fingerprint, "n_real": self.num_real}
+        reference = {"reference": self._held_out, "n_real": self.num_real}
         return self.generated_protocol | reference
+
+    @property
+    def _held_out(self) -> str:
+        kind = "training" if self.held_out is self.train else "held-out"
+        return f"{kind} shards {self.held_out.manifest.fingerprint}"
 
     @cached_property
     def images(self) -> Tensor:

@@ -6,14 +6,12 @@ from typing import Any
 _TITLES = {
     "prompt_accuracy": "Prompt accuracy",
     "digit_accuracy": "Digit accuracy",
-    "class_spread": "Within-class spread",
+    "digit_spread": "Within-class spread",
     "psnr": "Reconstruction PSNR",
     "ssim": "Reconstruction SSIM",
-    "lpips": "Reconstruction LPIPS",
-    "clip_score": "CLIP score",
     "clip_score_own": "CLIP score, own towers",
     "fd_own": "Fréchet distance, own features",
-    "fd_inception": "Fréchet distance, Inception",
+    "fid": "Fréchet Inception distance",
     "kl_per_dimension": "KL per latent dimension",
     "retrieval": "Caption retrieval",
     "loss": "Loss",
@@ -25,6 +23,9 @@ _SAMPLES = ("num_samples", "num_images", "n")
 def title(name: str) -> str:
     """The human name of a metric, step or directory: "Train diffusion" of "train_diffusion"."""
     name, _, rest = name.rpartition("/")[2].partition(".")
+    kind, _, count = name.partition("_")
+    if kind == "fid" and count.isdigit():
+        return f"FID-{count}"
     words = _TITLES.get(name) or name.replace("_", " ")
     return words[:1].upper() + words[1:] + (f" ({rest})" if rest else "")
 

@@ -8,7 +8,9 @@ from typing import Any
 from ldm.apps.report.numbers import duration, metric, number, samples, title
 from ldm.manifest import FILE_NAME, Manifest, read_manifest
 
-_HEADLINES = ("prompt_accuracy", "digit_accuracy", "class_spread", "psnr", "clip_score", "fd_")
+_HEADLINES = (
+    "prompt_accuracy", "digit_accuracy", "digit_spread", "fid", "psnr", "clip_score", "fd_",
+)  # fmt: skip
 _MOST_TILES = 6
 _ROAD = ("prepare", "train_text_encoder", "train_autoencoder", "cache", "train_diffusion", "sample")
 _SUMMARY = ("sampler", "steps", "guidance", "weights", "seed")  # of a protocol, when it has them

@@ -48,10 +48,13 @@ def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) 
 
 
 def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
-    """Training shards and held-out shards of a directory."""
+    """Training shards and held-out shards of a directory; the former twice, said, without any."""
     held_out = Path(root) / "held_out"
     shards = ImageShards(root)
-    return shards, ImageShards(held_out) if held_out.is_dir() else shards
+    if held_out.is_dir():
+        return shards, ImageShards(held_out)
+    print(f"{root} has no held_out/: what is measured here is measured on training pictures")
+    return shards, shards
 
 
 def shards_input(root: str | Path) -> dict[str, str]:

@@ -69,7 +69,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
 
     def write_model(folder: Path) -> None:
-        write_autoencoder(autoencoder, folder / "vae", scale=None)
+        write_autoencoder(autoencoder, folder / "vae", scale=None, sample_size=config.size)
 
     kwargs = {"size_px": config.size, "seed": config.seed}
     return Assembly(

@@ -35,11 +35,14 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     folders = _verified_inputs(cache)
     held_out_root = Path(config.data.root) / "held_out"
     held_out = LatentCache(held_out_root) if held_out_root.is_dir() else cache
+    if held_out is cache:
+        print(f"{cache.root} has no held_out/: the validation loss is that of training latents")
     autoencoder = read_autoencoder(folders["autoencoder"] / "vae").requires_grad_(False)
     towers = ClipTowers.load(folders["text_encoder"] / "text_encoder")
     _check_widths(config, cache, towers)
     scale = latent_scale(cache, config.latent_scale)
     network = build(config.backbone)
+    _check_size(config, cache, network.stride)
     if config.initialization is not None:
         build(config.initialization)(network)
     if config.channels_last:
@@ -100,7 +103,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         part="unet",
         initialise=initialise,
         write_model=write_model,
-        draw=draw,
+        draw=draw if prompts else None,
     )
 
 
@@ -111,7 +114,7 @@ def latent_scale(cache: LatentCache, mode: str) -> LatentScale:
     mean, std = torch.tensor(cache.mean), torch.tensor(cache.std)
     # The spread of all channels together around zero: what dividing by one factor makes unit.
     pooled = float((std.square() + mean.square()).mean().sqrt())
-    return LatentScale([0.0] * len(mean), [pooled] * len(mean))
+    return LatentScale([0.0], [pooled])
 
 
 def _verified_inputs(cache: LatentCache) -> dict[str, Path]:
@@ -129,6 +132,22 @@ def _verified_inputs(cache: LatentCache) -> dict[str, Path]:
             )
         folders[name] = folder
     return folders
+
+
+def _check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
+    size_px, (height, width) = cache.manifest.settings["size_px"], cache.manifest.facts["shape"][1:]
+    if config.size != size_px:
+        raise UserError(
+            f"size={config.size}, but the latents of {cache.root} are of pictures of {size_px} px; "
+            f"set size={size_px}, or cache them again with `ldm cache size={config.size} ...`."
+        )
+    if height % stride or width % stride:
+        multiple = stride * size_px // height
+        raise UserError(
+            f"latents of {height} x {width} cannot be halved to the depth of this backbone, which "
+            f"needs multiples of {stride}; cache pictures whose size is a multiple of {multiple}, "
+            "or use fewer backbone.channels."
+        )
 
 
 def _check_widths(config: DictConfig, cache: LatentCache, towers: ClipTowers) -> None:
