@@ -141,7 +141,7 @@ class _HeldOut:
 
     def __init__(self, assembly: Assembly, config: DictConfig) -> None:
         self.assembly = assembly
-        self.block = share_of(config).micro_batch
+        self.block = assembly.held_out_block or share_of(config).micro_batch
         self.world_size = config.devices * config.num_nodes
 
     def __iter__(self) -> Iterator[Any]:

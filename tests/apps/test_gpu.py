@@ -47,9 +47,10 @@ def test_a_gpu_trains_what_the_cpu_trains(world, tmp_path, stage):
 def test_latents_pictures_and_numbers_come_from_the_gpu(world, tmp_path):
     latents, out = tmp_path / "latents", tmp_path / "metrics.json"
     assert main(["cache", f"autoencoder_run={world.autoencoder}", f"text_run={world.text_encoder}",
-                 f"data.root={world.shards}", f"out={latents}", "accelerator=gpu"]) == 0  # fmt: skip
-    here, there = (read_json(path / "manifest.json")["facts"] for path in (world.latents, latents))
-    assert there["mean"] == pytest.approx(here["mean"], abs=1e-2)
+                 f"data.root={world.shards}", f"out={latents}",
+                 "accelerator=gpu"]) == 0  # fmt: skip
+    here, there = (read_json(path / "manifest.json") for path in (world.latents, latents))
+    assert there["facts"]["mean"] == pytest.approx(here["facts"]["mean"], abs=1e-2)
     assert main(["evaluate", f"model={world.root}", f"data.root={world.shards}", f"out={out}",
                  "metrics=[reconstruction,clip_score_own,prompt_accuracy]", "num_samples=4",
                  "steps=2", "accelerator=gpu"]) == 0  # fmt: skip

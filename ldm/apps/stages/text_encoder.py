@@ -46,6 +46,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=initialise,
         write_model=write_model,
         draw=None,
+        held_out_block=share.global_batch,
         nothing_to_learn=None
         if any(shards.caption(i) for i in range(len(shards)))
         else NO_CAPTIONS,
