@@ -25,6 +25,13 @@ class Levels(NamedTuple):
         """N, the number of steps between the levels."""
         return len(self.t) - 1
 
+    def log_ratio(self, i: int) -> float:
+        """log(alpha / sigma) of level i: infinite where clean, minus infinite without signal."""
+        alpha, sigma = float(self.alpha[i]), float(self.sigma[i])
+        if alpha == 0.0 or sigma == 0.0:
+            return -math.inf if alpha == 0.0 else math.inf
+        return math.log(alpha / sigma)
+
 
 class NoiseSchedule(nn.Module):
     """alpha(t) and sigma(t) of a variance-preserving process, alpha^2 + sigma^2 = 1.
