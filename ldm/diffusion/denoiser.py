@@ -11,12 +11,14 @@ class Denoiser(nn.Module):
     """x_t, t and a condition to an estimate of the clean x0.
 
     x (B, C, h, w) normalised latents, t (B,) in training steps 0..T-1, possibly fractional.
+    ValueError where the prediction does not go with the schedule.
     """
 
     def __init__(
         self, *, network: nn.Module, schedule: NoiseSchedule, prediction: Prediction
     ) -> None:
         super().__init__()
+        prediction.check(schedule.alpha(schedule.steps), schedule.sigma(schedule.steps))
         self.network = network
         self.schedule = schedule
         self.prediction = prediction

@@ -66,6 +66,21 @@ def test_every_choice_of_a_group_composes(group):
         compose("train", [*DIFFUSION, f"{group}={path.stem}"])
 
 
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        (["schedule=flow"], "prediction=flow with schedule=flow"),
+        (["schedule=flow", "prediction=v"], "prediction=flow with schedule=flow"),
+        (["prediction=flow"], "schedule=flow"),
+        (["schedule=cosine", "schedule.zero_terminal_snr=true"], "prediction=v or sample"),
+        (["schedule=flow", "prediction=flow", "preview.spacing=karras"], "spacing=trailing"),
+    ],
+)
+def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
+    with pytest.raises(ValueError, match=remedy):
+        check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
+
+
 @pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor"}))
 def test_the_examples_of_the_help_compose(command):
     for example in EXAMPLES[command]:

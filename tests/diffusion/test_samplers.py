@@ -23,7 +23,8 @@ from ldm.diffusion.samplers.euler_ancestral import euler_ancestral
 from ldm.diffusion.samplers.heun import heun
 from ldm.diffusion.samplers.pndm import pndm
 from ldm.diffusion.samplers.unipc import unipc
-from ldm.diffusion.schedule import Levels
+from ldm.diffusion.schedule import Levels, NoiseSchedule
+from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 
 Sampler = Callable[..., Tensor]
@@ -46,6 +47,13 @@ STOCHASTIC: dict[str, Sampler] = {
     "dpmpp_2m_sde": dpmpp_2m_sde,
 }
 SAMPLERS = DETERMINISTIC | STOCHASTIC
+
+WITHOUT_SIGNAL = {  # at the first level
+    "zero_terminal_snr": scaled_linear(
+        num_steps=1000, start=0.00085, end=0.012, zero_terminal_snr=True
+    ),
+    "flow": flow(num_steps=1000),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +164,23 @@ def test_stochastic_samplers_recover_mean_and_variance(sampler: Sampler) -> None
     end = sampler(on_schedule, start, levels, noise=noise)
     assert end.mean().item() == pytest.approx(MEAN, abs=5 * STD / 20_000**0.5)
     assert end.std().item() == pytest.approx(STD, rel=0.04)  # 250 steps: the small variance biases
+
+
+@pytest.mark.parametrize("schedule", WITHOUT_SIGNAL.values(), ids=WITHOUT_SIGNAL)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_from_pure_noise(name: str, schedule: NoiseSchedule) -> None:
+    """Where the first level has alpha 0, and the frame may be another."""
+    noise = keyed_noise((1, 1, 50, 100))
+    start = noise(999)
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return best_guess(x, *column(schedule.alpha(t), schedule.sigma(t)))
+
+    end = SAMPLERS[name](denoise, start, schedule.levels(250), noise=noise)
+    if name in DETERMINISTIC:
+        torch.testing.assert_close(end, MEAN + STD * start, rtol=0, atol=0.05)
+    assert end.mean().item() == pytest.approx(MEAN, abs=5 * STD / 5000**0.5)
+    assert end.std().item() == pytest.approx(STD, rel=0.06)
 
 
 PEAKS = ((0.3, -1.5, 0.2), (0.7, 1.0, 0.4))  # weight, mean and std of the parts of a mixture
