@@ -9,6 +9,7 @@ from ldm.autoencoders.convolutional import Autoencoder
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.guidance import guided
 from ldm.diffusion.latent_scale import LatentScale
+from ldm.diffusion.schedule import Levels, NoiseSchedule
 from ldm.random import normal, stream
 from ldm.text.clip import ClipText
 
@@ -20,7 +21,8 @@ class TextToImage(nn.Module):
 
     ``forward``: prompts (B) and seeds (B,) int64 -> images (B, 3, H, W) in [-1, 1]. Image i
     depends on its prompt, its seed and the settings only, never on its neighbours in the batch.
-    ``size_px`` is the size the model was trained at.
+    ``size_px`` is the size the model was trained at. ``spacing`` is a name of
+    ``NoiseSchedule.levels`` or a function that makes the levels.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class TextToImage(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
-        spacing: str,
+        spacing: str | Callable[[NoiseSchedule, int], Levels],
         negative: str = "",
     ) -> Tensor:
         device, dtype = self.scale.mean.device, self.scale.mean.dtype
@@ -54,7 +56,8 @@ class TextToImage(nn.Module):
         condition = self.text_encoder(self.text_encoder.tokenize(prompts).to(device))
         null = self.text_encoder(self.text_encoder.tokenize([negative]).to(device))
         null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
-        levels = self.denoiser.schedule.levels(steps, spacing)
+        schedule = self.denoiser.schedule
+        levels = spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
         latent = sampler(
             guided(self.denoiser, condition, null, guidance),
             normal(stream(0, "initial"), seeds, shape).to(dtype),

@@ -19,17 +19,21 @@ from ldm.metrics.protocol import versions
 RECORD, GRID = "samples.json", "grid.png"
 
 
+def sampler_name(config: DictConfig) -> str:
+    """The name of the sampler's function."""
+    return str(config.sampler._target_).rpartition(".")[2]
+
+
 def generation_protocol(config: DictConfig) -> dict[str, Any]:
     """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
-    name = sampler.pop("_target_").rpartition(".")[2]
-    sampler.pop("_partial_")
+    del sampler["_target_"], sampler["_partial_"]
     return {
         "model": part_input(config.model, "unet")["fingerprint"],
         "autoencoder": part_input(config.model, "vae")["fingerprint"],
         "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
         "weights": "averaged",
-        "sampler": name,
+        "sampler": sampler_name(config),
         "sampler_settings": sampler,
         "steps": config.steps,
         "spacing": config.spacing,

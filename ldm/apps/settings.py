@@ -44,7 +44,7 @@ _SAMPLING: dict[str, Rule] = {
     "sampler": _OBJECT,
     "steps": _number(1, whole=True),
     "guidance": _number(0),
-    "spacing": _one_of("trailing", "leading", "linspace", "karras"),
+    "spacing": _one_of("trailing", "leading", "linspace", "karras", "diffusers"),
     "seed": _number(0, whole=True),
     "negative": _text(),
     "block": _number(1, whole=True),

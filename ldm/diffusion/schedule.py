@@ -13,7 +13,8 @@ from ldm.random import stream, uniform
 class Levels(NamedTuple):
     """The noise levels a sampler visits, from noise to clean; each (N + 1,) float64.
 
-    The last level is clean: alpha 1, sigma 0. Its t is never evaluated.
+    The last level is clean, alpha 1 and sigma 0, with a t that is never evaluated; but for grids
+    of other origin, which may end above it.
     """
 
     t: Tensor
