@@ -49,6 +49,8 @@ class TextToImage(nn.Module):
         guidance: float,
         spacing: str | Callable[[NoiseSchedule, int], Levels],
         negative: str = "",
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
     ) -> Tensor:
         device, dtype = self.scale.mean.device, self.scale.mean.dtype
         shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
@@ -59,7 +61,14 @@ class TextToImage(nn.Module):
         schedule = self.denoiser.schedule
         levels = spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
         latent = sampler(
-            guided(self.denoiser, condition, null, guidance),
+            guided(
+                self.denoiser,
+                condition,
+                null,
+                guidance,
+                rescale=guidance_rescale,
+                interval=guidance_interval,
+            ),
             normal(stream(0, "initial"), seeds, shape).to(dtype),
             levels,
             noise=lambda i: normal(stream(0, "sampler", i), seeds, shape).to(dtype),

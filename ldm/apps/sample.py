@@ -11,7 +11,14 @@ from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
-from ldm.apps.sample_folder import GRID, open_samples, record_of, sampler_name, write_samples
+from ldm.apps.sample_folder import (
+    GRID,
+    guidance_interval,
+    open_samples,
+    record_of,
+    sampler_name,
+    write_samples,
+)
 from ldm.generation import TextToImage
 from ldm.interop.diffusers_grid import diffusers_levels
 from ldm.interop.pipeline import read_pipeline
@@ -48,6 +55,8 @@ def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name
         sampler=build(config.sampler),
         steps=config.steps,
         guidance=float(config.guidance),
+        guidance_rescale=float(config.guidance_rescale),
+        guidance_interval=guidance_interval(config),
         spacing=spacing,
         negative=config.negative,
     )

@@ -43,6 +43,10 @@ class Denoiser(nn.Module):
         alpha, sigma = self.coefficients(t, x0)
         return self.prediction.target(x0, eps, alpha, sigma)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def x0(self, x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The clean sample that a raw output at x stands for."""
         alpha, sigma = self.coefficients(t, x)
-        return self.prediction.x0(x, self.predict(x, t, condition), alpha, sigma)
+        return self.prediction.x0(x, output, alpha, sigma)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.x0(x, t, self.predict(x, t, condition))

@@ -266,6 +266,24 @@ def test_pictures_depend_on_their_seed_only(sampled):
         assert abs(other - images).max() <= 1
 
 
+def test_options_of_sampling_reach_the_pictures_and_their_record(sampled):
+    def drawn(*more):
+        out = sampled("options", "prompt=a large red circle", "num=2", *more)
+        return pictures(out), read_json(out / "samples.json")["protocol"]
+
+    plain, protocol = drawn("guidance=8")
+    assert (protocol["guidance_rescale"], protocol["guidance_interval"]) == (0.0, None)
+    rescaled, protocol = drawn("guidance=8", "guidance_rescale=0.7")
+    assert protocol["guidance_rescale"] == 0.7
+    assert (rescaled != plain).any()
+    nowhere, protocol = drawn("guidance=8", "guidance_interval=[0,1e-6]")
+    assert protocol["guidance_interval"] == [0.0, 1e-6]
+    assert (nowhere == drawn("guidance=1")[0]).all()
+    theirs, protocol = drawn("guidance=8", "sampler=pndm", "spacing=diffusers")
+    assert (protocol["sampler"], protocol["spacing"]) == ("pndm", "diffusers")
+    assert (theirs != drawn("guidance=8", "sampler=pndm")[0]).any()
+
+
 def test_prompts_from_a_file(sampled, tmp_path, world, ldm, capsys):
     file = tmp_path / "prompts.txt"
     file.write_text('a small blue square\n\na large ${x} cross, "quoted"\n')

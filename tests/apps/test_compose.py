@@ -89,6 +89,20 @@ def test_the_examples_of_the_help_compose(command):
             compose(command, words)
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "guidance_rescale=1.5", "guidance_rescale=-1", "guidance_interval=0.3",
+        "guidance_interval=[3,1]", "guidance_interval=[1]", "guidance_interval=[0,.inf]",
+        "spacing=difusers",
+    ],
+)  # fmt: skip
+def test_sampling_options_out_of_range(command, word):
+    more = ["data.root=D", "metrics=fid"] if command == "evaluate" else []
+    assert f"{word.partition('=')[0]}=" in refused(command, "model=M", *more, word)
+
+
 ROOT_KEYS = [
     "max_steps", "global_batch", "warmup_steps", "validate_every", "keep_checkpoints", "ema_decay",
     "precision", "drop_rate",
