@@ -122,6 +122,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "weighting": _OBJECT,
         "sampler": _OBJECT,
         "drop_rate": _SHARE,
+        "offset_noise": _SHARE,
         "latent_scale": _one_of("per_channel", "scalar"),
         "preview": _PART,
     },

@@ -52,6 +52,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         global_batch=share.global_batch,
         accumulate=share.accumulate,
         drop_rate=config.drop_rate,
+        offset_noise=config.offset_noise,
         weighting=build(config.weighting),
         seed=config.seed,
     )
