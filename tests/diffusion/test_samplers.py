@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldm.diffusion.prediction import Clean, Epsilon, Prediction, Velocity
+from ldm.diffusion.prediction import Clean, Epsilon, Flow, Prediction, Velocity
 from ldm.diffusion.samplers.ddim import ddim
 from ldm.diffusion.samplers.ddpm import ddpm
 from ldm.diffusion.samplers.dpmpp_2m import dpmpp_2m
@@ -392,3 +392,41 @@ def test_samplers_are_diffusers_samplers(
             scale = max(1.0, float(expected.abs().max()))
             worst = float((found - expected).abs().max()) / scale
             assert worst < tolerance, (called, dtype)
+
+
+@pytest.mark.parametrize("num_steps", [10, 20, 50])
+@pytest.mark.parametrize("called", ["v_prediction", "sample"])
+def test_ddim_from_no_signal_is_diffusers_ddim(num_steps: int, called: str) -> None:
+    theirs = diffusers.DDIMScheduler(
+        **TRAILING, clip_sample=False, rescale_betas_zero_snr=True, prediction_type=called
+    )
+    schedule, prediction = WITHOUT_SIGNAL["zero_terminal_snr"], PREDICTIONS[called]
+    theirs.alphas_cumprod = schedule.alpha(torch.arange(1000)).square()
+    theirs.set_timesteps(num_steps)
+    start = expected = keyed_noise((2, 3, 4, 4))(999)
+    for t in theirs.timesteps:
+        expected = theirs.step(made_up(expected, t), t, expected).prev_sample
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return prediction.x0(x, made_up(x, t), *column(schedule.alpha(t), schedule.sigma(t)))
+
+    found = ddim(denoise, start, schedule.levels(num_steps), noise=no_noise)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_steps", [10, 20, 50])
+def test_euler_on_a_straight_line_is_diffusers_flow_matching(num_steps: int) -> None:
+    schedule = WITHOUT_SIGNAL["flow"]
+    levels = schedule.levels(num_steps)
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler()
+    theirs.set_timesteps(sigmas=levels.sigma[:-1].tolist())
+    start = expected = keyed_noise((2, 3, 4, 4))(999).float()
+    for t in theirs.timesteps:
+        expected = theirs.step(made_up(expected, t - 1), t, expected).prev_sample  # from 1 on
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (c.float() for c in column(schedule.alpha(t), schedule.sigma(t)))
+        return Flow().x0(x, made_up(x, t), alpha, sigma)
+
+    found = euler(denoise, start, levels, noise=no_noise)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
