@@ -47,9 +47,9 @@ def guided(
     batch of ``condition`` (the encoding of "" or of a negative prompt).
 
     ``rescale`` (0..1) is the share in which the network's mixed output gets back the standard
-    deviation of its conditional output, per sample (Lin et al. 2024, eq. 14 to 16: their phi).
+    deviation of its conditional output, per sample (Lin et al. 2024, section 3.4: their phi).
     ``interval`` (low, high) of sigma / alpha is where there is guidance, low < sigma / alpha <=
-    high; elsewhere the model is the plain conditional one (Kynkaanniemi et al. 2024, eq. 6).
+    high; elsewhere the model is the plain conditional one (Kynkaanniemi et al. 2024).
     """
 
     def plain(x: Tensor, t: Tensor) -> Tensor:

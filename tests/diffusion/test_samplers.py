@@ -130,6 +130,33 @@ def test_order_of_convergence(sampler: Sampler, order: int, frame: Frame) -> Non
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
 
+def variance_error(sampler: Sampler, log_ratio: Tensor) -> float:
+    """Distance of the variance of a stochastic sampler from the exact one, without drawing.
+
+    With Gaussian data everything is linear: the variance is the sum of the squared responses to
+    the start and to each step's noise, each of which gets a row of the batch to itself.
+    """
+    levels = Levels(log_ratio, *preserving(log_ratio))
+    unit = torch.eye(levels.num_steps + 2, dtype=torch.float64)[..., None, None, None]
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return best_guess(x, *column(*preserving(t)))
+
+    spread = (levels.alpha**2 * STD**2 + levels.sigma**2).sqrt()
+    end = sampler(denoise, spread[0] * unit[1], levels, noise=lambda i: unit[i + 2])
+    return float(((end - end[0])[1:].square().sum() - spread[-1] ** 2).abs())
+
+
+@pytest.mark.parametrize(
+    "name, order",
+    [("ddim_eta", 1), ("ddpm", 1), ("euler_ancestral", 1), ("dpmpp_2m_sde", 2)],
+)
+def test_order_of_convergence_of_the_variance(name: str, order: int) -> None:
+    errors = [variance_error(SAMPLERS[name], even_log_ratio(n)) for n in (80, 160, 320)]
+    for coarse, fine in pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+
 def test_pndm_is_of_third_order_where_its_weights_are_exact() -> None:
     coarse, fine = (error(pndm, even_sigma(n)) for n in (80, 160))
     assert math.log2(coarse / fine) > 2.9

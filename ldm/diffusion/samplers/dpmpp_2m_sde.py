@@ -12,7 +12,7 @@ from ldm.types import Denoise
 def dpmpp_2m_sde(
     denoise: Denoise, x: Tensor, levels: Levels, *, noise: Callable[[int], Tensor]
 ) -> Tensor:
-    """Stochastic; one evaluation per step (Lu et al. 2022, section 5, midpoint form).
+    """Stochastic; one evaluation per step; midpoint form.
 
     Of first order, which is ancestral sampling, are the first step, the one after a level without
     signal, and the step to the clean level.

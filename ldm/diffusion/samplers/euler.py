@@ -1,4 +1,4 @@
-"""Euler's method on the probability flow (Karras et al. 2022, eq. 4, without their churn)."""
+"""Euler's method on the probability flow (Karras et al. 2022, eq. 4)."""
 
 from collections.abc import Callable
 

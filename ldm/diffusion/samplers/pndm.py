@@ -1,4 +1,4 @@
-"""Pseudo linear multistep, PLMS (Liu et al. 2022, eq. 12), the sampler Stable Diffusion shipped."""
+"""Pseudo linear multistep, PLMS (Liu et al. 2022), the sampler Stable Diffusion shipped."""
 
 from collections.abc import Callable
 

@@ -10,7 +10,7 @@ from ldm.types import Denoise
 
 
 def unipc(denoise: Denoise, x: Tensor, levels: Levels, *, noise: Callable[[int], Tensor]) -> Tensor:
-    """Deterministic; one evaluation per step (Zhao et al. 2023, algorithms 5 and 6).
+    """Deterministic; one evaluation per step (Zhao et al. 2023).
 
     UniPC-2 with B(h) = e^h - 1 ("bh2") in data prediction: the estimate of x0 made at a predicted
     x also corrects that x, before the next step leaves from it. Predictions are of second order
@@ -57,8 +57,8 @@ def _corrected(
     moved, gain = _moved(before, x0, levels, i - 1)
     if older is None:
         return moved + 0.5 * gain * (found - x0)
-    # Weights of the slopes to the new and to the older estimate: the order conditions (eq. 10) at
-    # the points 1 and r, in units of the step.
+    # How the slopes to the new and to the older estimate are weighed: so that the update is exact
+    # for an x0 quadratic in log(alpha / sigma), known at the start and 1 and r steps from it.
     h, r = _width(levels, i - 1), -_width(levels, i - 2) / _width(levels, i - 1)
     share = -math.expm1(-h)
     first = 1.0 / share - 1.0 / h
