@@ -9,6 +9,7 @@ from ldm.autoencoders.convolutional import Autoencoder
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.guidance import guided
 from ldm.diffusion.latent_scale import LatentScale
+from ldm.diffusion.schedule import Levels, NoiseSchedule
 from ldm.random import normal, stream
 from ldm.text.clip import ClipText
 
@@ -20,7 +21,8 @@ class TextToImage(nn.Module):
 
     ``forward``: prompts (B) and seeds (B,) int64 -> images (B, 3, H, W) in [-1, 1]. Image i
     depends on its prompt, its seed and the settings only, never on its neighbours in the batch.
-    ``size_px`` is the size the model was trained at.
+    ``size_px`` is the size the model was trained at. ``spacing`` is a name of
+    ``NoiseSchedule.levels`` or a function that makes the levels.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class TextToImage(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
-        spacing: str,
+        spacing: str | Callable[[NoiseSchedule, int], Levels],
         negative: str = "",
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
     ) -> Tensor:
         device, dtype = self.scale.mean.device, self.scale.mean.dtype
         shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
@@ -54,9 +58,17 @@ class TextToImage(nn.Module):
         condition = self.text_encoder(self.text_encoder.tokenize(prompts).to(device))
         null = self.text_encoder(self.text_encoder.tokenize([negative]).to(device))
         null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
-        levels = self.denoiser.schedule.levels(steps, spacing)
+        schedule = self.denoiser.schedule
+        levels = spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
         latent = sampler(
-            guided(self.denoiser, condition, null, guidance),
+            guided(
+                self.denoiser,
+                condition,
+                null,
+                guidance,
+                rescale=guidance_rescale,
+                interval=guidance_interval,
+            ),
             normal(stream(0, "initial"), seeds, shape).to(dtype),
             levels,
             noise=lambda i: normal(stream(0, "sampler", i), seeds, shape).to(dtype),

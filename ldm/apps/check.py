@@ -12,6 +12,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.rules import share_of
+from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
 
@@ -37,7 +38,9 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
     share_of(config)
     if config.stage == "diffusion" and config.schedule is not None:
-        build(config.schedule).levels(config.preview.steps, config.preview.spacing)
+        schedule, prediction = build(config.schedule), build(config.prediction)
+        Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)
+        schedule.levels(config.preview.steps, config.preview.spacing)
     if config.stage == "autoencoder":
         stride = 2 ** (len(config.autoencoder.channels) - 1)
         if config.size % stride:

@@ -1,5 +1,6 @@
 """`ldm sample`: prompts -> pictures."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,16 @@ from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
-from ldm.apps.sample_folder import GRID, open_samples, record_of, write_samples
+from ldm.apps.sample_folder import (
+    GRID,
+    guidance_interval,
+    open_samples,
+    record_of,
+    sampler_name,
+    write_samples,
+)
 from ldm.generation import TextToImage
+from ldm.interop.diffusers_grid import diffusers_levels
 from ldm.interop.pipeline import read_pipeline
 
 
@@ -36,6 +45,9 @@ def load_model(config: DictConfig) -> TextToImage:
 
 def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name: str) -> Tensor:
     """Images (N, 3, H, W) in [-1, 1] of all prompts on the CPU; image i uses seed + i."""
+    spacing = config.spacing
+    if spacing == "diffusers":
+        spacing = partial(diffusers_levels, sampler=sampler_name(config))
     blocks = model.in_blocks(
         prompts,
         range(config.seed, config.seed + len(prompts)),
@@ -43,7 +55,9 @@ def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name
         sampler=build(config.sampler),
         steps=config.steps,
         guidance=float(config.guidance),
-        spacing=config.spacing,
+        guidance_rescale=float(config.guidance_rescale),
+        guidance_interval=guidance_interval(config),
+        spacing=spacing,
         negative=config.negative,
     )
     count = -(-len(prompts) // config.block)

@@ -19,21 +19,36 @@ from ldm.metrics.protocol import versions
 RECORD, GRID = "samples.json", "grid.png"
 
 
+def sampler_name(config: DictConfig) -> str:
+    """The name of the sampler's function."""
+    return str(config.sampler._target_).rpartition(".")[2]
+
+
+def guidance_interval(config: DictConfig) -> tuple[float, float] | None:
+    """Where there is guidance, (low, high) in sigma / alpha; None is everywhere."""
+    if config.guidance_interval is None:
+        return None
+    low, high = config.guidance_interval
+    return float(low), float(high)
+
+
 def generation_protocol(config: DictConfig) -> dict[str, Any]:
     """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
-    name = sampler.pop("_target_").rpartition(".")[2]
-    sampler.pop("_partial_")
+    del sampler["_target_"], sampler["_partial_"]
+    interval = guidance_interval(config)
     return {
         "model": part_input(config.model, "unet")["fingerprint"],
         "autoencoder": part_input(config.model, "vae")["fingerprint"],
         "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
         "weights": "averaged",
-        "sampler": name,
+        "sampler": sampler_name(config),
         "sampler_settings": sampler,
         "steps": config.steps,
         "spacing": config.spacing,
         "guidance": float(config.guidance),
+        "guidance_rescale": float(config.guidance_rescale),
+        "guidance_interval": None if interval is None else list(interval),
         "negative": config.negative,
         "block": config.block,
         "device": device_of(config.accelerator).type,

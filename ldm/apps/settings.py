@@ -1,5 +1,6 @@
 """Which settings each command has, and what their values may be."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -40,11 +41,30 @@ _POSITIVE: Rule = (
     lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0.0,
     "a number above 0",
 )
+_SHARE: Rule = (
+    lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0.0 <= v <= 1.0,
+    "a number from 0 to 1",
+)
+
+
+def _fits_interval(value: Any) -> bool:
+    if value is None:
+        return True
+    fits, _ = _number(0)
+    whole = isinstance(value, list) and len(value) == 2 and all(map(fits, value))
+    return whole and value[0] < value[1] < math.inf
+
+
 _SAMPLING: dict[str, Rule] = {
     "sampler": _OBJECT,
     "steps": _number(1, whole=True),
     "guidance": _number(0),
-    "spacing": _one_of("trailing", "leading", "linspace", "karras"),
+    "guidance_rescale": _SHARE,
+    "guidance_interval": (
+        _fits_interval,
+        "null or two finite numbers [low, high], 0 <= low < high",
+    ),
+    "spacing": _one_of("trailing", "leading", "linspace", "karras", "diffusers"),
     "seed": _number(0, whole=True),
     "negative": _text(),
     "block": _number(1, whole=True),
@@ -101,10 +121,8 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "prediction": _OBJECT,
         "weighting": _OBJECT,
         "sampler": _OBJECT,
-        "drop_rate": (
-            lambda v: isinstance(v, (int, float)) and 0.0 <= v <= 1.0,
-            "a number from 0 to 1",
-        ),
+        "drop_rate": _SHARE,
+        "offset_noise": _SHARE,
         "latent_scale": _one_of("per_channel", "scalar"),
         "preview": _PART,
     },

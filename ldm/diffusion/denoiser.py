@@ -11,12 +11,14 @@ class Denoiser(nn.Module):
     """x_t, t and a condition to an estimate of the clean x0.
 
     x (B, C, h, w) normalised latents, t (B,) in training steps 0..T-1, possibly fractional.
+    ValueError where the prediction does not go with the schedule.
     """
 
     def __init__(
         self, *, network: nn.Module, schedule: NoiseSchedule, prediction: Prediction
     ) -> None:
         super().__init__()
+        prediction.check(schedule.alpha(schedule.steps), schedule.sigma(schedule.steps))
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
@@ -41,6 +43,10 @@ class Denoiser(nn.Module):
         alpha, sigma = self.coefficients(t, x0)
         return self.prediction.target(x0, eps, alpha, sigma)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def x0(self, x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The clean sample that a raw output at x stands for."""
         alpha, sigma = self.coefficients(t, x)
-        return self.prediction.x0(x, self.predict(x, t, condition), alpha, sigma)
+        return self.prediction.x0(x, output, alpha, sigma)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.x0(x, t, self.predict(x, t, condition))

@@ -13,6 +13,10 @@ class Prediction(Protocol):
 
     name: str
 
+    def check(self, alpha: Tensor, sigma: Tensor) -> None:
+        """ValueError where this is no prediction for a schedule's levels (T,)."""
+        ...
+
     def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The clean sample that the output stands for."""
         ...
@@ -31,6 +35,14 @@ class Epsilon:
 
     name = "epsilon"
 
+    def check(self, alpha: Tensor, sigma: Tensor) -> None:
+        if (alpha == 0.0).any():
+            raise ValueError(
+                "prediction=epsilon says nothing about the picture at the last step of this "
+                "schedule, where x is noise alone. Set prediction=v or sample with a schedule of "
+                "zero_terminal_snr=true (or that to false), and prediction=flow with schedule=flow."
+            )
+
     def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return (x - sigma * output) / alpha
 
@@ -46,6 +58,13 @@ class Velocity:
 
     name = "v"
 
+    def check(self, alpha: Tensor, sigma: Tensor) -> None:
+        if not _is_one(alpha.square() + sigma.square()):
+            raise ValueError(
+                "prediction=v is for schedules with alpha^2 + sigma^2 = 1, and this one has other "
+                "levels. Set prediction=flow with schedule=flow, or prediction=sample."
+            )
+
     def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return alpha * x - sigma * output
 
@@ -56,10 +75,35 @@ class Velocity:
         return 1.0 / sigma
 
 
+class Flow:
+    """The velocity eps - x0 of a straight line, for alpha + sigma = 1 (Liu et al. 2023, eq. 1)."""
+
+    name = "flow"
+
+    def check(self, alpha: Tensor, sigma: Tensor) -> None:
+        if not _is_one(alpha + sigma):
+            raise ValueError(
+                "prediction=flow is for schedules with alpha + sigma = 1, and this one has other "
+                "levels. Set schedule=flow, or prediction=v, epsilon or sample with this schedule."
+            )
+
+    def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return x - sigma * output
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return eps - x0
+
+    def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return 1.0 / sigma
+
+
 class Clean:
     """The clean sample directly."""
 
     name = "sample"
+
+    def check(self, alpha: Tensor, sigma: Tensor) -> None:
+        pass  # always known
 
     def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return output
@@ -69,3 +113,7 @@ class Clean:
 
     def error_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         return alpha.new_ones(alpha.shape)
+
+
+def _is_one(values: Tensor) -> bool:
+    return bool(((values - 1.0).abs() < 1e-9).all())

@@ -1,8 +1,8 @@
 """Noise schedules: how much signal and noise there is at each training step."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from ldm.random import stream, uniform
 class Levels(NamedTuple):
     """The noise levels a sampler visits, from noise to clean; each (N + 1,) float64.
 
-    The last level is clean: alpha 1, sigma 0. Its t is never evaluated.
+    The last level is clean, alpha 1 and sigma 0, with a t that is never evaluated; but for grids
+    of other origin, which may end above it.
     """
 
     t: Tensor
@@ -25,59 +26,62 @@ class Levels(NamedTuple):
         """N, the number of steps between the levels."""
         return len(self.t) - 1
 
+    def log_ratio(self, i: int) -> float:
+        """log(alpha / sigma) of level i: infinite where clean, minus infinite without signal."""
+        alpha, sigma = float(self.alpha[i]), float(self.sigma[i])
+        if alpha == 0.0 or sigma == 0.0:
+            return -math.inf if alpha == 0.0 else math.inf
+        return math.log(alpha / sigma)
 
-class NoiseSchedule(nn.Module):
-    """alpha(t) and sigma(t) of a variance-preserving process, alpha^2 + sigma^2 = 1.
 
-    ``betas`` (T,) float64 are the variances added at the training steps t = 0..T-1; t may be
-    fractional: between steps log(alpha / sigma) is interpolated linearly. ``description`` says in
-    plain values which schedule it is, for manifests and exports.
-    """
+class Process(Protocol):
+    """alpha and sigma as functions of t, in training steps 0..T-1, possibly fractional."""
 
-    log_ratio: Tensor
-
-    def __init__(self, betas: Tensor, *, description: Mapping[str, str | float]) -> None:
-        super().__init__()
-        self.num_steps = len(betas)
-        self.description = dict(description)
-        alpha_bar = torch.cumprod(1.0 - betas.double(), dim=0)
-        # log(alpha / sigma) of each step, kept in float64: a table, not a weight.
-        log_ratio = 0.5 * (alpha_bar.log() - torch.log1p(-alpha_bar))
-        self.register_buffer("log_ratio", log_ratio, persistent=False)
-
-    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Self:
-        table = self.log_ratio
-        super()._apply(fn, recurse)
-        # A cast of the model (``.half()``) moves the table but must not round it.
-        if self.log_ratio.dtype != torch.float64:
-            self.log_ratio = table.to(self.log_ratio.device)
-        return self
-
-    def _log_ratio_at(self, t: Tensor) -> Tensor:
-        position = t.to(torch.float64).clamp(0, self.num_steps - 1)
-        below = position.floor().long()
-        above = (below + 1).clamp(max=self.num_steps - 1)
-        return torch.lerp(self.log_ratio[below], self.log_ratio[above], position - below)
+    num_steps: int
 
     def alpha(self, t: Tensor) -> Tensor:
         """Signal scale at t, same shape as t, float64."""
-        return torch.sigmoid(2.0 * self._log_ratio_at(t)).sqrt()
+        ...
 
     def sigma(self, t: Tensor) -> Tensor:
         """Noise scale at t, same shape as t, float64."""
-        return torch.sigmoid(-2.0 * self._log_ratio_at(t)).sqrt()
+        ...
+
+    def t_of(self, log_snr: Tensor) -> Tensor:
+        """The t at which log(alpha^2 / sigma^2) has the given value, clamped to 0..T-1."""
+        ...
+
+
+class NoiseSchedule(nn.Module):
+    """A process of growing noise, with its training times and the levels of its samplers.
+
+    The alpha of ``process``, a module, falls with t, and its sigma grows. ``description`` says in
+    plain values which schedule it is, for manifests and exports.
+    """
+
+    steps: Tensor
+
+    def __init__(self, process: Process, *, description: Mapping[str, str | float]) -> None:
+        super().__init__()
+        self.process = process
+        self.description = dict(description)
+        self.num_steps = process.num_steps
+        self.register_buffer("steps", torch.arange(self.num_steps), persistent=False)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal scale at t, same shape as t, float64."""
+        return self.process.alpha(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise scale at t, same shape as t, float64."""
+        return self.process.sigma(t)
 
     def t_of(self, log_snr: Tensor) -> Tensor:
         """The fractional t at which log(alpha^2 / sigma^2) has the given value; inverse of above.
 
         Values outside the schedule's range are clamped to its ends.
         """
-        wanted = (0.5 * log_snr).to(torch.float64)
-        ascending = self.log_ratio.flip(0)
-        above = torch.searchsorted(ascending, wanted).clamp(1, self.num_steps - 1)
-        low, high = ascending[above - 1], ascending[above]
-        position = above - 1 + ((wanted - low) / (high - low)).clamp(0.0, 1.0)
-        return self.num_steps - 1 - position
+        return self.process.t_of(log_snr)
 
     def draw(self, seed: int, step: int, index: Tensor, count: int) -> Tensor:
         """Training times t (B,) int64 for the global sample indices of a step of ``count`` samples.
@@ -104,7 +108,7 @@ class NoiseSchedule(nn.Module):
                 f"spacing {spacing!r} is unknown; choose one of {', '.join(sorted(grids))}."
             )
         total, n = self.num_steps, num_steps
-        rising = torch.arange(n, dtype=torch.float64, device=self.log_ratio.device)
+        rising = torch.arange(n, dtype=torch.float64, device=self.steps.device)
         if spacing == "trailing":
             t = (total - rising * total / n).round() - 1
         elif spacing == "leading":
@@ -115,7 +119,13 @@ class NoiseSchedule(nn.Module):
         elif spacing == "linspace":
             t = torch.linspace(total - 1, 0, n, dtype=torch.float64, device=rising.device).round()
         else:
-            edge = torch.exp(-self.log_ratio[[-1, 0]] / 7.0)  # (sigma / alpha)^(1/7), both ends
+            ends = self.steps[[-1, 0]]
+            if float(self.alpha(ends)[0]) == 0.0:
+                raise ValueError(
+                    "spacing='karras' spreads sigma / alpha, which is infinite at the last step of "
+                    "this schedule; set spacing=trailing."
+                )
+            edge = (self.sigma(ends) / self.alpha(ends)) ** (1.0 / 7.0)
             ramp = rising / max(n - 1, 1)
             t = self.t_of(-14.0 * torch.log(torch.lerp(edge[0], edge[1], ramp)))
         zero, one = torch.zeros_like(rising[:1]), torch.ones_like(rising[:1])
@@ -126,5 +136,5 @@ class NoiseSchedule(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        sigma_max = math.exp(-float(self.log_ratio[-1]))
-        return f"{self.description}, largest sigma / alpha {sigma_max:.4g}"
+        last = self.steps[-1:]
+        return f"{self.description}, last alpha {self.alpha(last).item():.4g}"

@@ -27,7 +27,7 @@ def write_pipeline(model: TextToImage, towers: ClipTowers, folder: str | Path) -
     assert isinstance(denoiser.network, UNet)
     latent_size = model.size_px // model.autoencoder.stride
     write_unet(denoiser.network, folder / "unet", sample_size=latent_size)
-    write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
+    scheduler = write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
     write_autoencoder(
         model.autoencoder, folder / "vae", scale=model.scale, sample_size=model.size_px
     )
@@ -36,7 +36,7 @@ def write_pipeline(model: TextToImage, towers: ClipTowers, folder: str | Path) -
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["open_clip", "CLIP"],
         "size_px": model.size_px,
     }

@@ -24,9 +24,11 @@ class DiffusionTask(LightningModule):
     """Trains ``denoiser.network`` to undo noise on normalised latents (Rombach et al. 2022).
 
     Noise, timestep, posterior draw and caption drop of a sample depend on (seed, step, global
-    sample index) only. ``weighting`` of the noise levels is for the gradient alone: the losses
-    logged, in training and validation, count all alike. ``text_encoder`` is frozen. One optimizer
-    step is one ``step``.
+    sample index) only. ``offset_noise`` is the spread of one more normal draw for each sample and
+    channel, added to the whole channel's noise in training, so that a picture's mean is noised
+    away too and must be learnt (Guttenberg 2023). ``weighting`` of the noise levels is for the
+    gradient alone: the losses logged, in training and validation, count all alike.
+    ``text_encoder`` is frozen. One optimizer step is one ``step``.
     """
 
     product = "denoiser"
@@ -43,6 +45,7 @@ class DiffusionTask(LightningModule):
         num_held_out: int,
         accumulate: int,
         drop_rate: float,
+        offset_noise: float,
         weighting: Weighting,
         seed: int,
     ) -> None:
@@ -54,7 +57,7 @@ class DiffusionTask(LightningModule):
         self.trained = {self.product: trained}
         self.global_batch, self.num_held_out = global_batch, num_held_out
         self.drop_rate, self.seed = drop_rate, seed
-        self.weighting = weighting
+        self.offset_noise, self.weighting = offset_noise, weighting
         self.micro_steps = MicroSteps(accumulate)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -65,7 +68,13 @@ class DiffusionTask(LightningModule):
             part.follow()
 
     def losses(
-        self, batch: LatentBatch, *, seed: int, count: int, drop_rate: float
+        self,
+        batch: LatentBatch,
+        *,
+        seed: int,
+        count: int,
+        drop_rate: float,
+        offset_noise: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Unweighted losses (B,) and timesteps (B,) of a batch under the draws of ``seed``.
 
@@ -76,6 +85,9 @@ class DiffusionTask(LightningModule):
             noise = normal(stream(seed, "posterior", step), index, self._latent_shape(batch))
             x0 = self.scale.normalize(self.regularizer.draw(batch.code, noise))
             eps = normal(stream(seed, "noise", step), index, x0.shape[1:])
+            if offset_noise > 0.0:
+                key = stream(seed, "offset_noise", step)
+                eps = eps + offset_noise * normal(key, index, (x0.shape[1], 1, 1))
             t = self.denoiser.schedule.draw(seed, step, index, count)
             condition = drop(
                 self.text_encoder(batch.ids),
@@ -90,7 +102,11 @@ class DiffusionTask(LightningModule):
 
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
         losses, t = self.losses(
-            batch, seed=self.seed, count=self.global_batch, drop_rate=self.drop_rate
+            batch,
+            seed=self.seed,
+            count=self.global_batch,
+            drop_rate=self.drop_rate,
+            offset_noise=self.offset_noise,
         )
         schedule = self.denoiser.schedule
         weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
@@ -105,7 +121,8 @@ class DiffusionTask(LightningModule):
     def validate(self, batches: Iterable[LatentBatch]) -> dict[str, Tensor]:
         """Sums and counts ("loss", "loss_count", ...) of the loss on fixed timesteps and noise.
 
-        Also per bin of timesteps: bin 0 has the least noise. Captions are kept.
+        Also per bin of timesteps: bin 0 has the least noise. Captions are kept, and the noise has
+        no offset.
         """
         sums = torch.zeros(TIMESTEP_BINS, device=self.device)
         counts = torch.zeros(TIMESTEP_BINS, device=self.device)

@@ -338,6 +338,43 @@ def test_pictures_depend_on_their_seed_only(sampled):
         assert abs(other - images).max() <= 1
 
 
+def test_options_of_sampling_reach_the_pictures_and_their_record(sampled):
+    def drawn(*more):
+        out = sampled("options", "prompt=a large red circle", "num=2", *more)
+        return pictures(out), read_json(out / "samples.json")["protocol"]
+
+    plain, protocol = drawn("guidance=8")
+    assert (protocol["guidance_rescale"], protocol["guidance_interval"]) == (0.0, None)
+    rescaled, protocol = drawn("guidance=8", "guidance_rescale=0.7")
+    assert protocol["guidance_rescale"] == 0.7
+    assert (rescaled != plain).any()
+    nowhere, protocol = drawn("guidance=8", "guidance_interval=[0,1e-6]")
+    assert protocol["guidance_interval"] == [0.0, 1e-6]
+    assert (nowhere == drawn("guidance=1")[0]).all()
+    theirs, protocol = drawn("guidance=8", "sampler=pndm", "spacing=diffusers")
+    assert (protocol["sampler"], protocol["spacing"]) == ("pndm", "diffusers")
+    assert (theirs != drawn("guidance=8", "sampler=pndm")[0]).any()
+
+
+@pytest.mark.parametrize(
+    "words, sampler",
+    [
+        (["schedule=flow", "prediction=flow"], "heun"),
+        (["schedule=cosine", "schedule.zero_terminal_snr=true", "prediction=v",
+          "offset_noise=0.1"], "unipc"),
+    ],
+)  # fmt: skip
+def test_a_process_that_ends_in_pure_noise(words, sampler, world, ldm, tmp_path):
+    assert ldm(*world.train("diffusion", tmp_path / "run", *words)) == 0
+    out = tmp_path / "samples"
+    sample = ["sample", f"model={tmp_path / 'run'}", "prompt=a red circle", "num=2", "steps=4"]
+    assert ldm(*sample, f"sampler={sampler}", "guidance_rescale=0.5", f"out={out}") == 0
+    assert pictures(out).std() > 1
+    config = read_json(tmp_path / "run" / "model" / "scheduler" / "scheduler_config.json")
+    index = read_json(tmp_path / "run" / "model" / "model_index.json")
+    assert index["scheduler"] == ["diffusers", config["_class_name"]]
+
+
 def test_prompts_from_a_file(sampled, tmp_path, world, ldm, capsys):
     file = tmp_path / "prompts.txt"
     file.write_text('a small blue square\n\na large ${x} cross, "quoted"\n')

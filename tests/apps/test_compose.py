@@ -66,12 +66,41 @@ def test_every_choice_of_a_group_composes(group):
         compose("train", [*DIFFUSION, f"{group}={path.stem}"])
 
 
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        (["schedule=flow"], "prediction=flow with schedule=flow"),
+        (["schedule=flow", "prediction=v"], "prediction=flow with schedule=flow"),
+        (["prediction=flow"], "schedule=flow"),
+        (["schedule=cosine", "schedule.zero_terminal_snr=true"], "prediction=v or sample"),
+        (["schedule=flow", "prediction=flow", "preview.spacing=karras"], "spacing=trailing"),
+    ],
+)
+def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
+    with pytest.raises(ValueError, match=remedy):
+        check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
+
+
 @pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor"}))
 def test_the_examples_of_the_help_compose(command):
     for example in EXAMPLES[command]:
         words = shlex.split(example.partition("   (")[0])
         if "-m" not in words:
             compose(command, words)
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "guidance_rescale=1.5", "guidance_rescale=-1", "guidance_interval=0.3",
+        "guidance_interval=[3,1]", "guidance_interval=[1]", "guidance_interval=[0,.inf]",
+        "spacing=difusers",
+    ],
+)  # fmt: skip
+def test_sampling_options_out_of_range(command, word):
+    more = ["data.root=D", "metrics=fid"] if command == "evaluate" else []
+    assert f"{word.partition('=')[0]}=" in refused(command, "model=M", *more, word)
 
 
 ROOT_KEYS = [

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import Tensor, nn
 
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.guidance import drop, guided
-from ldm.diffusion.prediction import Epsilon
+from ldm.diffusion.prediction import Epsilon, Flow, Prediction, Velocity
+from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.linear import linear
 from ldm.types import Condition
 
@@ -85,6 +87,58 @@ def test_a_part_without_null_is_given_to_both_halves(denoiser: Denoiser) -> None
     expected = guided(denoiser, condition, null, 3.0)(X, T)
     found = guided(denoiser, condition, null._replace(image=None), 3.0)(X, T)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("prediction", [Epsilon(), Velocity()], ids=lambda p: p.name)
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_rescale_is_diffusers_rescale(prediction: Prediction, share: float) -> None:
+    denoiser = Denoiser(network=Network(), schedule=SCHEDULE, prediction=prediction)
+    condition, null = make_condition(3), make_condition(3)
+    found = guided(denoiser, condition, null, 5.0, rescale=share)(X, T)
+    assert denoiser.network.batches == [6]
+    without, with_ = (denoiser.predict(X, T, part) for part in (null, condition))
+    output = rescale_noise_cfg(without + 5.0 * (with_ - without), with_, share)
+    torch.testing.assert_close(found, denoiser.x0(X, T, output), rtol=1e-4, atol=1e-4)
+    if share == 1.0:  # the contrast is the conditional output's again
+        torch.testing.assert_close(output.std((1, 2, 3)), with_.std((1, 2, 3)))
+
+
+def test_guidance_in_an_interval(denoiser: Denoiser) -> None:
+    condition, null = make_condition(3), make_condition(3)
+    pushed, plain = (guided(denoiser, condition, null, scale)(X, T) for scale in (5.0, 1.0))
+    ratio = (SCHEDULE.sigma(T) / SCHEDULE.alpha(T)).tolist()  # rising
+
+    def within(low: float, high: float) -> Tensor:
+        denoiser.network.batches.clear()
+        return guided(denoiser, condition, null, 5.0, interval=(low, high))(X, T)
+
+    assert torch.equal(within(0.0, 1e4), pushed)
+    assert denoiser.network.batches == [6]
+    assert torch.equal(within(0.0, 1e-4), plain)
+    assert denoiser.network.batches == [3]  # half the cost where there is no guidance
+    # The ends belong to it as in the paper, (low, high], and each sample has its own level.
+    only_middle = torch.tensor([False, True, False]).view(3, 1, 1, 1)
+    expected = torch.where(only_middle, pushed, plain)
+    assert torch.equal(within(ratio[0], ratio[1]), expected)
+    assert torch.equal(within(0.0, ratio[2])[2], pushed[2])
+
+
+def test_the_level_without_signal_is_outside_of_a_finite_interval() -> None:
+    denoiser = Denoiser(network=Network(), schedule=flow(num_steps=1000), prediction=Flow())
+    condition, null = make_condition(3), make_condition(3)
+    found = guided(denoiser, condition, null, 5.0, interval=(0.0, 100.0))(X, T)
+    assert torch.equal(found[2], denoiser(X, T, condition)[2])
+    assert not torch.equal(found[1], denoiser(X, T, condition)[1])
+
+
+def test_unused_options_change_no_bit(denoiser: Denoiser) -> None:
+    condition, null = make_condition(3), make_condition(3)
+    without, with_ = (denoiser(X, T, part) for part in (null, condition))
+    expected = without + 3.0 * (with_ - without)
+    torch.testing.assert_close(guided(denoiser, condition, null, 3.0)(X, T), expected)
+    for off in ({"rescale": 0.0}, {"interval": None}, {"interval": (0.0, 1e4)}):
+        found = guided(denoiser, condition, null, 3.0, **off)(X, T)  # type: ignore[arg-type]
+        assert torch.equal(found, guided(denoiser, condition, null, 3.0)(X, T))
 
 
 def dropped(condition: Condition, null: Condition, rate: float, **where: object) -> Tensor:

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from ldm.diffusion.prediction import Clean, Epsilon, Prediction, Velocity
+from ldm.diffusion.prediction import Clean, Epsilon, Flow, Prediction, Velocity
+from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.schedules.cosine import cosine
+from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.losses.weighting import min_snr, uniform
 
@@ -31,6 +34,22 @@ def test_min_snr_of_epsilon_written_out() -> None:
     found = min_snr(Epsilon(), ALPHA, SIGMA, gamma=5.0)
     torch.testing.assert_close(found, torch.minimum(torch.ones_like(SNR), 5.0 / SNR))
     assert found[0] < 0.01 and found[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    "schedule, prediction",
+    [(flow(num_steps=1000), Flow()), (cosine(num_steps=1000, zero_terminal_snr=True), Velocity())],
+    ids=["flow", "zero_terminal_snr"],
+)
+def test_min_snr_is_finite_where_there_is_no_signal(
+    schedule: NoiseSchedule, prediction: Prediction
+) -> None:
+    alpha, sigma = schedule.alpha(T), schedule.sigma(T)
+    weights = min_snr(prediction, alpha, sigma, gamma=5.0)
+    assert weights.isfinite().all()
+    # There x tells nothing about x0, and an error of x0 weighs nothing.
+    assert (weights[:-1] > 0).all()
+    assert weights[-1] == 0.0
 
 
 def test_uniform_is_one() -> None:

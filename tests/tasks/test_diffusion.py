@@ -62,7 +62,9 @@ def towers():
 
 @pytest.fixture
 def make(towers):
-    def task(network=None, *, accumulate=1, drop_rate=0.1, weighting=uniform, seed=0):
+    def task(
+        network=None, *, accumulate=1, drop_rate=0.1, offset_noise=0.0, weighting=uniform, seed=0
+    ):
         network = network or unet()
         trained = Trained(
             network,
@@ -85,6 +87,7 @@ def make(towers):
             num_held_out=10,
             accumulate=accumulate,
             drop_rate=drop_rate,
+            offset_noise=offset_noise,
             weighting=weighting,
             seed=seed,
         )
@@ -103,8 +106,8 @@ def batch(towers):
     return some
 
 
-def losses_of(task, some, *, seed, drop_rate):
-    return task.losses(some, seed=seed, count=GLOBAL_BATCH, drop_rate=drop_rate)
+def losses_of(task, some, **settings):
+    return task.losses(some, **{"seed": 0, "drop_rate": 0.0, "count": GLOBAL_BATCH} | settings)
 
 
 def test_the_loss_of_a_sample_does_not_depend_on_the_split(make, batch):
@@ -196,6 +199,31 @@ def test_what_enters_the_network_is_the_normalised_noised_draw(make, batch):
     torch.testing.assert_close(recorder.seen[0][0], expected, rtol=1e-4, atol=1e-5)
     # A network that says zero pays the variance of the noise.
     torch.testing.assert_close(losses.detach(), eps.square().flatten(1).mean(1))
+
+
+def test_offset_noise_is_one_draw_per_channel_keyed_by_the_sample(make, batch, fit):
+    plain, shifted = Recorder(), Recorder()
+    fit(make(plain), [batch(0, range(12))])
+    fit(make(shifted, offset_noise=0.3), [batch(0, range(12))])
+    (x, t, _), (other, t_other, _) = plain.seen[0], shifted.seen[0]
+    assert torch.equal(t, t_other)
+    sigma = make().denoiser.schedule.sigma(t).float().view(-1, 1, 1, 1)
+    offset = 0.3 * normal(stream(0, "offset_noise", 0), torch.arange(12), (2, 1, 1))
+    torch.testing.assert_close(other - x, (sigma * offset).expand_as(x), rtol=1e-4, atol=1e-5)
+    task = make()
+    whole, _ = losses_of(task, batch(3, range(36, 48)), offset_noise=0.3)
+    parts = [losses_of(task, batch(3, range(i, i + 4)), offset_noise=0.3)[0] for i in (36, 40, 44)]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-4, atol=0.0)
+    # What is to be predicted has the offset too: a network that says zero pays for it.
+    paid = [
+        losses_of(make(Recorder()), batch(0, range(400)), offset_noise=offset)[0].mean()
+        for offset in (0.0, 0.5)
+    ]
+    assert (paid[1] - paid[0]).item() == pytest.approx(0.5**2, rel=0.2)
+    block = [batch(0, range(12))]
+    assert torch.equal(
+        make(offset_noise=0.5).validate(block)["loss"], make().validate(block)["loss"]
+    )
 
 
 def test_validation_is_deterministic_and_adds_up_over_bins(make, batch):

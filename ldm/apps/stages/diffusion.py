@@ -63,6 +63,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         num_held_out=len(held_out),
         accumulate=share.accumulate,
         drop_rate=config.drop_rate,
+        offset_noise=config.offset_noise,
         weighting=build(config.weighting),
         seed=config.seed,
     )

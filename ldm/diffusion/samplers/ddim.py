@@ -22,7 +22,8 @@ def ddim(
         alpha_next, sigma_next = float(levels.alpha[i + 1]), float(levels.sigma[i + 1])
         x0 = denoise(x, levels.t[i].expand(len(x)))
         eps = (x - alpha * x0) / sigma
-        fresh = eta * sigma_next / sigma * max(0.0, 1.0 - (alpha / alpha_next) ** 2) ** 0.5
+        ratio = alpha * sigma_next / (alpha_next * sigma)  # of sigma / alpha, next to present
+        fresh = eta * sigma_next * max(0.0, 1.0 - ratio**2) ** 0.5
         x = alpha_next * x0 + max(0.0, sigma_next**2 - fresh**2) ** 0.5 * eps
         if fresh > 0.0:
             x = x + fresh * noise(i)
