@@ -38,6 +38,8 @@ _MAIN = (
         ordered=True,
     ),
     _Chart("KL per latent dimension", "nats", _both("kl_per_dimension")),
+    _Chart("Codes in use", "%", _both("code_share"), factor=100.0),
+    _Chart("Perplexity of the codes", "codes", _both("code_perplexity")),
     _Chart("Perceptual distance", "", _both("perceptual")),
 )
 _MORE = (
