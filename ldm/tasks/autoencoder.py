@@ -173,7 +173,7 @@ class AutoencoderTask(LightningModule):
             # Per image, so that the mean does not depend on how a batch is split.
             "psnr": (10.0 * torch.log10(4.0 / difference.square().flatten(1).mean(1))).mean(),
             "nll": nll.detach(),
-            "logvar": self.likelihood.logvar.detach(),
+            "logvar": self.likelihood.logvar.detach().clone(),  # the step will change it
         }
         logs |= {k: v.mean() for k, v in regularizer.measures(code.detach()).items()}
         if distance is not None:

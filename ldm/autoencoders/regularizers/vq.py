@@ -65,11 +65,11 @@ class VQ(nn.Module):
         return self.loss_weight * elements
 
     def measures(self, code: Tensor) -> dict[str, Tensor]:
-        """The mean squared distance to the chosen code, in units of the latent's own spread."""
+        """The squared distance to the chosen code, as a share of the latent's mean square."""
         wide = code.detach().to(torch.promote_types(code.dtype, torch.float32))
         error = (self._looked_up(self.nearest(code)).detach() - wide).square().flatten(1).mean(1)
-        spread = wide.flatten(1).square().mean(1)
-        return {"quantization_error": error / spread.clamp(min=1e-12)}
+        power = wide.square().flatten(1).mean(1)
+        return {"quantization_error": error / power.clamp(min=1e-12)}
 
     def counts(self, code: Tensor) -> Tensor:
         return torch.bincount(self.nearest(code).flatten(), minlength=self.num_codes).float()
