@@ -167,11 +167,9 @@ class AutoencoderTask(LightningModule):
         regularizer = self.autoencoder.regularizer
         price = regularizer.weight(kl=weights.kl, elements=math.prod(image.shape[1:]))
         loss = nll + price * regularizer.penalty(code).mean()
-        difference = (image - reconstruction).detach().float()
         logs = {
-            "l1": difference.abs().mean(),
-            # Per image, so that the mean does not depend on how a batch is split.
-            "psnr": (10.0 * torch.log10(4.0 / difference.square().flatten(1).mean(1))).mean(),
+            "l1": (image - reconstruction).detach().float().abs().mean(),
+            "psnr": _psnr(image, reconstruction.detach()).mean(),
             "nll": nll.detach(),
             "logvar": self.likelihood.logvar.detach().clone(),  # the step will change it
         }
@@ -220,8 +218,7 @@ class AutoencoderTask(LightningModule):
         for batch in batches:
             code = self.autoencoder.encode(batch.image)
             reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
-            error = (batch.image - reconstruction).float().square().flatten(1).mean(1)
-            found["psnr"] += (10.0 * torch.log10(4.0 / error.clamp(min=1e-12))).sum()
+            found["psnr"] += _psnr(batch.image, reconstruction).sum()
             for name, value in regularizer.measures(code).items():
                 found[name] += value.sum()
             count += len(batch.image)
@@ -231,3 +228,9 @@ class AutoencoderTask(LightningModule):
             for name, value in usage(totals).items():  # of all ranks already: each says the same
                 found |= {name: value, f"{name}_count": torch.ones_like(value)}
         return found
+
+
+def _psnr(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Peak signal to noise in dB per image (B,), so that means do not depend on a batch's split."""
+    error = (image - reconstruction).float().square().flatten(1).mean(1)
+    return 10.0 * torch.log10(4.0 / error.clamp(min=1e-12))

@@ -105,6 +105,20 @@ def test_restarted_codes_survive_a_resume_bit_for_bit(road, world, ldm, tmp_path
             assert torch.equal(resumed["trained"]["autoencoder"][part][name], value), name
 
 
+def test_init_takes_the_codebook_along_and_needs_one(road, world, ldm, tmp_path, capsys):
+    words = world.train("autoencoder", tmp_path / "next", *CODEBOOK, "max_steps=1", "lr=1e-9")
+    assert ldm(*words, f"init={road / 'autoencoder'}") == 0
+    first, second = (
+        read_autoencoder(run / "model" / "vae").regularizer.embedding.weight
+        for run in (road / "autoencoder", tmp_path / "next")
+    )
+    unchanged = (first - second).abs().amax(1) < 1e-6
+    assert int(unchanged.sum()) > 0  # the rest was dead in this step's batch, and moved
+    capsys.readouterr()
+    assert ldm(*words, f"init={world.autoencoder}", "resume=never") == 2
+    assert "is of another architecture" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("experiment", ["demo_autoencoder", "folder_autoencoder"])
 def test_every_small_experiment_takes_a_codebook(experiment, ldm, tmp_path, capsys):
     words = [f"experiment={experiment}", "regularizer=vq", f"run={tmp_path / 'run'}"]

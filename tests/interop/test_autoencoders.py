@@ -8,6 +8,8 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -192,6 +194,47 @@ def test_vq_written_by_diffusers_is_read(name: str, dim: int, tmp_path: Path) ->
     latent = torch.randn(1, dim, 4, 4)
     expected = theirs.decode(latent).sample
     torch.testing.assert_close(ours.decode(latent), expected, rtol=1e-5, atol=1e-5)
+
+
+@st.composite
+def legal(draw: st.DrawFn) -> dict:
+    """Any configuration that both can build, small."""
+    groups = draw(st.integers(1, 5))
+    levels = draw(st.integers(1, 3))
+    return config(
+        image_channels=draw(st.sampled_from([1, 3])),
+        latent_channels=draw(st.integers(1, 5)),
+        channels=[groups * draw(st.integers(1, 3)) for _ in range(levels)],
+        attention=[draw(st.booleans()) for _ in range(levels)],
+        mid_attention=draw(st.booleans()),
+        layers_per_level=draw(st.integers(1, 4)),
+        groups=groups,
+    )
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(legal(), st.sampled_from([None, 1, 3]))
+def test_whatever_is_legal_is_the_same_network(tmp_path_factory, config: dict, dim: int | None):
+    """``dim`` is a codebook's width, None a KL posterior."""
+    torch.manual_seed(0)
+    ours = make(config) if dim is None else make_vq(config, dim)
+    model = diffusers.AutoencoderKL if dim is None else diffusers.VQModel
+    folder = tmp_path_factory.mktemp("legal")
+    write_autoencoder(ours, folder, scale=None)
+    theirs = model.from_pretrained(folder, low_cpu_mem_usage=False).double().train()
+    assert shapes(ours) == shapes(theirs)
+    assert read_autoencoder(folder).config == config
+    ours, image = ours.double(), picture(config, torch.float64)
+    code = ours.encode(image)
+    latent = ours.regularizer.mode(code)
+    encoded = theirs.encode(image)
+    expected = encoded.latents if dim else encoded.latent_dist.mode()
+    torch.testing.assert_close(latent, expected, rtol=1e-10, atol=1e-10)
+    decoded, reference = ours.decode(latent), theirs.decode(expected).sample
+    torch.testing.assert_close(decoded, reference, rtol=1e-10, atol=1e-10)
+    pulled(decoded, latent).backward()
+    pulled(reference, expected).backward()
+    assert_same_gradients(ours, theirs, 1e-10)
 
 
 def test_shorthand_of_vq_models_is_understood(tmp_path: Path) -> None:
