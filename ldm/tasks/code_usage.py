@@ -34,6 +34,6 @@ def usage(counts: Tensor) -> dict[str, Tensor]:
     """
     share = counts / counts.sum()
     return {
-        "code_share": (counts > 0).float().mean(),
-        "code_perplexity": torch.special.entr(share).sum().exp(),
+        "codebook_usage": (counts > 0).float().mean(),
+        "codebook_perplexity": torch.special.entr(share).sum().exp(),
     }

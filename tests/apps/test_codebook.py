@@ -37,8 +37,10 @@ def test_the_run_logs_its_codebook_and_no_posterior(road):
     (validated,) = [row for row in rows if "val/psnr" in row]
     assert len(trained) == 4
     for name, row in [*(("train", row) for row in trained), ("val", validated)]:
-        assert 1 / 32 <= row[f"{name}/code_share"] <= 1.0
-        assert 1.0 <= row[f"{name}/code_perplexity"] <= 32 * row[f"{name}/code_share"] + 1e-3
+        assert 1 / 32 <= row[f"{name}/codebook_usage"] <= 1.0
+        assert (
+            1.0 <= row[f"{name}/codebook_perplexity"] <= 32 * row[f"{name}/codebook_usage"] + 1e-3
+        )
         assert row[f"{name}/quantization_error"] > 0.0
         assert not any("kl" in key or "sigma" in key for key in row)
 
@@ -124,3 +126,9 @@ def test_every_small_experiment_takes_a_codebook(experiment, ldm, tmp_path, caps
     words = [f"experiment={experiment}", "regularizer=vq", f"run={tmp_path / 'run'}"]
     assert ldm("check", *words) == 0
     assert "forward and backward fit" in capsys.readouterr().out
+
+
+def test_the_report_of_the_run_shows_the_codebook(road):
+    page = (road / "autoencoder" / "report.html").read_text()
+    assert "Codebook usage" in page and "Codebook perplexity" in page
+    assert "KL per latent dimension" not in page

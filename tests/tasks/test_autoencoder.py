@@ -310,9 +310,9 @@ def test_an_autoencoder_learns_with_a_codebook(fit):
     task.trained["autoencoder"].learning_rate = lambda step: 2e-4
     outputs = fit(task, [batch(0)] * 60)
     assert float(outputs[-1]["loss"]) < 0.8 * float(outputs[0]["loss"])
-    assert float(outputs[-1]["code_perplexity"]) > float(outputs[0]["code_perplexity"])
+    assert float(outputs[-1]["codebook_perplexity"]) > float(outputs[0]["codebook_perplexity"])
     for found in outputs:
-        assert 0.0 < float(found["code_share"]) <= 1.0
+        assert 0.0 < float(found["codebook_usage"]) <= 1.0
 
 
 def test_the_codebook_is_the_same_however_a_batch_is_split(fit):
@@ -327,8 +327,8 @@ def test_the_codebook_is_the_same_however_a_batch_is_split(fit):
             parts.autoencoder.state_dict()[key], value, rtol=0.0, atol=1e-9, msg=key
         )
     # Usage is that of the whole step, logged with its last micro-batch.
-    assert ["code_share" in found for found in other] == [False, True] * 3
-    for name in ("code_share", "code_perplexity"):
+    assert ["codebook_usage" in found for found in other] == [False, True] * 3
+    for name in ("codebook_usage", "codebook_perplexity"):
         assert [float(f[name]) for f in one] == [float(f[name]) for f in other[1::2]]
 
 
@@ -354,10 +354,10 @@ def test_validation_counts_codes_over_all_pictures():
     codes = [task.autoencoder.encode(data.image) for data in (batch(0), batch(1, size=3))]
     counts = sum(regularizer.counts(code) for code in codes)
     share = counts / counts.sum()
-    assert float(found["code_share"]) == pytest.approx(float((counts > 0).float().mean()))
+    assert float(found["codebook_usage"]) == pytest.approx(float((counts > 0).float().mean()))
     expected = float(torch.exp(-(share * share.clamp(min=1e-30).log()).sum()))
-    assert float(found["code_perplexity"]) == pytest.approx(expected, rel=1e-5)
-    assert float(found["code_perplexity_count"]) == float(found["code_share_count"]) == 1.0
+    assert float(found["codebook_perplexity"]) == pytest.approx(expected, rel=1e-5)
+    assert float(found["codebook_perplexity_count"]) == float(found["codebook_usage_count"]) == 1.0
     errors = sum(float(regularizer.measures(code)["quantization_error"].sum()) for code in codes)
     assert float(found["quantization_error"]) == pytest.approx(errors, rel=1e-5)
     # A rank without pictures names the same sums, or the others would wait for it.

@@ -11,14 +11,14 @@ from ldm.tasks.code_usage import CodeUsage, usage
 
 def test_perplexity_is_the_number_of_codes_that_carry_as_much() -> None:
     found = usage(torch.tensor([5.0, 5.0, 5.0, 5.0]))
-    assert float(found["code_share"]) == 1.0
-    assert float(found["code_perplexity"]) == pytest.approx(4.0)
+    assert float(found["codebook_usage"]) == 1.0
+    assert float(found["codebook_perplexity"]) == pytest.approx(4.0)
     found = usage(torch.tensor([0.0, 9.0, 0.0, 0.0]))
-    assert float(found["code_share"]) == 0.25 and float(found["code_perplexity"]) == 1.0
+    assert float(found["codebook_usage"]) == 0.25 and float(found["codebook_perplexity"]) == 1.0
     entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
     found = usage(torch.tensor([3.0, 1.0, 0.0, 0.0]))
-    assert float(found["code_share"]) == 0.5
-    assert float(found["code_perplexity"]) == pytest.approx(math.exp(entropy))
+    assert float(found["codebook_usage"]) == 0.5
+    assert float(found["codebook_perplexity"]) == pytest.approx(math.exp(entropy))
 
 
 def test_micro_batches_add_up_and_every_step_begins_from_zero() -> None:

@@ -38,8 +38,8 @@ _MAIN = (
         ordered=True,
     ),
     _Chart("KL per latent dimension", "nats", _both("kl_per_dimension")),
-    _Chart("Codes in use", "%", _both("code_share"), factor=100.0),
-    _Chart("Perplexity of the codes", "codes", _both("code_perplexity")),
+    _Chart("Codebook usage", "%", _both("codebook_usage"), factor=100.0),
+    _Chart("Codebook perplexity", "codes", _both("codebook_perplexity")),
     _Chart("Perceptual distance", "", _both("perceptual")),
 )
 _MORE = (
