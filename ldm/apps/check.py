@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.rules import share_of
+from ldm.apps.rules import check_regularizer, share_of
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
@@ -42,6 +42,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)
         schedule.levels(config.preview.steps, config.preview.spacing)
     if config.stage == "autoencoder":
+        check_regularizer(config)
         stride = 2 ** (len(config.autoencoder.channels) - 1)
         if config.size % stride:
             raise UserError(

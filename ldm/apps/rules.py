@@ -19,3 +19,16 @@ def share_of(config: DictConfig, rank: int = 0) -> Share:
         return Share(config.global_batch, config.micro_batch or whole, rank, world_size)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def check_regularizer(config: DictConfig) -> None:
+    """UserError for a ``regularizer=`` that the chosen autoencoder would not take."""
+    asked, own = config.regularizer, config.autoencoder.regularizer
+    # The default is no wish of the user's.
+    if asked != own and asked._target_ != "ldm.autoencoders.regularizers.KL":
+        raise UserError(
+            f"regularizer= asks for {asked._target_}, but this autoencoder is a published "
+            f"architecture that brings its own ({own._target_}). Leave regularizer= out and set "
+            "autoencoder.regularizer.NAME=VALUE, or choose an autoencoder that takes any "
+            "(autoencoder=kl_demo or kl_folder)."
+        )

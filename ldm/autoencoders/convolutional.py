@@ -152,10 +152,13 @@ class Autoencoder(nn.Module):
     """Pixels to a code and latents back to pixels.
 
     ``encode``: image (B, 3, H, W) in [-1, 1] -> code (B, S, h, w) with h = H / stride, as the
-    regulariser stores it (for KL the mean and the clamped logvar). ``decode``: latent (B, C, h, w)
-    -> image (B, 3, H, W), nominally in [-1, 1] but unbounded. H and W must be divisible by
-    ``stride`` = 2^(levels - 1). ``attention`` holds one flag per level, shallow to deep.
+    regulariser stores it (for KL the mean and the clamped logvar, for VQ what is not yet
+    quantised). ``decode``: latent (B, C, h, w) -> image (B, 3, H, W), nominally in [-1, 1] but
+    unbounded. H and W must be divisible by ``stride`` = 2^(levels - 1). ``attention`` holds one
+    flag per level, shallow to deep.
     ``config`` keeps the constructor's arguments (without the regulariser) for exports.
+    ``latent_channels`` of a regulariser, where it has its own, are those of the latent; the 1x1
+    convolutions on both sides of it lead there and back.
     """
 
     def __init__(
@@ -183,15 +186,26 @@ class Autoencoder(nn.Module):
         for width in channels:
             if width % groups:
                 raise ValueError(f"channels {width} is no multiple of groups {groups}.")
-        self.latent_channels = latent_channels
+        self.latent_channels = regularizer.latent_channels or latent_channels
         self.stride = 2 ** (len(channels) - 1)
-        self.regularizer = regularizer
-        stored = latent_channels * regularizer.codes_per_latent
+        # In a tuple: what a regulariser learns is registered once, under diffusers' name.
+        self._regularizer = (regularizer,)
+        raw, stored = (
+            width * regularizer.codes_per_latent
+            for width in (latent_channels, self.latent_channels)
+        )
         shape = (channels, attention, mid_attention, layers_per_level, groups)
-        self.encoder = _Encoder(image_channels, stored, *shape)
+        self.encoder = _Encoder(image_channels, raw, *shape)
         self.decoder = _Decoder(latent_channels, image_channels, *shape)
-        self.quant_conv = nn.Conv2d(stored, stored, 1)
-        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.quant_conv = nn.Conv2d(raw, stored, 1)
+        if isinstance(regularizer, nn.Module):
+            self.quantize = regularizer
+        self.post_quant_conv = nn.Conv2d(self.latent_channels, latent_channels, 1)
+
+    @property
+    def regularizer(self) -> Regularizer:
+        """What is stored, drawn and penalised."""
+        return self._regularizer[0]
 
     @property
     def last_layer(self) -> Tensor:
@@ -210,7 +224,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latent (B, C, h, w) -> image (B, 3, H, W)."""
-        return self.decoder(self.post_quant_conv(latent))
+        return self.decoder(self.post_quant_conv(self.regularizer.decodable(latent)))
 
     def forward(self, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Image and noise (B, C, h, w) -> (reconstruction through one posterior draw, code)."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ldm.autoencoders.convolutional import Autoencoder
-from ldm.autoencoders.regularizers import KL
+from ldm.autoencoders.regularizers import KL, VQ, Regularizer
 from ldm.backbones.unet import UNet
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Clean, Epsilon, Flow, Prediction, Velocity
@@ -26,6 +26,7 @@ from ldm.interop.diffusers_config import (
     AUTOENCODER_DEFAULTS,
     UNET_BLOCKS,
     UNET_DEFAULTS,
+    VQ_DEFAULTS,
     checked,
     listed,
     to_ours,
@@ -131,25 +132,34 @@ def write_autoencoder(
     scale: LatentScale | None,
     sample_size: int | None = None,
 ) -> None:
-    """Write a KL autoencoder as ``AutoencoderKL.from_pretrained(folder)`` reads it.
+    """Write an autoencoder as diffusers' ``from_pretrained(folder)`` reads it.
 
-    ``scale`` goes into config.json: one value as scaling_factor (and shift_factor where the mean
-    is not 0), several as latents_mean and latents_std with a scaling_factor of 1. None is the
-    identity. ``sample_size`` is the image size in pixels.
+    One with KL is their AutoencoderKL, one with VQ their VQModel. ``scale`` goes into config.json:
+    one value as scaling_factor (and shift_factor where the mean is not 0), several as latents_mean
+    and latents_std with a scaling_factor of 1. None is the identity. VQModel itself knows the
+    scaling_factor only. ``sample_size`` is the image size in pixels.
     """
-    if not isinstance(autoencoder.regularizer, KL):
-        name = type(autoencoder.regularizer).__name__
-        raise ValueError(f"only KL autoencoders have a diffusers folder, found {name}.")
+    regularizer = autoencoder.regularizer
     config = to_theirs(autoencoder.config, AUTOENCODER_BLOCKS)
     config["in_channels"] = config["out_channels"] = autoencoder.config["image_channels"]
     config |= _written_scale(scale)
-    write(autoencoder, folder, config, class_name="AutoencoderKL", sample_size=sample_size)
+    if isinstance(regularizer, KL):
+        class_name = "AutoencoderKL"
+    elif isinstance(regularizer, VQ):
+        class_name = "VQModel"
+        config["num_vq_embeddings"] = regularizer.num_codes
+        config["vq_embed_dim"] = regularizer.latent_channels
+    else:
+        name = type(regularizer).__name__
+        raise ValueError(f"only KL and VQ autoencoders have a diffusers folder, found {name}.")
+    write(autoencoder, folder, config, class_name=class_name, sample_size=sample_size)
 
 
 def read_autoencoder(folder: str | Path) -> Autoencoder:
-    """The KL autoencoder of a folder, in fp32 on the CPU.
+    """The autoencoder of a folder (AutoencoderKL or VQModel), in fp32 on the CPU.
 
-    ValueError when a file is missing or damaged, or an option is not supported.
+    A codebook's folder does not say how it was trained: its loss is the published one and no code
+    is restarted. ValueError when a file is missing or damaged, or an option is not supported.
     """
     file, theirs = _autoencoder_config(folder)
     ours = to_ours(theirs, AUTOENCODER_BLOCKS, file)
@@ -157,7 +167,16 @@ def read_autoencoder(folder: str | Path) -> Autoencoder:
     if out_channels != image_channels:
         raise unsupported(file, "out_channels", out_channels, image_channels)
     with torch.device("meta"):
-        autoencoder = Autoencoder(image_channels=image_channels, regularizer=KL(), **ours)
+        regularizer: Regularizer = KL()
+        if "num_vq_embeddings" in theirs:
+            regularizer = VQ(
+                num_codes=theirs["num_vq_embeddings"],
+                dim=theirs["vq_embed_dim"] or theirs["latent_channels"],
+                beta=0.25,
+                loss_weight=1.0,
+                restart_rate=0.0,
+            )
+        autoencoder = Autoencoder(image_channels=image_channels, regularizer=regularizer, **ours)
     return filled(autoencoder, file.parent)
 
 
@@ -275,6 +294,9 @@ def _read_betas(config: dict[str, Any], file: Path) -> NoiseSchedule:
 def _autoencoder_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     file = find(folder, "vae", CONFIG, made_by="ldm train experiment=demo_autoencoder")
     config = read(file)
+    if config.get("_class_name") == "VQModel":
+        ours = dict.fromkeys(("shift_factor", "latents_mean", "latents_std"))  # we write these too
+        return file, checked(config, file, class_name="VQModel", defaults=VQ_DEFAULTS | ours)
     return file, checked(config, file, class_name="AutoencoderKL", defaults=AUTOENCODER_DEFAULTS)
 
 
@@ -285,4 +307,5 @@ def _written_scale(scale: LatentScale | None) -> dict[str, Any]:
     mean, std = scale.mean.flatten().tolist(), scale.std.flatten().tolist()
     if len(mean) > 1:
         return {"scaling_factor": 1.0, "latents_mean": mean, "latents_std": std}
-    return {"scaling_factor": 1.0 / std[0], "shift_factor": mean[0] or None}
+    shift = {"shift_factor": mean[0]} if mean[0] else {}
+    return {"scaling_factor": 1.0 / std[0], **shift}

@@ -78,13 +78,27 @@ AUTOENCODER_DEFAULTS: dict[str, Any] = {
     "latents_mean": None, "latents_std": None,
     "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True,
 }  # fmt: skip
+VQ_DEFAULTS: dict[str, Any] = {
+    "in_channels": 3, "out_channels": 3,
+    "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"],
+    "block_out_channels": [64], "layers_per_block": 1,
+    "act_fn": "silu", "latent_channels": 3, "sample_size": 32,
+    "num_vq_embeddings": 256, "norm_num_groups": 32, "vq_embed_dim": None,
+    "scaling_factor": 0.18215, "norm_type": "group", "mid_block_add_attention": True,
+    "lookup_from_codebook": False, "force_upcast": False,
+}  # fmt: skip
 # Options that leave the network's function alone (sizes for pipelines, the precision of a step),
 # and those that their reader looks at itself.
-_FREE = {"sample_size", "upcast_attention", "force_upcast", "addition_embed_type_num_heads"}
+_FREE = {
+    "sample_size", "upcast_attention", "force_upcast", "addition_embed_type_num_heads",
+    "lookup_from_codebook",  # how code indices are decoded, which latents are not
+}  # fmt: skip
 _READ_ELSEWHERE = {
     "down_block_types", "up_block_types", "addition_embed_type", "addition_time_embed_dim",
     "resnet_time_scale_shift",
     "scaling_factor", "shift_factor", "latents_mean", "latents_std",
+    "num_vq_embeddings", "vq_embed_dim",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ldm.interop.diffusers import (
     write_schedule,
     write_unet,
 )
+from ldm.interop.diffusers_files import CONFIG
 from ldm.manifest import read_json, write_json
 from ldm.text.clip import ClipText, ClipTowers
 
@@ -35,7 +36,7 @@ def write_pipeline(model: TextToImage, towers: ClipTowers, folder: str | Path) -
     index = {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", read_json(folder / "vae" / CONFIG)["_class_name"]],
         "scheduler": ["diffusers", scheduler],
         "text_encoder": ["open_clip", "CLIP"],
         "size_px": model.size_px,

@@ -1,4 +1,4 @@
-"""The likelihood and the prior of a KL autoencoder (Rombach et al. 2022), in float32."""
+"""The likelihood of an autoencoder's reconstructions (Rombach et al. 2022), in float32."""
 
 import math
 
@@ -34,16 +34,3 @@ def reconstruction_nll(
         cost = cost + elements * perceptual_weight * perceptual.float()
     logvar = logvar.float()
     return (cost * torch.exp(-logvar) + elements * logvar).mean()
-
-
-def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats: sum over (C, h, w), mean over B; scalar."""
-    mean, logvar = mean.float(), logvar.float()
-    # expm1 keeps digits near the prior, where exp(logvar) - 1 - logvar cancels.
-    terms = 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
-    return terms.flatten(1).sum(1).mean()
-
-
-def kl_per_dimension(mean: Tensor, logvar: Tensor) -> Tensor:
-    """The same divergence in nats per latent dimension, comparable across sizes; scalar."""
-    return kl_divergence(mean, logvar) / math.prod(mean.shape[1:])

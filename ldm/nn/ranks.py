@@ -4,10 +4,21 @@ import torch
 from torch import Tensor
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; itself when there is one."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes; itself when there is one."""
+    if not _distributed():
         return value
     value = value.clone()
     torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()
+    return value
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; itself when there is one."""
+    if not _distributed():
+        return value
+    return sum_over_ranks(value) / torch.distributed.get_world_size()
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

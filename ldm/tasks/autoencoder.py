@@ -1,5 +1,6 @@
 """Stage autoencoder: reconstruction, prior, perceptual distance and a patch discriminator."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ldm.autoencoders.convolutional import Autoencoder
+from ldm.autoencoders.regularizers import VQ
 from ldm.data.batches import ImageBatch
 from ldm.losses.adversarial import (
     adaptive_weight,
@@ -19,6 +21,8 @@ from ldm.losses.adversarial import (
 from ldm.losses.autoencoder import reconstruction_nll
 from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
+from ldm.tasks.code_usage import CodeUsage, usage
+from ldm.tasks.dead_codes import revive_dead_codes
 from ldm.tasks.trained import MicroSteps, Trained
 
 
@@ -81,6 +85,10 @@ class AutoencoderTask(LightningModule):
         self._perceptual = (perceptual,)
         self.weights, self.trained, self.seed = weights, trained, seed
         self.micro_steps = MicroSteps(accumulate)
+        regularizer = autoencoder.regularizer
+        self.usage = CodeUsage(regularizer)
+        self._revives = isinstance(regularizer, VQ) and regularizer.restart_rate > 0.0
+        self._seen: list[tuple[Tensor, Tensor]] = []  # samples and codes of the present step
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
@@ -93,6 +101,9 @@ class AutoencoderTask(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> dict[str, Tensor]:
         reconstruction, code = self.reconstruct(batch)
+        self.usage.see(code)
+        if self._revives:
+            self._seen.append((batch.index, code.detach()))
         loss, logs = self.generator_loss(batch.image, reconstruction, code)
         learns = self.discriminator is not None and self.step >= self.weights.disc_start
         if self.discriminator is not None:
@@ -108,8 +119,24 @@ class AutoencoderTask(LightningModule):
                     logs[f"{name}_gradient_norm"] = part.step(self.step)
                 else:
                     part.optimizer.zero_grad(set_to_none=True)
+            logs |= self._codebook()
             self.step += 1
         return logs
+
+    def _codebook(self) -> dict[str, Tensor]:
+        """How the step's global batch used the codebook; its dead codes begin anew."""
+        regularizer, counts = self.autoencoder.regularizer, self.usage.totals()
+        seen, self._seen = self._seen, []
+        if counts is None:
+            return {}
+        if self._revives:
+            assert isinstance(regularizer, VQ)
+            moved = revive_dead_codes(regularizer, counts, seen, seed=self.seed, step=self.step)
+            if (average := self.trained[self.product].ema) is not None:  # forgets their past too
+                codebook = regularizer.embedding.weight
+                name = next(n for n, p in self.autoencoder.named_parameters() if p is codebook)
+                average.shadow[name][moved] = codebook.detach()[moved].float()
+        return usage(counts)
 
     def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Reconstructions (B, 3, H, W) through one posterior draw, and codes (B, S, h, w)."""
@@ -123,7 +150,8 @@ class AutoencoderTask(LightningModule):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What the autoencoder minimises (scalar) and its terms; reaches no discriminator weight.
 
-        Likelihood and KL are sums over an image's elements, averaged over the batch.
+        The likelihood is a sum over an image's elements, averaged over the batch; the regulariser
+        says what its penalty weighs beside that.
         """
         weights, perceptual = self.weights, self._perceptual[0]
         distance = None
@@ -138,19 +166,16 @@ class AutoencoderTask(LightningModule):
             l1_weight=weights.l1,
             l2_weight=weights.l2,
         )
-        kl = self.autoencoder.regularizer.penalty(code).mean()
-        loss = nll + weights.kl * kl
-        difference = (image - reconstruction).detach().float()
-        latents = code.numel() / len(code) / self.autoencoder.regularizer.codes_per_latent
+        regularizer = self.autoencoder.regularizer
+        price = regularizer.weight(kl=weights.kl, elements=math.prod(image.shape[1:]))
+        loss = nll + price * regularizer.penalty(code).mean()
         logs = {
-            "l1": difference.abs().mean(),
-            # Per image, so that the mean does not depend on how a batch is split.
-            "psnr": (10.0 * torch.log10(4.0 / difference.square().flatten(1).mean(1))).mean(),
+            "l1": (image - reconstruction).detach().float().abs().mean(),
+            "psnr": _psnr(image, reconstruction.detach()).mean(),
             "nll": nll.detach(),
-            "kl_per_dimension": kl.detach() / latents,
-            "posterior_sigma": self._sigma(code.detach()).mean(),
-            "logvar": self.likelihood.logvar.detach(),
+            "logvar": self.likelihood.logvar.detach().clone(),  # the step will change it
         }
+        logs |= {k: v.mean() for k, v in regularizer.measures(code.detach()).items()}
         if distance is not None:
             logs["perceptual"] = distance.detach().mean()
         gan = weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
@@ -183,30 +208,31 @@ class AutoencoderTask(LightningModule):
 
     @torch.no_grad()
     def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
-        """Sums and counts of PSNR in dB, posterior sigma and KL in nats per latent dimension."""
+        """Sums and counts of PSNR in dB and of what the regulariser measures."""
         regularizer = self.autoencoder.regularizer
-        names = ("psnr", "kl", "sigma", "count")
+        chosen = CodeUsage(regularizer)
+        stored = self.autoencoder.latent_channels * regularizer.codes_per_latent
+        nothing = torch.zeros(0, stored, 1, 1, device=self.device)
+        chosen.see(nothing)  # a rank without pictures of its own takes part in every sum
+        names = ("psnr", *regularizer.measures(nothing))
         found = {name: torch.zeros((), device=self.device) for name in names}
+        count = torch.zeros((), device=self.device)
         for batch in batches:
             code = self.autoencoder.encode(batch.image)
-            latent = regularizer.mode(code)
-            reconstruction = self.autoencoder.decode(latent).clamp(-1.0, 1.0)
-            error = (batch.image - reconstruction).float().square().flatten(1).mean(1)
-            found["psnr"] += (10.0 * torch.log10(4.0 / error.clamp(min=1e-12))).sum()
-            found["kl"] += regularizer.penalty(code).sum() / latent[0].numel()
-            found["sigma"] += self._sigma(code).mean() * len(batch.image)
-            found["count"] += len(batch.image)
-        return {
-            "posterior_sigma": found["sigma"],
-            "posterior_sigma_count": found["count"],
-            "psnr": found["psnr"],
-            "psnr_count": found["count"],
-            "kl_per_dimension": found["kl"],
-            "kl_per_dimension_count": found["count"],
-        }
+            reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
+            found["psnr"] += _psnr(batch.image, reconstruction).sum()
+            for name, value in regularizer.measures(code).items():
+                found[name] += value.sum()
+            count += len(batch.image)
+            chosen.see(code)
+        found |= {f"{name}_count": count for name in names}
+        if (totals := chosen.totals()) is not None:
+            for name, value in usage(totals).items():  # of all ranks already: each says the same
+                found |= {name: value, f"{name}_count": torch.ones_like(value)}
+        return found
 
-    def _sigma(self, code: Tensor) -> Tensor:
-        """What one unit of posterior noise adds to each latent (B, C, h, w)."""
-        regularizer = self.autoencoder.regularizer
-        mode = regularizer.mode(code)
-        return (regularizer.draw(code, torch.ones_like(mode)) - mode).abs()
+
+def _psnr(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Peak signal to noise in dB per image (B,), so that means do not depend on a batch's split."""
+    error = (image - reconstruction).float().square().flatten(1).mean(1)
+    return 10.0 * torch.log10(4.0 / error.clamp(min=1e-12))

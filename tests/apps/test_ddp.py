@@ -78,3 +78,11 @@ def test_from_two_processes_to_one_in_the_middle(world, ldm, tmp_path):
     one, mixed = state(tmp_path / "one"), state(tmp_path / "run")
     for name, value in one.items():
         torch.testing.assert_close(mixed[name], value, rtol=0.0, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_autoencoder_with_a_codebook_on_two_processes(world, ldm, tmp_path):
+    """Usage is counted, and dead codes begin anew, over the global batch of both processes."""
+    codebook = ("regularizer=vq", "regularizer.num_codes=64", "regularizer.restart_rate=0.5")
+    # Without the adversarial term, whose adaptive weight is each micro-batch's own.
+    compare(world, ldm, tmp_path, "autoencoder", "micro_batch=1", "loss.gan_start=99", *codebook)

@@ -228,6 +228,7 @@ def test_numbers_are_rounded_and_carry_units() -> None:
     assert numbers.metric("prompt_accuracy.color", 0.95312) == "95.3 %"
     assert numbers.metric("val/psnr", 30.3149) == "30.31 dB"
     assert numbers.metric("val/kl_per_dimension", 1.23456) == "1.235 nats"
+    assert numbers.metric("val/codebook_usage", 0.5) == "50.0 %"
     assert numbers.metric("fd_own", None) == "None" and numbers.metric("x", float("nan")) == "nan"
     assert [numbers.number(v) for v in (12345.6, 0.042131, 1.23e-6, 0, 9.9996)] == [
         "12,346", "0.04213", "1.2e-06", "0", "10",

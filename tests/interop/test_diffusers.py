@@ -7,13 +7,9 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ldm.autoencoders.convolutional import Autoencoder
-from ldm.autoencoders.regularizers import KL
 from ldm.backbones.unet import UNet
-from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Clean, Epsilon, Flow, Velocity
 from ldm.diffusion.schedule import NoiseSchedule
 from ldm.diffusion.schedules.cosine import cosine
@@ -21,15 +17,12 @@ from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.linear import linear
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.interop.diffusers import (
-    read_autoencoder,
-    read_scale,
     read_schedule,
     read_unet,
-    write_autoencoder,
     write_schedule,
     write_unet,
 )
-from ldm.interop.diffusers_config import AUTOENCODER_DEFAULTS, UNET_DEFAULTS
+from ldm.interop.diffusers_config import UNET_DEFAULTS
 from ldm.nn.embedding import fourier
 from ldm.types import Condition
 from tests.parity import Agree
@@ -67,24 +60,6 @@ UNETS = {
 }  # fmt: skip
 
 
-def autoencoder_config(**changes: object) -> dict:
-    config = {
-        "image_channels": 3, "latent_channels": 4, "channels": [8, 16],
-        "attention": [False, False], "mid_attention": True, "layers_per_level": 1, "groups": 4,
-    }  # fmt: skip
-    return config | changes
-
-
-AUTOENCODERS = {
-    "one level": autoencoder_config(channels=[6], attention=[False], groups=3),
-    "two layers": autoencoder_config(layers_per_level=2, mid_attention=False),
-    "attention": autoencoder_config(attention=[False, True], latent_channels=3),
-    "odd, grey": autoencoder_config(
-        channels=[7, 14, 21], attention=[True, False, True], groups=7, image_channels=1
-    ),
-}
-
-
 def randomised(network: nn.Module) -> nn.Module:
     """The same network away from its initialisation, where zeros would hide differences."""
     generator = torch.Generator().manual_seed(0)
@@ -96,10 +71,6 @@ def randomised(network: nn.Module) -> nn.Module:
 
 def make_unet(config: dict) -> UNet:
     return randomised(UNet(**config))
-
-
-def make_autoencoder(config: dict) -> Autoencoder:
-    return randomised(Autoencoder(**config, regularizer=KL()))
 
 
 def unet_inputs(config: dict, dtype: torch.dtype) -> tuple[Tensor, Tensor, Condition, dict]:
@@ -189,65 +160,6 @@ def test_unet_in_several_files_and_half_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(read_unet(tmp_path / "many").state_dict(), unet.state_dict())
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_autoencoder_written_by_us_is_diffusers_autoencoder(
-    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
-) -> None:
-    config = AUTOENCODERS[name]
-    ours = make_autoencoder(config)
-    write_autoencoder(ours, tmp_path, scale=None)
-    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path, low_cpu_mem_usage=False)
-    assert theirs.config.scaling_factor == 1.0
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {
-        k: v.shape for k, v in theirs.state_dict().items()
-    }
-    ours, theirs = ours.to(dtype), theirs.to(dtype).train()
-    generator = torch.Generator().manual_seed(2)
-    image = torch.rand(2, config["image_channels"], 16, 12, generator=generator).to(dtype) * 2 - 1
-    noise = torch.randn(
-        2, config["latent_channels"], 16 // ours.stride, 12 // ours.stride, generator=generator
-    ).to(dtype)
-    reconstruction, code = ours(image, noise)
-    posterior = theirs.encode(image).latent_dist
-    torch.testing.assert_close(
-        code, torch.cat([posterior.mean, posterior.logvar], dim=1), rtol=tolerance, atol=tolerance
-    )
-    torch.testing.assert_close(
-        ours.regularizer.penalty(code), posterior.kl().float(), rtol=1e-5, atol=1e-3
-    )
-    expected = theirs.decode(posterior.mean + posterior.std * noise).sample
-    torch.testing.assert_close(reconstruction, expected, rtol=tolerance, atol=tolerance)
-    assert_same_gradients(gradients(ours, reconstruction), gradients(theirs, expected), tolerance)
-
-
-@pytest.mark.parametrize("name", AUTOENCODERS)
-def test_autoencoder_written_by_diffusers_is_read(name: str, tmp_path: Path) -> None:
-    config = AUTOENCODERS[name]
-    write_autoencoder(make_autoencoder(config), tmp_path / "first", scale=None)
-    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path / "first")
-    theirs.save_pretrained(tmp_path / "pipeline" / "vae")
-    ours = read_autoencoder(tmp_path / "pipeline")
-    assert ours.config == config
-    latent = torch.randn(1, config["latent_channels"], 4, 4)
-    expected = theirs.decode(latent).sample
-    torch.testing.assert_close(ours.decode(latent), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_the_first_stable_diffusion_spelling_of_attention_is_read(tmp_path: Path) -> None:
-    autoencoder = make_autoencoder(AUTOENCODERS["attention"])
-    write_autoencoder(autoencoder, tmp_path, scale=None)
-    spelling = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    state = load_file(tmp_path / WEIGHTS)
-    for new, old in spelling.items():
-        state = {name.replace(f".{new}.", f".{old}."): value for name, value in state.items()}
-    assert any(".query." in name for name in state)
-    save_file(state, tmp_path / WEIGHTS, metadata={"format": "pt"})
-    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path)
-    for network in (read_autoencoder(tmp_path), theirs):
-        torch.testing.assert_close(dict(network.state_dict()), dict(autoencoder.state_dict()))
-
-
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
         unet = UNet(
@@ -257,27 +169,13 @@ def test_published_parameter_counts() -> None:
                 groups=32,
             )
         )  # fmt: skip
-        autoencoder = Autoencoder(
-            **autoencoder_config(
-                channels=[128, 256, 512, 512], attention=[False] * 4, layers_per_level=2, groups=32
-            ),
-            regularizer=KL(),
-        )
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    assert sum(p.numel() for p in autoencoder.parameters()) == 83_653_863
 
 
-@pytest.mark.parametrize(
-    "model, defaults",
-    [
-        (diffusers.UNet2DConditionModel, UNET_DEFAULTS),
-        (diffusers.AutoencoderKL, AUTOENCODER_DEFAULTS),
-    ],
-)
-def test_every_option_of_diffusers_is_known_with_its_default(model: type, defaults: dict) -> None:
-    signature = inspect.signature(model.__init__).parameters  # type: ignore[misc]
+def test_every_option_of_diffusers_is_known_with_its_default() -> None:
+    signature = inspect.signature(diffusers.UNet2DConditionModel.__init__).parameters
     theirs = {name: p.default for name, p in signature.items() if name != "self"}
-    assert {k: list(v) if isinstance(v, tuple) else v for k, v in theirs.items()} == defaults
+    assert {k: list(v) if isinstance(v, tuple) else v for k, v in theirs.items()} == UNET_DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -305,19 +203,6 @@ def test_what_the_unet_lacks_is_refused_by_name(option: str, value: object, tmp_
         read_unet(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "option, value",
-    [("use_quant_conv", False), ("act_fn", "gelu"), ("out_channels", 4), ("beta", 1)],
-)
-def test_what_the_autoencoder_lacks_is_refused_by_name(
-    option: str, value: object, tmp_path: Path
-) -> None:
-    write_autoencoder(make_autoencoder(autoencoder_config()), tmp_path, scale=None)
-    change(tmp_path / "config.json", **{option: value})
-    with pytest.raises(ValueError, match=option):
-        read_autoencoder(tmp_path)
-
-
 def test_shorthand_of_published_configs_is_understood(tmp_path: Path) -> None:
     write_unet(make_unet(unet_config(heads=[2, 2])), tmp_path)
     shorthand = {"attention_head_dim": 2, "layers_per_block": [1, 1], "upcast_attention": True}
@@ -343,39 +228,6 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="no JSON object"):
         read_unet(tmp_path)
-
-
-def test_scale_per_channel_and_scalar(tmp_path: Path) -> None:
-    autoencoder = make_autoencoder(autoencoder_config())
-    raw = torch.randn(2, 4, 3, 3)
-    for scale in (
-        LatentScale([0.5, -1.0, 0.0, 2.0], [1.0, 2.0, 3.0, 0.25]),
-        LatentScale([0.0], [1 / 0.18215]),
-        LatentScale([0.1], [2.0]),
-    ):
-        write_autoencoder(autoencoder, tmp_path, scale=scale)
-        read = read_scale(tmp_path)
-        torch.testing.assert_close(read.normalize(raw), scale.normalize(raw))
-        torch.testing.assert_close(read.denormalize(scale.normalize(raw)), raw)
-    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path)
-    assert theirs.config.scaling_factor == 0.5
-    assert theirs.config.shift_factor == pytest.approx(0.1)
-    write_autoencoder(autoencoder, tmp_path, scale=None)
-    torch.testing.assert_close(read_scale(tmp_path).normalize(raw), raw)
-
-
-def test_scale_of_foreign_configs(tmp_path: Path) -> None:
-    write_autoencoder(make_autoencoder(autoencoder_config()), tmp_path, scale=None)
-    file = tmp_path / "config.json"
-    config = json.loads(file.read_text())
-    del config["scaling_factor"]  # as Stable Diffusion 1 was published
-    file.write_text(json.dumps(config))
-    assert read_scale(tmp_path).std.item() == pytest.approx(1 / 0.18215)
-    change(file, scaling_factor=0.5, latents_mean=[1.0] * 4, latents_std=[3.0] * 4)
-    assert read_scale(tmp_path).std.flatten().tolist() == [6.0] * 4
-    change(file, latents_std=None)
-    with pytest.raises(ValueError, match="latents_std"):
-        read_scale(tmp_path)
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Clean()])

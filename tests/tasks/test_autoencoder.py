@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ldm.autoencoders.convolutional import Autoencoder
-from ldm.autoencoders.regularizers import KL
+from ldm.autoencoders.regularizers import KL, VQ
 from ldm.data.batches import ImageBatch
 from ldm.losses.own_perceptual import OwnPerceptual
 from ldm.losses.patch_gan import PatchGAN
@@ -33,12 +33,25 @@ class Features(nn.Module):
         return [first, self.convs[1](first.relu())]
 
 
-def make(*, with_discriminator=True, learn_logvar=True, accumulate=1, double=False, **weights):
+CODEBOOK = {"num_codes": 24, "dim": 2, "beta": 0.25, "loss_weight": 1.0, "restart_rate": 0.0}
+
+
+def make(
+    *,
+    with_discriminator=True,
+    learn_logvar=True,
+    accumulate=1,
+    double=False,
+    codebook=None,
+    ema_decay=None,
+    **weights,
+):
     """A tiny task; the same initial weights whatever is asked."""
     torch.manual_seed(0)
     autoencoder = Autoencoder(
         image_channels=3, latent_channels=2, channels=[4, 8], attention=[False, False],
-        mid_attention=False, layers_per_level=1, groups=2, regularizer=KL(),
+        mid_attention=False, layers_per_level=1, groups=2,
+        regularizer=KL() if codebook is None else VQ(**(CODEBOOK | codebook)),
     )  # fmt: skip
     discriminator = PatchGAN(in_channels=3, width=4, num_layers=1, norm="group")
     perceptual = OwnPerceptual(Features())
@@ -52,7 +65,7 @@ def make(*, with_discriminator=True, learn_logvar=True, accumulate=1, double=Fal
         make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         learning_rate=lambda step: 1e-5,
         max_gradient_norm=1e9,
-        ema_decay=None,
+        ema_decay=ema_decay,
     )
     parts = {"autoencoder": trained(autoencoder)}
     if learn_logvar:
@@ -274,3 +287,79 @@ def test_validation_gives_sums_and_counts():
     psnr = sum(10.0 * torch.log10(torch.tensor(4.0 / error)) for error in errors)
     assert float(found["psnr"]) == pytest.approx(float(psnr), rel=1e-5)
     assert float(found["kl_per_dimension"]) == pytest.approx(sum(penalties) / 128, rel=1e-5)
+
+
+def test_the_codebook_learns_from_its_own_term_and_the_encoder_from_all(fit):
+    """Beside a likelihood summed over an image, at the original's balance (its terms are means)."""
+    task = make(codebook={})
+    found, logs = generator_gradients(task)
+    _, code = task.reconstruct(batch())
+    penalty = task.autoencoder.regularizer.penalty(code).mean()
+    original = logs["nll"] / (3 * 16 * 16) + penalty.detach()
+    torch.testing.assert_close(logs["loss"], original * 3 * 16 * 16)
+    (own,) = torch.autograd.grad(penalty, task.autoencoder.quantize.embedding.weight)
+    torch.testing.assert_close(found["quantize.embedding.weight"], own * 3 * 16 * 16)
+    assert float(found["encoder.conv_in.weight"].abs().max()) > 0.0
+    assert "kl_per_dimension" not in logs and "posterior_sigma" not in logs
+    (unweighted, _) = generator_gradients(make(codebook={"loss_weight": 0.0}))
+    assert not bool(unweighted["quantize.embedding.weight"].any())
+
+
+def test_an_autoencoder_learns_with_a_codebook(fit):
+    task = make(codebook={"restart_rate": 0.5}, with_discriminator=False)
+    task.trained["autoencoder"].learning_rate = lambda step: 2e-4
+    outputs = fit(task, [batch(0)] * 60)
+    assert float(outputs[-1]["loss"]) < 0.8 * float(outputs[0]["loss"])
+    assert float(outputs[-1]["codebook_perplexity"]) > float(outputs[0]["codebook_perplexity"])
+    for found in outputs:
+        assert 0.0 < float(found["codebook_usage"]) <= 1.0
+
+
+def test_the_codebook_is_the_same_however_a_batch_is_split(fit):
+    settings = {"double": True, "codebook": {"restart_rate": 0.5}, "with_discriminator": False}
+    whole, parts = make(**settings), make(accumulate=2, **settings)
+    double = torch.float64
+    one = fit(whole, [batch(step, dtype=double) for step in range(3)])
+    micro = [(s, start) for s in range(3) for start in (4 * s, 4 * s + 2)]
+    other = fit(parts, [batch(s, size=2, start=start, dtype=double) for s, start in micro])
+    for key, value in whole.autoencoder.state_dict().items():
+        torch.testing.assert_close(
+            parts.autoencoder.state_dict()[key], value, rtol=0.0, atol=1e-9, msg=key
+        )
+    # Usage is that of the whole step, logged with its last micro-batch.
+    assert ["codebook_usage" in found for found in other] == [False, True] * 3
+    for name in ("codebook_usage", "codebook_perplexity"):
+        assert [float(f[name]) for f in one] == [float(f[name]) for f in other[1::2]]
+
+
+def test_the_average_follows_a_restarted_code_at_once(fit):
+    task = make(codebook={"restart_rate": 1.0}, with_discriminator=False, ema_decay=0.999)
+    before = task.autoencoder.quantize.embedding.weight.detach().clone()
+    with torch.no_grad():
+        counts = task.autoencoder.regularizer.counts(task.reconstruct(batch())[1])
+    fit(task, [batch()])
+    now = task.autoencoder.quantize.embedding.weight.detach()
+    average = task.trained["autoencoder"].ema.shadow["quantize.embedding.weight"]
+    dead = counts == 0
+    assert 0 < int(dead.sum()) < 24
+    assert torch.equal(average[dead], now[dead])
+    assert float((now - before)[dead].norm(dim=1).min()) > 0.05
+    assert not torch.equal(average[~dead], now[~dead])
+
+
+def test_validation_counts_codes_over_all_pictures():
+    task = make(codebook={})
+    found = task.validate([batch(0), batch(1, size=3)])
+    regularizer = task.autoencoder.regularizer
+    codes = [task.autoencoder.encode(data.image) for data in (batch(0), batch(1, size=3))]
+    counts = sum(regularizer.counts(code) for code in codes)
+    share = counts / counts.sum()
+    assert float(found["codebook_usage"]) == pytest.approx(float((counts > 0).float().mean()))
+    expected = float(torch.exp(-(share * share.clamp(min=1e-30).log()).sum()))
+    assert float(found["codebook_perplexity"]) == pytest.approx(expected, rel=1e-5)
+    assert float(found["codebook_perplexity_count"]) == float(found["codebook_usage_count"]) == 1.0
+    errors = sum(float(regularizer.measures(code)["quantization_error"].sum()) for code in codes)
+    assert float(found["quantization_error"]) == pytest.approx(errors, rel=1e-5)
+    # A rank without pictures names the same sums, or the others would wait for it.
+    assert found.keys() == task.validate([]).keys()
+    assert make().validate([]).keys() == make().validate([batch()]).keys()

@@ -38,6 +38,8 @@ _MAIN = (
         ordered=True,
     ),
     _Chart("KL per latent dimension", "nats", _both("kl_per_dimension")),
+    _Chart("Codebook usage", "%", _both("codebook_usage"), factor=100.0),
+    _Chart("Codebook perplexity", "codes", _both("codebook_perplexity")),
     _Chart("Perceptual distance", "", _both("perceptual")),
 )
 _MORE = (

@@ -1,0 +1,134 @@
+"""A vector-quantised autoencoder on the whole road: trained, cached, diffused, sampled, resumed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ldm.autoencoders.regularizers import VQ
+from ldm.callbacks.metrics_log import read_jsonl
+from ldm.interop.diffusers import read_autoencoder
+from ldm.interop.pipeline import read_pipeline
+from ldm.manifest import read_json
+
+CODEBOOK = ["regularizer=vq", "regularizer.num_codes=32", "regularizer.restart_rate=0.5"]
+
+
+@pytest.fixture(scope="module")
+def road(world, ldm, tmp_path_factory) -> Path:
+    """The world's shards and text encoder with a codebook between pixels and latents."""
+    root = tmp_path_factory.mktemp("codebook")
+    for words in (
+        world.train("autoencoder", root / "autoencoder", *CODEBOOK),
+        ["cache", f"autoencoder_run={root / 'autoencoder'}", f"text_run={world.text_encoder}",
+         f"data.root={world.shards}", f"out={root / 'latents'}", "block=16"],
+        ["train", *world.settings["diffusion"], f"data.root={root / 'latents'}",
+         f"run={root / 'diffusion'}"],
+    ):  # fmt: skip
+        assert ldm(*words) == 0, words
+    return root
+
+
+def test_the_run_logs_its_codebook_and_no_posterior(road):
+    rows = read_jsonl(road / "autoencoder" / "metrics.jsonl")
+    trained = [row for row in rows if "train/loss" in row]
+    (validated,) = [row for row in rows if "val/psnr" in row]
+    assert len(trained) == 4
+    for name, row in [*(("train", row) for row in trained), ("val", validated)]:
+        assert 1 / 32 <= row[f"{name}/codebook_usage"] <= 1.0
+        assert (
+            1.0 <= row[f"{name}/codebook_perplexity"] <= 32 * row[f"{name}/codebook_usage"] + 1e-3
+        )
+        assert row[f"{name}/quantization_error"] > 0.0
+        assert not any("kl" in key or "sigma" in key for key in row)
+
+
+def test_the_model_is_a_folder_of_diffusers_with_the_averaged_codebook(road):
+    import diffusers
+
+    folder = road / "autoencoder" / "model" / "vae"
+    ours, theirs = read_autoencoder(folder), diffusers.VQModel.from_pretrained(folder)
+    assert isinstance(ours.regularizer, VQ) and ours.regularizer.num_codes == 32
+    saved = torch.load(
+        road / "autoencoder" / "checkpoints" / "step_000000004.pt", weights_only=True
+    )["trained"]["autoencoder"]
+    name = "quantize.embedding.weight"
+    assert torch.equal(theirs.state_dict()[name], saved["ema"][name])
+    assert not torch.equal(saved["network"][name], saved["ema"][name])
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(
+        ours.decode(ours.encode(image)), theirs(image).sample, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_cache_holds_what_is_not_yet_quantised(road, world):
+    codes = np.load(road / "latents" / "codes.npy")
+    assert codes.shape == (64, 4, 8, 8)
+    latents = torch.from_numpy(codes).float()
+    quantiser = read_autoencoder(road / "autoencoder" / "model" / "vae").regularizer
+    assert float((latents - quantiser.decodable(latents)).abs().max()) > 1e-3
+    facts = read_json(road / "latents" / "manifest.json")["facts"]
+    mean, std = latents.double().mean((0, 2, 3)), latents.double().std((0, 2, 3), correction=0)
+    torch.testing.assert_close(torch.tensor(facts["mean"], dtype=torch.float64), mean)
+    torch.testing.assert_close(torch.tensor(facts["std"], dtype=torch.float64), std)
+
+
+def test_pictures_are_decoded_from_codes(road, ldm, tmp_path):
+    model = road / "diffusion" / "model"
+    assert read_json(model / "model_index.json")["vae"] == ["diffusers", "VQModel"]
+    for out in ("a", "b"):
+        words = ["sample", f"model={model}", "prompt=a red circle", "num=2", "steps=2"]
+        assert ldm(*words, f"out={tmp_path / out}", "block=2") == 0
+    first, again = (np.asarray(Image.open(tmp_path / out / "grid.png")) for out in ("a", "b"))
+    assert (first == again).all() and first.std() > 0.0
+    pipeline = read_pipeline(model)
+    latent = torch.randn(1, 4, 8, 8)
+    quantised = pipeline.autoencoder.regularizer.decodable(latent)
+    torch.testing.assert_close(
+        pipeline.autoencoder.decode(latent), pipeline.autoencoder.decode(quantised)
+    )
+
+
+def test_restarted_codes_survive_a_resume_bit_for_bit(road, world, ldm, tmp_path):
+    whole = torch.load(
+        road / "autoencoder" / "checkpoints" / "step_000000004.pt", weights_only=True
+    )
+    run = tmp_path / "run"
+    # The end of the learning rate's schedule stays where it was: the run is cut by its checkpoint.
+    assert ldm(*world.train("autoencoder", run, *CODEBOOK)) == 0
+    (run / "checkpoints" / "step_000000004.pt").unlink()
+    (run / "manifest.json").unlink()
+    assert ldm(*world.train("autoencoder", run, *CODEBOOK)) == 0
+    resumed = torch.load(run / "checkpoints" / "step_000000004.pt", weights_only=True)
+    for part in ("network", "ema"):
+        for name, value in whole["trained"]["autoencoder"][part].items():
+            assert torch.equal(resumed["trained"]["autoencoder"][part][name], value), name
+
+
+def test_init_takes_the_codebook_along_and_needs_one(road, world, ldm, tmp_path, capsys):
+    words = world.train("autoencoder", tmp_path / "next", *CODEBOOK, "max_steps=1", "lr=1e-9")
+    assert ldm(*words, f"init={road / 'autoencoder'}") == 0
+    first, second = (
+        read_autoencoder(run / "model" / "vae").regularizer.embedding.weight
+        for run in (road / "autoencoder", tmp_path / "next")
+    )
+    unchanged = (first - second).abs().amax(1) < 1e-6
+    assert int(unchanged.sum()) > 0  # the rest was dead in this step's batch, and moved
+    capsys.readouterr()
+    assert ldm(*words, f"init={world.autoencoder}", "resume=never") == 2
+    assert "is of another architecture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("experiment", ["demo_autoencoder", "folder_autoencoder"])
+def test_every_small_experiment_takes_a_codebook(experiment, ldm, tmp_path, capsys):
+    words = [f"experiment={experiment}", "regularizer=vq", f"run={tmp_path / 'run'}"]
+    assert ldm("check", *words) == 0
+    assert "forward and backward fit" in capsys.readouterr().out
+
+
+def test_the_report_of_the_run_shows_the_codebook(road):
+    page = (road / "autoencoder" / "report.html").read_text()
+    assert "Codebook usage" in page and "Codebook perplexity" in page
+    assert "KL per latent dimension" not in page
