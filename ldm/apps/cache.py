@@ -13,7 +13,8 @@ from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.batches import crop
 from ldm.data.cache import finished, write_cache
 from ldm.interop.diffusers import read_autoencoder
-from ldm.text.clip import ClipTokenizer, ClipTowers
+from ldm.text.clip import ClipTowers
+from ldm.text.tokenizer import ClipTokenizer
 
 
 def cache(config: DictConfig) -> int:
