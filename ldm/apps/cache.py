@@ -13,19 +13,18 @@ from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.batches import crop
 from ldm.data.cache import finished, write_cache
 from ldm.interop.diffusers import read_autoencoder
-from ldm.text.clip import ClipTowers
-from ldm.text.tokenizer import ClipTokenizer
+from ldm.interop.pipeline import read_towers
 
 
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
     shards, held_out = open_shards(config.data.root)
     folder = model_folder(config.autoencoder_run, "vae")
-    towers = ClipTowers.load(model_folder(config.text_run, "text_encoder") / "text_encoder")
+    towers = read_towers(model_folder(config.text_run, "text_encoder"))
     device = device_of(config.accelerator)
     autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
     size_px = config.size or int(shards[0].image.shape[0])
-    tokenize = ClipTokenizer(towers.config["text_cfg"]["context_length"])
+    tokenize = towers.tokenize
     regularizer = autoencoder.regularizer
 
     @torch.no_grad()
