@@ -11,6 +11,7 @@ from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.diffusers import (
+    SCHEDULER_CONFIG,
     read_autoencoder,
     read_scale,
     read_schedule,
@@ -27,11 +28,7 @@ from ldm.text.clip import CONFIG_FILE, ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
 
 INDEX = "model_index.json"
-PARTS = {
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-}
+CONFIGS = {"unet": CONFIG, "vae": CONFIG, "scheduler": SCHEDULER_CONFIG}
 TRANSFORMERS_PARTS = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
@@ -58,7 +55,16 @@ def write_pipeline(
         write_text(model.text_encoder, folder)
         text = TRANSFORMERS_PARTS
     index = {"_class_name": "StableDiffusionPipeline", "size_px": model.size_px}
-    write_json(folder / INDEX, index | PARTS | text)
+    write_json(folder / INDEX, index | classes(folder) | text)
+
+
+def classes(folder: Path) -> dict[str, list[str]]:
+    """For the index: library and class of the parts, as their own config files name them."""
+    names = {part: str(read(folder / part / file)["_class_name"]) for part, file in CONFIGS.items()}
+    return {
+        part: ["ldm" if name.startswith("ldm.") else "diffusers", name]
+        for part, name in names.items()
+    }
 
 
 def write_text(text_encoder: ClipText, folder: Path) -> None:
@@ -132,7 +138,7 @@ def require_fit(model: TextToImage, origin: str) -> None:
 
 
 def _require_parts(folder: Path, index: dict[str, Any]) -> None:
-    missing = [name for name in (*PARTS, "text_encoder") if not (folder / name).is_dir()]
+    missing = [name for name in (*CONFIGS, "text_encoder") if not (folder / name).is_dir()]
     if missing:
         raise ValueError(
             f"{folder} is no complete model: {', '.join(f'{name}/' for name in missing)} "

@@ -1,0 +1,96 @@
+"""`ldm import`: a model of other origin becomes a run that samples, evaluates and trains on."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldm.apps.errors import UserError
+from ldm.apps.whole_directory import holds, whole_directory
+from ldm.backbones.unet import UNet
+from ldm.generation import TextToImage
+from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
+from ldm.manifest import file_hash, fingerprint, write_manifest
+
+_EXPERIMENT = """# @package _global_
+# Goes on from the model imported from {source}
+# Command:  ldm train --config-dir {run}/configs experiment=imported data.root=LATENTS
+# with LATENTS from:  ldm cache autoencoder_run={run} text_run={run} data.root=SHARDS out=LATENTS
+"""
+
+
+def import_model(config: DictConfig) -> int:
+    """Write the run directory, unless it holds this very model."""
+    source, run = Path(config["from"]), Path(config.run)
+    folder = _model_at(source)
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
+    content = {str(p.relative_to(folder)): file_hash(p) for p in files}
+    inputs = {"source": {"path": str(source.resolve()), "fingerprint": fingerprint(content)}}
+    wanted = {"source": inputs["source"]["fingerprint"]}
+    if holds(run, "run", kind="run_import", wanted=wanted):
+        print(f"{run}: this model is imported there already")
+        return 0
+    model, towers = read_pipeline(folder), read_towers(folder)
+    with whole_directory(run) as directory:
+        write_pipeline(model, towers, directory / "model")
+        _write_experiment(model, source, run, directory / "configs" / "experiment")
+        write_manifest(
+            directory,
+            kind="run_import",
+            settings={"from": str(config["from"])},
+            inputs=inputs,
+            facts={"step": 0},
+        )
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{run}: a model of {count:,} parameters for {model.size_px} px; pictures: ldm sample "
+        f'model={run} prompt="..."'
+    )
+    return 0
+
+
+def _model_at(source: Path) -> Path:
+    """The folder in diffusers' layout at ``source``."""
+    if not source.exists():
+        raise UserError(
+            f"from={source} does not exist. Nothing is downloaded: fetch the model yourself (a "
+            "folder in diffusers' layout) and name the folder."
+        )
+    if (source / INDEX).is_file():
+        return source
+    raise UserError(
+        f"from={source} is no model in diffusers' layout: {INDEX} is missing. Name the folder that "
+        "holds it, with unet/, vae/, scheduler/ and text_encoder/ beside it."
+    )
+
+
+def _write_experiment(model: TextToImage, source: Path, run: Path, folder: Path) -> None:
+    """The experiment that continues training: the networks' own settings, the rest to be chosen."""
+    schedule = dict(model.denoiser.schedule.description)
+    name, prediction = schedule.pop("name"), model.denoiser.prediction.name
+    unet = model.denoiser.network
+    assert isinstance(unet, UNet)
+    values: dict[str, Any] = {
+        "defaults": [
+            {"override /stage": "diffusion"},
+            {"override /schedule": name},
+            {"override /prediction": prediction},
+            {"override /learning_rate": "constant"},
+        ],
+        "run": "runs/imported",
+        "init": str(run),
+        "size": model.size_px,
+        "max_steps": 10_000,
+        "global_batch": 32,
+        "lr": 1e-5,
+        "warmup_steps": 500,
+        "max_gradient_norm": 1.0,
+        "ema_decay": 0.9999,
+        "checkpoint_every": 1000,
+        "validate_every": 1000,
+        "schedule": schedule,
+        "backbone": {"_target_": "ldm.backbones.unet.UNet", **unet.config},
+    }
+    folder.mkdir(parents=True)
+    text = _EXPERIMENT.format(source=source, run=run) + OmegaConf.to_yaml(OmegaConf.create(values))
+    (folder / "imported.yaml").write_text(text, encoding="utf-8")
