@@ -1,5 +1,6 @@
 """`ldm import`: a model of other origin becomes a run that samples, evaluates and trains on."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
 from ldm.generation import TextToImage
 from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
+from ldm.interop.single_file import unpack
 from ldm.manifest import file_hash, fingerprint, write_manifest
 
+SINGLE_FILES = (".safetensors", ".ckpt")
 _EXPERIMENT = """# @package _global_
 # Goes on from the model imported from {source}
 # Command:  ldm train --config-dir {run}/configs experiment=imported data.root=LATENTS
@@ -22,16 +25,22 @@ _EXPERIMENT = """# @package _global_
 def import_model(config: DictConfig) -> int:
     """Write the run directory, unless it holds this very model."""
     source, run = Path(config["from"]), Path(config.run)
-    folder = _model_at(source)
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
-    content = {str(p.relative_to(folder)): file_hash(p) for p in files}
+    found = _model_at(source)
+    files = [found]
+    if found.is_dir():
+        files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
+    content = {str(p.relative_to(found)): file_hash(p) for p in files}
     inputs = {"source": {"path": str(source.resolve()), "fingerprint": fingerprint(content)}}
     wanted = {"source": inputs["source"]["fingerprint"]}
     if holds(run, "run", kind="run_import", wanted=wanted):
         print(f"{run}: this model is imported there already")
         return 0
-    model, towers = read_pipeline(folder), read_towers(folder)
     with whole_directory(run) as directory:
+        folder = found
+        if found.is_file():
+            unpack(found, folder := directory / "unpacked")
+        model, towers = read_pipeline(folder), read_towers(folder)
+        shutil.rmtree(directory / "unpacked", ignore_errors=True)
         write_pipeline(model, towers, directory / "model")
         _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
@@ -50,17 +59,21 @@ def import_model(config: DictConfig) -> int:
 
 
 def _model_at(source: Path) -> Path:
-    """The folder in diffusers' layout at ``source``."""
+    """The folder in diffusers' layout, or the single file, at ``source``."""
     if not source.exists():
         raise UserError(
             f"from={source} does not exist. Nothing is downloaded: fetch the model yourself (a "
             "folder in diffusers' layout) and name the folder."
         )
-    if (source / INDEX).is_file():
+    if source.is_file() or (source / INDEX).is_file():
         return source
+    single = [p for p in source.glob("*") if p.suffix in SINGLE_FILES]
+    if len(single) == 1:
+        return single[0]
     raise UserError(
-        f"from={source} is no model in diffusers' layout: {INDEX} is missing. Name the folder that "
-        "holds it, with unet/, vae/, scheduler/ and text_encoder/ beside it."
+        f"from={source} is no model: it holds neither {INDEX} with unet/, vae/, scheduler/ and "
+        "text_encoder/ beside it, as diffusers writes a model, nor one single file "
+        f"({' or '.join(SINGLE_FILES)}) with all of it."
     )
 
 

@@ -30,6 +30,7 @@ EXAMPLES = {
     "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",
+        "model=runs/sd1_256 format=single_file out=exports/sd1_256",
     ],
     "import": ["from=MODELS/stable-diffusion-v1-5 run=runs/sd15"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],

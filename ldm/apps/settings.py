@@ -136,7 +136,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
     },
     "export": {
         "model": _text(),
-        "format": _one_of("diffusers"),
+        "format": _one_of("diffusers", "single_file"),
         "out": _text(),
         "license": _text(optional=True),
         "metrics_file": _text(optional=True),

@@ -66,7 +66,7 @@ def write(
 
 def filled(network: Network, folder: Path) -> Network:
     """A network built on the meta device, with the weights of a folder; ValueError on misfit."""
-    state = {_new_name(name): value for name, value in _read_weights(folder).items()}
+    state = read_weights(folder)
     network.to_empty(device="cpu")
     try:
         network.load_state_dict(state)
@@ -75,8 +75,8 @@ def filled(network: Network, folder: Path) -> Network:
     return network
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of one file, or of the several that an index beside them lists."""
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of one file, or of the several that an index beside them lists, by new names."""
     files = [folder / WEIGHTS]
     if (index := _index(folder)).is_file():
         # Only plain names: an index from elsewhere may not point out of its folder.
@@ -94,7 +94,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             state |= load_file(file)
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); copy or export it again.") from error
-    return state
+    return {_new_name(name): value for name, value in state.items()}
 
 
 def _index(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from ldm.apps.lineage import lineage
 from ldm.interop.diffusers import read_scale
@@ -169,10 +170,37 @@ def test_what_cannot_be_imported_is_said(world, exported, ldm, tmp_path, capsys)
 
     run = f"run={tmp_path / 'run'}"
     assert "Nothing is downloaded" in said("from=runwayml/stable-diffusion-v1-5", run)
-    assert "is no model in diffusers' layout" in said(f"from={world.shards}", run)
+    assert "is no model: it holds neither" in said(f"from={world.shards}", run)
     broken = tmp_path / "broken"
     shutil.copytree(exported, broken)
     shutil.rmtree(broken / "scheduler")
     assert "scheduler/ is missing" in said(f"from={broken}", run)
     assert not list(tmp_path.glob("*run*"))
     assert "holds something else already" in said(f"from={exported}", f"run={world.diffusion}")
+
+
+def test_a_single_file_goes_out_and_in(world, drawn, ldm, tmp_path, capsys):
+    words = ["format=single_file", f"out={tmp_path / 'file'}"]
+    assert ldm("export", f"model={world.root}", *words) == 2
+    assert "setting backbone.pooling_heads= of this model has no place" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    plain = tmp_path / "plain"
+    assert ldm(*world.train("diffusion", plain, "max_steps=2", "backbone.pooling_heads=null")) == 0
+    assert ldm("export", f"model={plain}", *words) == 0
+    files = {p.name for p in (tmp_path / "file").iterdir()}
+    assert files == {"file.safetensors", "README.md", "manifest.json"}
+    assert "`file.safetensors` holds the whole model" in (tmp_path / "file/README.md").read_text()
+    for source in (tmp_path / "file", tmp_path / "file" / "file.safetensors"):
+        run = tmp_path / f"run_{source.suffix}"
+        assert ldm("import", f"from={source}", f"run={run}") == 0
+        assert {p.name for p in run.iterdir()} == {"model", "configs", "manifest.json"}
+    assert abs(drawn(run) - drawn(plain)).max() <= 1
+    out = f"out={tmp_path / 'again'}"
+    assert ldm("export", f"model={run}", "format=single_file", out) == 0
+    first = load_file(tmp_path / "file" / "file.safetensors")
+    again = load_file(tmp_path / "again" / "again.safetensors")
+    assert first.keys() == again.keys() and all(torch.equal(first[k], again[k]) for k in first)
+    (tmp_path / "old.ckpt").write_bytes(b"no pickle")
+    assert ldm("import", f"from={tmp_path / 'old.ckpt'}", f"run={tmp_path / 'x'}") == 2
+    assert "old.ckpt is damaged" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
