@@ -14,15 +14,15 @@ from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.batches import crop
 from ldm.data.cache import finished, write_cache
 from ldm.interop.diffusers import read_autoencoder
+from ldm.interop.pipeline import read_towers
 from ldm.manifest import read_json
-from ldm.text.clip import ClipTokenizer, ClipTowers
 
 
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
     shards, held_out = open_shards(config.data.root)
     folder = model_folder(config.autoencoder_run, "vae")
-    towers = ClipTowers.load(model_folder(config.text_run, "text_encoder") / "text_encoder")
+    towers = read_towers(model_folder(config.text_run, "text_encoder"))
     device = device_of(config.accelerator)
     autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
     size_px = config.size or read_json(folder / "vae" / "config.json").get("sample_size")
@@ -30,7 +30,7 @@ def cache(config: DictConfig) -> int:
         raise UserError(
             f"{folder / 'vae'} does not say at which size it was trained; give size=PIXELS."
         )
-    tokenize = ClipTokenizer(towers.config["text_cfg"]["context_length"])
+    tokenize = towers.tokenize
     regularizer = autoencoder.regularizer
 
     @torch.no_grad()

@@ -11,9 +11,9 @@ from ldm.apps.locate import model_folder
 from ldm.apps.sample import generate, load_model
 from ldm.apps.sample_folder import generation_protocol, open_samples, record_of, write_samples
 from ldm.apps.stages.assembly import open_shards
+from ldm.interop.pipeline import read_towers
 from ldm.manifest import write_json
 from ldm.metrics.protocol import record
-from ldm.text.clip import ClipTowers
 
 
 def evaluate(config: DictConfig) -> int:
@@ -23,7 +23,7 @@ def evaluate(config: DictConfig) -> int:
     captions = held_out.captions + train.captions  # the latter only where the former run out
     prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
     model = load_model(config)
-    towers = ClipTowers.load(model_folder(config.model, "unet") / "text_encoder").eval()
+    towers = read_towers(model_folder(config.model, "unet")).eval()
     subject = Subject(
         model=model,
         towers=towers,

@@ -12,6 +12,8 @@ COMMANDS = {
     "cache": "shards -> latents and token ids, once",
     "sample": "prompts -> pictures",
     "evaluate": "a model -> metrics with their protocol",
+    "export": "a model -> a folder or file for other programs",
+    "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
     "check": "verify a command's settings and inputs, on no device",
     "doctor": "what this machine and installation offer",
@@ -26,6 +28,11 @@ EXAMPLES = {
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
     "sample": ['model=runs/demo prompt="a large red circle on a navy background" num=4'],
     "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
+    "export": [
+        "model=runs/demo format=diffusers out=exports/demo",
+        "model=runs/sd1_256 format=single_file out=exports/sd1_256",
+    ],
+    "import": ["from=MODELS/stable-diffusion-v1-5 run=runs/sd15"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
     "check": ["train experiment=sd1_256", "experiment=demo_diffusion data.root=LATENTS"],
     "doctor": [""],
@@ -107,10 +114,11 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
         from ldm.apps.check import require_sound
 
         require_sound(config)
-    module = importlib.import_module(f"ldm.apps.{command}")
+    name = {"import": "import_model"}.get(command, command)  # the other is Python's own word
+    module = importlib.import_module(f"ldm.apps.{name}")
     if command == "run":
         return int(module.run(config, config_dir=config_dir))
-    return int(getattr(module, command)(config))
+    return int(getattr(module, name)(config))
 
 
 def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:

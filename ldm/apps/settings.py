@@ -152,6 +152,14 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "out": _text(),
         "samples": _text(optional=True),
     },
+    "export": {
+        "model": _text(),
+        "format": _one_of("diffusers", "single_file"),
+        "out": _text(),
+        "license": _text(optional=True),
+        "metrics_file": _text(optional=True),
+    },
+    "import": {"from": _text(), "run": _text()},
 }
 PARTS: dict[tuple[str, str], dict[str, Rule]] = {
     ("train", "data"): {"root": _text(), "workers": _number(0, whole=True)},

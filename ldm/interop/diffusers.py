@@ -198,11 +198,8 @@ def read_scale(folder: str | Path) -> LatentScale:
     return LatentScale(mean, [value / factor for value in std])
 
 
-def write_schedule(schedule: NoiseSchedule, prediction: Prediction, folder: str | Path) -> str:
-    """Write scheduler_config.json so that diffusers visits our default (trailing) levels.
-
-    Returns the name of its scheduler: DDIMScheduler, or for flow matching one of Euler's method.
-    """
+def write_schedule(schedule: NoiseSchedule, prediction: Prediction, folder: str | Path) -> None:
+    """Write scheduler_config.json so that diffusers visits our default (trailing) levels."""
     config: dict[str, Any] = {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": schedule.num_steps,
@@ -218,7 +215,6 @@ def write_schedule(schedule: NoiseSchedule, prediction: Prediction, folder: str 
             "steps_offset": 1,  # trailing does not use it; pipelines warn about any other value
         }
     write_json(Path(folder) / SCHEDULER_CONFIG, config)
-    return str(config["_class_name"])
 
 
 def read_schedule(folder: str | Path) -> tuple[NoiseSchedule, Prediction]:

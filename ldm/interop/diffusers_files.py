@@ -70,7 +70,7 @@ def filled(network: Network, folder: Path) -> Network:
     Weights in fp32 are the file's own pages, read when they are first used and copied when they
     are first changed; others are cast to fp32.
     """
-    state = {_new_name(name): value.float() for name, value in _read_weights(folder).items()}
+    state = {name: value.float() for name, value in read_weights(folder).items()}
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -79,8 +79,8 @@ def filled(network: Network, folder: Path) -> Network:
     return network
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of one file, or of the several that an index beside them lists."""
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of one file, or of the several that an index beside them lists, by new names."""
     files = [folder / WEIGHTS]
     if (index := _index(folder)).is_file():
         # Only plain names: an index from elsewhere may not point out of its folder.
@@ -98,7 +98,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             state |= load_file(file)
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}); copy or export it again.") from error
-    return state
+    return {_new_name(name): value for name, value in state.items()}
 
 
 def _index(folder: Path) -> Path:

@@ -2,66 +2,37 @@
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ldm.nn.batch_norm import over_global_batch
+from ldm.text.clip_text_tower import ClipTextTower
+from ldm.text.tokenizer import ClipTokenizer
 from ldm.types import Condition
 
-END_OF_TEXT = 49407
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
-
-
-class ClipTokenizer:
-    """open_clip's byte-pair tokenizer: captions -> ids (B, L) int64, padded with end-of-text.
-
-    open_clip pads with 0, transformers with the end token; positions after the end differ with
-    the pad, and a UNet attends to them, so one convention is fixed here: transformers'.
-    Captions longer than L - 2 tokens keep their end token. ids are below 49408.
-    """
-
-    def __init__(self, context_length: int) -> None:
-        self.context_length = context_length
-
-    def __call__(self, captions: Sequence[str]) -> Tensor:
-        ids = _bpe()(list(captions), context_length=self.context_length)
-        # Padding follows the first end token; a zero before it is the token "!".
-        ended = (ids == END_OF_TEXT).cumsum(dim=1) > 0
-        return torch.where(ended, END_OF_TEXT, ids)
-
-    def is_truncated(self, caption: str) -> bool:
-        """Whether a caption loses words."""
-        return len(_bpe().encode(caption)) > self.context_length - 2
-
-
-def _bpe() -> Any:
-    """open_clip's tokenizer, made once per process (reading its merges takes a moment)."""
-    global _BPE
-    if _BPE is None:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        _BPE = SimpleTokenizer()
-    return _BPE
-
-
-_BPE: Any = None
 
 
 class ClipTowers(nn.Module):
     """A text and an image tower with a learned temperature, as open_clip builds them.
 
-    ``vision`` and ``text`` are open_clip's vision_cfg and text_cfg. ``forward``: normalised images
+    ``vision`` and ``text`` are open_clip's vision_cfg and text_cfg; ``quick_gelu`` is its
+    activation x sigmoid(1.702 x), which OpenAI's weights need. ``forward``: normalised images
     (B, 3, H, W) and ids (B, L) -> (image features (B, E), text features (B, E), scale), features
     of unit length.
     """
 
     def __init__(
-        self, *, embed_dim: int, vision: Mapping[str, Any], text: Mapping[str, Any]
+        self,
+        *,
+        embed_dim: int,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        quick_gelu: bool,
     ) -> None:
         super().__init__()
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -70,8 +41,9 @@ class ClipTowers(nn.Module):
         _check_names("text", text, CLIPTextCfg)
         self.config: dict[str, Any] = {
             "embed_dim": embed_dim, "vision_cfg": dict(vision), "text_cfg": dict(text),
+            "quick_gelu": quick_gelu,
         }  # fmt: skip
-        self.model = CLIP(embed_dim, dict(vision), dict(text))
+        self.model = CLIP(embed_dim, dict(vision), dict(text), quick_gelu)
         over_global_batch(self.model)
         self.tokenize = ClipTokenizer(text["context_length"])
 
@@ -95,6 +67,12 @@ class ClipTowers(nn.Module):
         from safetensors.torch import load_file
 
         folder = Path(folder)
+        if (folder / "config.json").is_file() and not (folder / CONFIG_FILE).is_file():
+            raise ValueError(
+                f"{folder} holds a text tower of transformers without an image tower, and both are "
+                "needed here. Train a pair with `ldm train experiment=demo_text_encoder`, or copy "
+                "an open_clip folder there."
+            )
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
                 raise ValueError(
@@ -103,7 +81,10 @@ class ClipTowers(nn.Module):
                 )
         config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
         towers = cls(
-            embed_dim=config["embed_dim"], vision=config["vision_cfg"], text=config["text_cfg"]
+            embed_dim=config["embed_dim"],
+            vision=config["vision_cfg"],
+            text=config["text_cfg"],
+            quick_gelu=config.get("quick_gelu", False),
         )
         towers.model.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
         return towers
@@ -124,10 +105,11 @@ class ClipText(nn.Module):
     """The text tower as condition encoder: ids (B, L) -> Condition with tokens (B, L, D).
 
     Tokens are the last hidden states after the final layer norm, as Stable Diffusion 1 uses them.
-    The image tower is not kept. The null condition is the encoding of "".
+    An image tower is not kept; ``config`` is that of the towers. The null condition is the encoding
+    of "".
     """
 
-    def __init__(self, towers: ClipTowers) -> None:
+    def __init__(self, towers: ClipTowers | ClipTextTower) -> None:
         super().__init__()
         clip = towers.model
         self.tokenize = towers.tokenize

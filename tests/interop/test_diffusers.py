@@ -281,7 +281,10 @@ def test_another_process_is_refused(tmp_path: Path) -> None:
 
 def test_flow_matching_goes_both_ways(tmp_path: Path) -> None:
     for prediction in (Flow(), Clean()):
-        assert write_schedule(flow(num_steps=500), prediction, tmp_path).startswith("FlowMatch")
+        write_schedule(flow(num_steps=500), prediction, tmp_path)
+        assert json.loads((tmp_path / "scheduler_config.json").read_text())[
+            "_class_name"
+        ].startswith("FlowMatch")
         read, read_prediction = read_schedule(tmp_path)
         assert read.description == {"name": "flow", "num_steps": 500}
         assert type(read_prediction) is type(prediction)

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldm.text.clip import END_OF_TEXT, ClipText, ClipTokenizer, ClipTowers
+from ldm.text.clip import ClipText, ClipTowers
+from ldm.text.clip_text_tower import ClipTextTower
+from ldm.text.tokenizer import END_OF_TEXT
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8}
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -13,22 +15,7 @@ TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "laye
 
 def towers(**changes: object) -> ClipTowers:
     torch.manual_seed(0)
-    return ClipTowers(embed_dim=12, vision=VISION, text=TEXT | changes)
-
-
-def test_ids_are_padded_with_the_end_and_a_word_before_it_is_kept() -> None:
-    tokenize = ClipTokenizer(6)
-    ids = tokenize(["a cat", "", "!~"])
-    assert ids.shape == (3, 6) and ids.dtype == torch.int64
-    assert (ids[0, 3:] == END_OF_TEXT).all() and (ids[1, 1:] == END_OF_TEXT).all()
-    assert ids[2, 1] == 0  # "!" before another mark is token 0: no padding
-
-
-def test_long_captions_lose_words_but_not_their_end() -> None:
-    tokenize = ClipTokenizer(6)
-    long = "one two three four five six"
-    assert tokenize([long])[0, -1] == END_OF_TEXT
-    assert tokenize.is_truncated(long) and not tokenize.is_truncated("one two three four")
+    return ClipTowers(embed_dim=12, vision=VISION, text=TEXT | changes, quick_gelu=False)
 
 
 def test_states_are_those_the_contrastive_tower_projects() -> None:
@@ -61,3 +48,16 @@ def test_towers_come_back_from_disk(tmp_path: Path) -> None:
 def test_a_misspelt_setting_of_the_towers_is_named() -> None:
     with pytest.raises(ValueError, match=r"text\.widht is no setting .* did you mean width"):
         towers(widht=3)
+
+
+def test_a_text_tower_alone_is_the_text_side_of_the_towers(tmp_path: Path) -> None:
+    both = ClipTowers(embed_dim=12, vision=VISION, text=TEXT, quick_gelu=True)
+    alone = ClipTextTower(**TEXT, mlp_ratio=4.0, quick_gelu=True)
+    alone.model.load_state_dict(both.model.state_dict(), strict=False)
+    ids = both.tokenize(["a red circle"])
+    assert torch.equal(ClipText(alone)(ids).tokens, ClipText(both)(ids).tokens)
+    exact = ClipTowers(embed_dim=12, vision=VISION, text=TEXT, quick_gelu=False)
+    exact.load_state_dict(both.state_dict())
+    assert not torch.equal(ClipText(exact)(ids).tokens, ClipText(both)(ids).tokens)
+    both.save(tmp_path)  # which activation it is survives
+    assert torch.equal(ClipText(ClipTowers.load(tmp_path))(ids).tokens, ClipText(both)(ids).tokens)

@@ -13,13 +13,13 @@ def clip_score_own(subject: Subject) -> Found:
     """The mean cosine of pictures and their prompts, and of the real pairs beside it."""
     if not any(subject.prompts):
         print("clip_score_own: left out, the pictures have no captions")
-        return
-    features = image_features(subject.towers, normalize=True)
+        return iter(())
+    towers, features = subject.towers, image_features(subject.towers, normalize=True)
 
     def encode_text(captions: list[str]) -> Tensor:
         with torch.no_grad():
-            ids = subject.towers.tokenize(captions)
-            return F.normalize(subject.towers.model.encode_text(ids), dim=-1)
+            ids = towers.tokenize(captions)
+            return F.normalize(towers.model.encode_text(ids), dim=-1)
 
     def score(images: Tensor, captions: list[str]) -> float:
         metric = ClipScore(features, encode_text)
@@ -27,8 +27,11 @@ def clip_score_own(subject: Subject) -> Found:
             metric.update(images[start : start + BLOCK], captions[start : start + BLOCK])
         return float(metric.compute())
 
-    protocol = features.protocol | {"scale": "raw mean cosine"}
-    made = score(subject.images, subject.prompts)
-    yield "clip_score_own", made, subject.generated_protocol | protocol
-    real = score(subject.real, subject.held_out.captions[: len(subject.real)])
-    yield "clip_score_own.real", real, subject.real_protocol | protocol
+    def numbers() -> Found:
+        protocol = features.protocol | {"scale": "raw mean cosine"}
+        made = score(subject.images, subject.prompts)
+        yield "clip_score_own", made, subject.generated_protocol | protocol
+        real = score(subject.real, subject.held_out.captions[: len(subject.real)])
+        yield "clip_score_own.real", real, subject.real_protocol | protocol
+
+    return numbers()

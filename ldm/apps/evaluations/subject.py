@@ -12,6 +12,7 @@ from ldm.data.batches import crop
 from ldm.data.shards import ImageShards
 from ldm.generation import TextToImage
 from ldm.text.clip import ClipTowers
+from ldm.text.clip_text_tower import ClipTextTower
 
 BLOCK = 64
 
@@ -32,7 +33,7 @@ class Subject:
     """
 
     model: TextToImage
-    towers: ClipTowers
+    towers: ClipTowers | ClipTextTower
     draw: Callable[[], Tensor]
     prompts: list[str]
     train: ImageShards

@@ -16,10 +16,12 @@ from ldm.data.order import Share
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
-from ldm.interop.diffusers import read_autoencoder, read_unet
-from ldm.interop.pipeline import write_pipeline
+from ldm.interop.diffusers import read_autoencoder, read_scale, read_unet
+from ldm.interop.diffusers_files import WEIGHTS
+from ldm.interop.pipeline import read_towers, write_pipeline
+from ldm.manifest import file_hash
 from ldm.tasks.diffusion import DiffusionTask
-from ldm.text.clip import ClipText, ClipTowers
+from ldm.text.clip import ClipText
 
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -38,8 +40,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     if held_out is cache:
         print(f"{cache.root} has no held_out/: the validation loss is that of training latents")
     autoencoder = read_autoencoder(folders["autoencoder"] / "vae").requires_grad_(False)
-    towers = ClipTowers.load(folders["text_encoder"] / "text_encoder")
-    _check_widths(config, cache, towers)
+    towers = read_towers(folders["text_encoder"])
+    _check_widths(config, cache, int(towers.config["text_cfg"]["width"]))
     scale = latent_scale(cache, config.latent_scale)
     network = build(config.backbone)
     _check_size(config, cache, network.stride)
@@ -92,6 +94,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
     def initialise(folder: Path) -> None:
         denoiser.network.load_state_dict(read_unet(folder / "unet").state_dict())
+        if _same_weights(folder / "vae", folders["autoencoder"] / "vae"):
+            # The latent space is theirs, so the denoiser goes on seeing it on their scale.
+            found = read_scale(folder / "vae")
+            scale.mean, scale.std = found.mean, found.std
 
     def write_model(folder: Path) -> None:
         write_pipeline(model, towers, folder)
@@ -151,8 +157,13 @@ def _check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
         )
 
 
-def _check_widths(config: DictConfig, cache: LatentCache, towers: ClipTowers) -> None:
-    channels, width = len(cache.mean), int(towers.config["text_cfg"]["width"])
+def _same_weights(one: Path, other: Path) -> bool:
+    files = (one / WEIGHTS, other / WEIGHTS)
+    return all(file.is_file() for file in files) and len({*map(file_hash, files)}) == 1
+
+
+def _check_widths(config: DictConfig, cache: LatentCache, width: int) -> None:
+    channels = len(cache.mean)
     if config.backbone.get("in_channels") != channels:
         raise UserError(
             f"backbone.in_channels={config.backbone.get('in_channels')}, but the latents of "

@@ -1,0 +1,85 @@
+"""`ldm export`: a finished model for other programs, with its model card."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ldm.apps.lineage import fitting_metrics, lineage
+from ldm.apps.locate import model_folder, part_input, relative_to
+from ldm.apps.whole_directory import holds, whole_directory
+from ldm.generation import TextToImage
+from ldm.interop.compvis_config import SCALING_FACTOR
+from ldm.interop.diffusers_export import export_pipeline
+from ldm.interop.model_card import model_card
+from ldm.interop.pipeline import read_pipeline
+from ldm.interop.single_file import pack
+from ldm.manifest import fingerprint, write_manifest
+
+PARTS = ("unet", "vae", "text_encoder")
+
+
+def export(config: DictConfig) -> int:
+    """Write the directory ``out``, unless it holds this very export."""
+    out = Path(config.out)
+    inputs = {part: part_input(config.model, part) for part in PARTS}
+    fingerprints = {part: entry["fingerprint"] for part, entry in inputs.items()}
+    metrics = fitting_metrics(config.model, config.metrics_file, fingerprints)
+    settings = {"format": config.format, "license": config.license}
+    asked = fingerprint({"settings": settings, "metrics": metrics})
+    inputs["request"] = {"path": config.model, "fingerprint": asked}
+    wanted = {name: entry["fingerprint"] for name, entry in inputs.items()}
+    if holds(out, "out", kind="export", wanted=wanted):
+        print(f"{out}: this model is exported there already")
+        return 0
+    model = read_pipeline(model_folder(config.model, "unet"))
+    write, usage = FORMATS[config.format]
+    with whole_directory(out) as directory:
+        write(model, directory, out.resolve().name)
+        card = model_card(
+            title=out.resolve().name,
+            licence=config.license,
+            usage=usage.format(out=out, name=out.resolve().name),
+            model=model,
+            lineage=lineage(config.model),
+            metrics=metrics,
+        )
+        (directory / "README.md").write_text(card, encoding="utf-8")
+        write_manifest(
+            directory,
+            kind="export",
+            settings=settings,
+            inputs={name: relative_to(entry, out) for name, entry in inputs.items()},
+        )
+    print(f"{out}: exported as {config.format}; how to load it: {out / 'README.md'}")
+    return 0
+
+
+def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
+    export_pipeline(model, directory)
+
+
+def _single_file(model: TextToImage, directory: Path, name: str) -> None:
+    parts = directory / "parts"
+    # Programs that read such files divide latents by this number, whatever the model.
+    export_pipeline(model, parts, factor=SCALING_FACTOR)
+    pack(parts, directory / f"{name}.safetensors")
+    shutil.rmtree(parts)
+
+
+_SINGLE_FILE_USAGE = """`{name}.safetensors` holds the whole model, laid out as the checkpoints of
+Stable Diffusion 1: put it where ComfyUI or a web UI looks for checkpoints. They know the widths and
+heads of Stable Diffusion 1; those of another model are in the file's metadata, and
+`ldm import from={out} run=DIR` makes it a run again."""
+_DIFFUSERS_USAGE = """```python
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("{out}")
+pipeline("a prompt", num_inference_steps=20, guidance_scale=3.0).images[0].save("picture.png")
+```"""
+# Per format: what writes it (model, directory, name of the export), and how it is loaded.
+FORMATS: dict[str, tuple[Callable[[TextToImage, Path, str], None], str]] = {
+    "diffusers": (_diffusers, _DIFFUSERS_USAGE),
+    "single_file": (_single_file, _SINGLE_FILE_USAGE),
+}

@@ -1,0 +1,109 @@
+"""`ldm import`: a model of other origin becomes a run that samples, evaluates and trains on."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldm.apps.errors import UserError
+from ldm.apps.whole_directory import holds, whole_directory
+from ldm.backbones.unet import UNet
+from ldm.generation import TextToImage
+from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
+from ldm.interop.single_file import unpack
+from ldm.manifest import file_hash, fingerprint, write_manifest
+
+SINGLE_FILES = (".safetensors", ".ckpt")
+_EXPERIMENT = """# @package _global_
+# Goes on from the model imported from {source}
+# Command:  ldm train --config-dir {run}/configs experiment=imported data.root=LATENTS
+# with LATENTS from:  ldm cache autoencoder_run={run} text_run={run} data.root=SHARDS out=LATENTS
+"""
+
+
+def import_model(config: DictConfig) -> int:
+    """Write the run directory, unless it holds this very model."""
+    source, run = Path(config["from"]), Path(config.run)
+    found = _model_at(source)
+    files = [found]
+    if found.is_dir():
+        files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
+    content = {str(p.relative_to(found)): file_hash(p) for p in files}
+    inputs = {"source": {"path": str(source.resolve()), "fingerprint": fingerprint(content)}}
+    wanted = {"source": inputs["source"]["fingerprint"]}
+    if holds(run, "run", kind="run_import", wanted=wanted):
+        print(f"{run}: this model is imported there already")
+        return 0
+    with whole_directory(run) as directory:
+        folder = found
+        if found.is_file():
+            unpack(found, folder := directory / "unpacked")
+        model, towers = read_pipeline(folder), read_towers(folder)
+        shutil.rmtree(directory / "unpacked", ignore_errors=True)
+        write_pipeline(model, towers, directory / "model")
+        _write_experiment(model, source, run, directory / "configs" / "experiment")
+        write_manifest(
+            directory,
+            kind="run_import",
+            settings={"from": str(config["from"])},
+            inputs=inputs,
+            facts={"step": 0},
+        )
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{run}: a model of {count:,} parameters for {model.size_px} px; pictures: ldm sample "
+        f'model={run} prompt="..."'
+    )
+    return 0
+
+
+def _model_at(source: Path) -> Path:
+    """The folder in diffusers' layout, or the single file, at ``source``."""
+    if not source.exists():
+        raise UserError(
+            f"from={source} does not exist. Nothing is downloaded: fetch the model yourself (a "
+            "folder in diffusers' layout) and name the folder."
+        )
+    if source.is_file() or (source / INDEX).is_file():
+        return source
+    single = [p for p in source.glob("*") if p.suffix in SINGLE_FILES]
+    if len(single) == 1:
+        return single[0]
+    raise UserError(
+        f"from={source} is no model: it holds neither {INDEX} with unet/, vae/, scheduler/ and "
+        "text_encoder/ beside it, as diffusers writes a model, nor one single file "
+        f"({' or '.join(SINGLE_FILES)}) with all of it."
+    )
+
+
+def _write_experiment(model: TextToImage, source: Path, run: Path, folder: Path) -> None:
+    """The experiment that continues training: the networks' own settings, the rest to be chosen."""
+    schedule = dict(model.denoiser.schedule.description)
+    name, prediction = schedule.pop("name"), model.denoiser.prediction.name
+    unet = model.denoiser.network
+    assert isinstance(unet, UNet)
+    values: dict[str, Any] = {
+        "defaults": [
+            {"override /stage": "diffusion"},
+            {"override /schedule": name},
+            {"override /prediction": prediction},
+            {"override /learning_rate": "constant"},
+        ],
+        "run": "runs/imported",
+        "init": str(run),
+        "size": model.size_px,
+        "max_steps": 10_000,
+        "global_batch": 32,
+        "lr": 1e-5,
+        "warmup_steps": 500,
+        "max_gradient_norm": 1.0,
+        "ema_decay": 0.9999,
+        "checkpoint_every": 1000,
+        "validate_every": 1000,
+        "schedule": schedule,
+        "backbone": {"_target_": "ldm.backbones.unet.UNet", **unet.config},
+    }
+    folder.mkdir(parents=True)
+    text = _EXPERIMENT.format(source=source, run=run) + OmegaConf.to_yaml(OmegaConf.create(values))
+    (folder / "imported.yaml").write_text(text, encoding="utf-8")

@@ -1,0 +1,127 @@
+"""The settings of a model in CompVis' single file, as far as its tensors show them.
+
+Such a file holds no settings. Widths, depths and attention follow from the shapes; what no shape
+shows (heads, groups, activation, schedule) is taken to be Stable Diffusion 1's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCALING_FACTOR = 0.18215
+HEAD_DIM = 64  # of the text tower, and of UNets with linear projections (Stable Diffusion 2)
+_HEADS = 8  # of UNets with convolutional projections (Stable Diffusion 1)
+_SIZE_PX = 512
+_SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012}
+
+State = Mapping[str, Tensor]
+
+
+def unet_config(state: State) -> dict[str, Any]:
+    """Of the UNet, in diffusers' words; names are without their prefix."""
+    levels: list[tuple[int, bool, int, int]] = []  # width, attention, depth, residual blocks
+    index, width, attention, depth, count = 1, 0, False, 1, 0
+    while True:
+        resnet = f"input_blocks.{index}.0.in_layers.2.weight"
+        if resnet in state:
+            width, count = state[resnet].shape[0], count + 1
+            if f"input_blocks.{index}.1.proj_in.weight" in state:
+                attention, depth = True, _count(state, f"input_blocks.{index}.1.transformer_blocks")
+        else:
+            levels.append((width, attention, depth, count))
+            if f"input_blocks.{index}.0.op.weight" not in state:
+                break
+            attention, depth, count = False, 1, 0
+        index += 1
+    widths, attends, depths, counts = map(list, zip(*levels, strict=True))
+    depths[-1] = _count(state, "middle_block.1.transformer_blocks")  # ours is the last level's
+    projection = _need(state, "middle_block.1.proj_in.weight")
+    linear = projection.dim() == 2
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": _SIZE_PX // 8,
+        "in_channels": _need(state, "input_blocks.0.0.weight").shape[1],
+        "out_channels": _need(state, "out.2.weight").shape[0],
+        "block_out_channels": widths,
+        "layers_per_block": counts,
+        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
+        "transformer_layers_per_block": depths,
+        "attention_head_dim": [w // HEAD_DIM if linear else _HEADS for w in widths],
+        "cross_attention_dim": _need(
+            state, "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+        ).shape[1],
+        "use_linear_projection": linear,
+    }
+
+
+def autoencoder_config(state: State) -> dict[str, Any]:
+    """Of the autoencoder, likewise."""
+    levels = range(_count(state, "encoder.down"))
+    attends = [f"encoder.down.{i}.attn.0.norm.weight" in state for i in levels]
+    down = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
+    up = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
+    channels = _need(state, "encoder.conv_in.weight").shape[1]
+    return {
+        "_class_name": "AutoencoderKL",
+        "sample_size": _SIZE_PX,
+        "in_channels": channels,
+        "out_channels": channels,
+        "latent_channels": _need(state, "post_quant_conv.weight").shape[0],
+        "block_out_channels": [
+            _need(state, f"encoder.down.{i}.block.0.conv1.weight").shape[0] for i in levels
+        ],
+        "layers_per_block": _count(state, "encoder.down.0.block"),
+        "down_block_types": [down[a] for a in attends],
+        "up_block_types": [up[a] for a in reversed(attends)],
+        "mid_block_add_attention": "encoder.mid.attn_1.norm.weight" in state,
+        "scaling_factor": SCALING_FACTOR,
+    }
+
+
+def text_config(state: State) -> dict[str, Any]:
+    """Of the text tower, in transformers' words; names are without prefix and ``text_model.``."""
+    vocabulary, width = _need(state, "embeddings.token_embedding.weight").shape
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": _need(state, "encoder.layers.0.mlp.fc1.weight").shape[0],
+        "num_hidden_layers": _count(state, "encoder.layers"),
+        "num_attention_heads": max(1, width // HEAD_DIM),
+        "max_position_embeddings": _need(state, "embeddings.position_embedding.weight").shape[0],
+        "hidden_act": "quick_gelu",
+    }
+
+
+def scheduler_config(betas: Tensor | None) -> dict[str, Any]:
+    """Of the process; ValueError where the file's own variances are not Stable Diffusion's."""
+    start, end = _SCHEDULE["beta_start"], _SCHEDULE["beta_end"]
+    usual = torch.linspace(start**0.5, end**0.5, 1000, dtype=torch.float64).square()
+    if betas is not None and not (
+        betas.shape == usual.shape and torch.allclose(betas.double(), usual, rtol=1e-2)
+    ):
+        raise ValueError(
+            "the file's noise schedule (its tensor betas) is not Stable Diffusion's, and nothing "
+            "in the file says which it is; it cannot be read."
+        )
+    return {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "epsilon",
+        **_SCHEDULE,
+    }
+
+
+def _need(state: State, name: str) -> Tensor:
+    if name not in state:
+        raise ValueError(f"the tensor {name} is missing, by which the network's shape is known.")
+    return state[name]
+
+
+def _count(state: State, prefix: str) -> int:
+    """How many numbered modules there are below a name."""
+    start = f"{prefix}."
+    return len({k[len(start) :].split(".")[0] for k in state if k.startswith(start)})

@@ -1,0 +1,38 @@
+"""A CLIP text tower by itself, for models that come without their image tower."""
+
+from typing import Any
+
+from torch import nn
+
+from ldm.text.tokenizer import ClipTokenizer
+
+
+class ClipTextTower(nn.Module):
+    """The text half of ``ClipTowers``, as open_clip builds it; ``ClipText`` is made from either.
+
+    It has no projection into a space shared with pictures, so it scores none. ``quick_gelu`` is
+    x sigmoid(1.702 x) in place of the exact GELU, as OpenAI's towers have it.
+    """
+
+    def __init__(
+        self,
+        *,
+        context_length: int,
+        vocab_size: int,
+        width: int,
+        heads: int,
+        layers: int,
+        mlp_ratio: float,
+        quick_gelu: bool,
+    ) -> None:
+        super().__init__()
+        from open_clip.transformer import QuickGELU, TextTransformer
+
+        text: dict[str, Any] = {
+            "context_length": context_length, "vocab_size": vocab_size, "width": width,
+            "heads": heads, "layers": layers, "mlp_ratio": mlp_ratio,
+        }  # fmt: skip
+        self.config: dict[str, Any] = {"text_cfg": text, "quick_gelu": quick_gelu}
+        activation = QuickGELU if quick_gelu else nn.GELU
+        self.model = TextTransformer(**text, act_layer=activation, proj_type="none")
+        self.tokenize = ClipTokenizer(context_length)
