@@ -161,6 +161,8 @@ class Autoencoder(nn.Module):
     convolutions on both sides of it lead there and back.
     """
 
+    regularizer: Regularizer
+
     def __init__(
         self,
         *,
@@ -188,8 +190,8 @@ class Autoencoder(nn.Module):
                 raise ValueError(f"channels {width} is no multiple of groups {groups}.")
         self.latent_channels = regularizer.latent_channels or latent_channels
         self.stride = 2 ** (len(channels) - 1)
-        # In a tuple: what a regulariser learns is registered once, under diffusers' name.
-        self._regularizer = (regularizer,)
+        # Past nn.Module: what a regulariser learns is registered once, below, by diffusers' name.
+        object.__setattr__(self, "regularizer", regularizer)
         raw, stored = (
             width * regularizer.codes_per_latent
             for width in (latent_channels, self.latent_channels)
@@ -201,11 +203,6 @@ class Autoencoder(nn.Module):
         if isinstance(regularizer, nn.Module):
             self.quantize = regularizer
         self.post_quant_conv = nn.Conv2d(self.latent_channels, latent_channels, 1)
-
-    @property
-    def regularizer(self) -> Regularizer:
-        """What is stored, drawn and penalised."""
-        return self._regularizer[0]
 
     @property
     def last_layer(self) -> Tensor:

@@ -52,7 +52,9 @@ class DiffusionTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.step = 0
-        self.denoiser, self.scale, self.regularizer = denoiser, scale, regularizer
+        self.denoiser, self.scale = denoiser, scale
+        # In a tuple: a codebook is the autoencoder's, so it is not registered here.
+        self._regularizer = (regularizer,)
         self.text_encoder = text_encoder.requires_grad_(False)
         self.trained = {self.product: trained}
         self.global_batch, self.num_held_out = global_batch, num_held_out
@@ -141,3 +143,8 @@ class DiffusionTask(LightningModule):
     def _latent_shape(self, batch: LatentBatch) -> tuple[int, ...]:
         _, stored, height, width = batch.code.shape
         return stored // self.regularizer.codes_per_latent, height, width
+
+    @property
+    def regularizer(self) -> Regularizer:
+        """What draws latents from the cached codes."""
+        return self._regularizer[0]

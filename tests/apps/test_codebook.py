@@ -132,3 +132,14 @@ def test_the_report_of_the_run_shows_the_codebook(road):
     page = (road / "autoencoder" / "report.html").read_text()
     assert "Codebook usage" in page and "Codebook perplexity" in page
     assert "KL per latent dimension" not in page
+
+
+def test_the_denoisers_training_leaves_the_codebook_to_the_autoencoder(road):
+    step = torch.load(road / "diffusion" / "checkpoints" / "step_000000004.pt", weights_only=True)
+    assert list(step["trained"]) == ["denoiser"]
+    first, second = (
+        read_autoencoder(road / stage / "model" / "vae").state_dict()
+        for stage in ("autoencoder", "diffusion")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

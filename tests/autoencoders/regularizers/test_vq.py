@@ -1,5 +1,7 @@
 """The codebook against the paper's formulas in float64."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -121,6 +123,9 @@ def test_an_autoencoder_holds_the_codebook_once_and_decodes_quantised() -> None:
     names = [n for n, _ in network.named_parameters() if "embedding" in n]
     assert names == ["quantize.embedding.weight"] and network.regularizer is vq
     assert [k for k in network.state_dict() if "embedding" in k] == names
+    twin = copy.deepcopy(network).double()
+    assert twin.regularizer is twin.quantize is not vq
+    assert twin.regularizer.embedding.weight.dtype == torch.float64
     image = torch.randn(2, 3, 8, 8)
     code = network.encode(image)
     assert code.shape == (2, 5, 4, 4)  # the codebook's width, between the two 1x1 convolutions
