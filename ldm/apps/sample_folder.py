@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ldm.apps.build import device_of
 from ldm.apps.errors import UserError
-from ldm.apps.locate import part_input
+from ldm.apps.locate import model_folder, part_input
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
 from ldm.data.images import to_uint8
-from ldm.manifest import read_json, write_json
+from ldm.manifest import FILE_NAME as MANIFEST
+from ldm.manifest import read_json, read_manifest, write_json
 from ldm.metrics.protocol import versions
 
 RECORD, GRID = "samples.json", "grid.png"
@@ -41,7 +42,8 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "model": part_input(config.model, "unet")["fingerprint"],
         "autoencoder": part_input(config.model, "vae")["fingerprint"],
         "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
-        "weights": "averaged",
+        "schedule": part_input(config.model, "scheduler")["fingerprint"],
+        "weights": _weights(model_folder(config.model, "unet").parent),
         "sampler": sampler_name(config),
         "sampler_settings": sampler,
         "steps": config.steps,
@@ -53,6 +55,13 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "block": config.block,
         "device": device_of(config.accelerator).type,
     }
+
+
+def _weights(run: Path) -> str:
+    """Which weights a run's model folder holds: the average's, or the last step's."""
+    if not (run / MANIFEST).is_file():
+        return "unknown"  # a folder of other origin
+    return "raw" if read_manifest(run).settings.get("ema_decay") is None else "averaged"
 
 
 def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:

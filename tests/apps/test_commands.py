@@ -204,6 +204,14 @@ def test_init_starts_from_the_weights_of_another_run(world, ldm, tmp_path):
     assert said == 2
 
 
+def test_init_says_when_the_network_learned_something_else(world, ldm, tmp_path, capsys):
+    words = [f"init={world.diffusion}", "max_steps=1", "prediction=v"]
+    assert ldm(*world.train("diffusion", tmp_path / "v", *words)) == 0
+    assert "predicted epsilon" in (said := capsys.readouterr().out) and "it will learn v" in said
+    assert ldm(*world.train("diffusion", tmp_path / "same", *words[:2])) == 0
+    assert "it will learn" not in capsys.readouterr().out
+
+
 def test_init_of_another_architecture_is_refused(world, ldm, tmp_path, capsys):
     words = world.train("diffusion", tmp_path / "x", f"init={world.diffusion}")
     assert ldm(*words, "backbone.channels=[16,48]") == 2
@@ -325,6 +333,7 @@ def test_pictures_depend_on_their_seed_only(sampled):
     assert sorted(p.name for p in whole.iterdir())[-2:] == ["grid.png", "samples.json"]
     record = read_json(whole / "samples.json")
     assert record["pictures"][5] == {"file": "000005.png", "prompt": prompt[7:], "seed": 15}
+    assert record["protocol"]["weights"] == "averaged"
     assert record["protocol"]["steps"] == 3 and record["protocol"]["sampler"] == "dpmpp_2m"
     images = pictures(whole)
     assert images.shape == (6, 32, 32, 3) and len({i.tobytes() for i in images}) == 6

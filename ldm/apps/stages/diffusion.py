@@ -9,6 +9,7 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, part_input
+from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import Assembly, trained
 from ldm.data.batches import LatentBatches
 from ldm.data.cache import LatentCache
@@ -16,7 +17,7 @@ from ldm.data.order import Share
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
-from ldm.interop.diffusers import read_autoencoder, read_scale, read_unet
+from ldm.interop.diffusers import read_autoencoder, read_scale, read_schedule, read_unet
 from ldm.interop.diffusers_files import WEIGHTS
 from ldm.interop.pipeline import read_towers, write_pipeline
 from ldm.manifest import file_hash
@@ -94,6 +95,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
     def initialise(folder: Path) -> None:
         denoiser.network.load_state_dict(read_unet(folder / "unet").state_dict())
+        _say_what_differs(denoiser, folder)
         if _same_weights(folder / "vae", folders["autoencoder"] / "vae"):
             # The latent space is theirs, so the denoiser goes on seeing it on their scale.
             found = read_scale(folder / "vae")
@@ -155,6 +157,17 @@ def _check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
             f"needs multiples of {stride}; cache pictures whose size is a multiple of {multiple}, "
             "or use fewer backbone.channels."
         )
+
+
+def _say_what_differs(denoiser: Denoiser, folder: Path) -> None:
+    """Another schedule or prediction is how models are moved to those, and how they are broken."""
+    if not (folder / "scheduler").is_dir():
+        return
+    schedule, prediction = read_schedule(folder / "scheduler")
+    before = f"{prediction.name} on {schedule.description}"
+    now = f"{denoiser.prediction.name} on {denoiser.schedule.description}"
+    if before != now and is_first_process():
+        print(f"init: the network of {folder} predicted {before}; it will learn {now}")
 
 
 def _same_weights(one: Path, other: Path) -> bool:
