@@ -174,7 +174,8 @@ def text_tower(
         pad_id=pad_id,
     )
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ...: a buffer of older files
+    for unused in ("embeddings.position_ids", "text_projection.weight"):
+        plain.pop(unused, None)  # 0, 1, 2, ... in older files; the way into CLIP's shared space
     try:
         tower.model.load_state_dict(to_ours(plain))
     except RuntimeError as error:

@@ -137,11 +137,12 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path: Path) -> None:
     read = ClipText(read_text_encoder(tmp_path, pad_id=END_OF_TEXT))
     for name, value in ours.state_dict().items():
         assert torch.equal(read.state_dict()[name], value), name
-    # Older files have no prefix or a buffer of positions.
+    # Others have no prefix, a buffer of positions, or the projection too.
     state = load_file(tmp_path / "model.safetensors")
     plain = {name.removeprefix("text_model."): value for name, value in state.items()}
-    positions = {"embeddings.position_ids": torch.arange(12)[None]}
-    save_file(plain | positions, tmp_path / "model.safetensors")
+    more = {"embeddings.position_ids": torch.arange(12)[None]}
+    more["text_projection.weight"] = torch.zeros(8, 12)
+    save_file(plain | more, tmp_path / "model.safetensors")
     again = ClipText(read_text_encoder(tmp_path, pad_id=END_OF_TEXT))
     torch.testing.assert_close(again.state_dict(), ours.state_dict(), rtol=0, atol=0)
 
