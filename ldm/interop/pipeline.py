@@ -144,7 +144,7 @@ def _require_parts(folder: Path, index: dict[str, Any]) -> None:
             f"{folder} is no complete model: {', '.join(f'{name}/' for name in missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Copy the whole folder."
         )
-    more = [name for name in ("text_encoder_2", "image_encoder") if index.get(name, [None])[0]]
+    more = [name for name in ("text_encoder_2", "image_encoder") if (index.get(name) or [None])[0]]
     if more:
         raise ValueError(
             f"{folder} has a {more[0]} ({index.get('_class_name')}); only models with one text "

@@ -88,7 +88,7 @@ def test_the_card_says_what_the_model_is_made_of(world, exported):
     assert "model-index" not in header and "None were measured" in card
     kinds = {"run_diffusion", "latents", "run_autoencoder", "run_text_encoder", "shards"}
     found = lineage(str(world.root))
-    assert set(found) >= kinds - {"latents"}
+    assert set(found) == kinds
     for kind in ("run_diffusion", "run_autoencoder", "run_text_encoder"):
         assert found[kind].fingerprint in card
     assert "64 pictures, source `shapes`" in card and "denoiser: 4 steps" in card

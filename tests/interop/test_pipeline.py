@@ -157,6 +157,9 @@ def test_what_is_missing_or_does_not_fit_is_named(published, tmp_path):
     changed(folder / "unet" / "config.json", sample_size=None)
     with pytest.raises(ValueError, match="sample_size = None"):
         read_pipeline(folder)
+    changed(folder / "model_index.json", text_encoder_2=[None, None], image_encoder=None)
+    with pytest.raises(ValueError, match="sample_size = None"):  # null stands for none
+        read_pipeline(folder)
     changed(folder / "model_index.json", text_encoder_2=["transformers", "CLIPTextModel"])
     with pytest.raises(ValueError, match="has a text_encoder_2"):
         read_pipeline(folder)
