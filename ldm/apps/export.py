@@ -64,7 +64,8 @@ def _single_file(model: TextToImage, directory: Path, name: str) -> None:
     parts = directory / "parts"
     # Programs that read such files divide latents by this number, whatever the model.
     export_pipeline(model, parts, factor=SCALING_FACTOR)
-    pack(parts, directory / f"{name}.safetensors")
+    for setting in pack(parts, directory / f"{name}.safetensors"):
+        print(f"other programs cannot see from the file's tensors: {setting}")
     shutil.rmtree(parts)
 
 

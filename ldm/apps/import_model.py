@@ -13,6 +13,8 @@ from ldm.generation import TextToImage
 from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
 from ldm.interop.single_file import unpack
 from ldm.manifest import file_hash, fingerprint, write_manifest
+from ldm.text.clip import ClipTowers
+from ldm.text.clip_text_tower import ClipTextTower
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 _EXPERIMENT = """# @package _global_
@@ -36,11 +38,7 @@ def import_model(config: DictConfig) -> int:
         print(f"{run}: this model is imported there already")
         return 0
     with whole_directory(run) as directory:
-        folder = found
-        if found.is_file():
-            unpack(found, folder := directory / "unpacked")
-        model, towers = read_pipeline(folder), read_towers(folder)
-        shutil.rmtree(directory / "unpacked", ignore_errors=True)
+        model, towers = _read(found, directory / "unpacked")
         write_pipeline(model, towers, directory / "model")
         _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
@@ -56,6 +54,19 @@ def import_model(config: DictConfig) -> int:
         f'model={run} prompt="..."'
     )
     return 0
+
+
+def _read(found: Path, unpacked: Path) -> tuple[TextToImage, ClipTowers | ClipTextTower]:
+    """The model and its towers; a single file is unpacked for as long as that takes."""
+    if found.is_dir():
+        return read_pipeline(found), read_towers(found)
+    unpack(found, unpacked)
+    try:
+        return read_pipeline(unpacked), read_towers(unpacked)
+    except ValueError as error:  # which speaks of a folder that nobody else has seen
+        raise UserError(str(error).replace(str(unpacked), f"{found}:")) from error
+    finally:
+        shutil.rmtree(unpacked)
 
 
 def _model_at(source: Path) -> Path:

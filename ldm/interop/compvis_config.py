@@ -14,7 +14,14 @@ SCALING_FACTOR = 0.18215
 HEAD_DIM = 64  # of the text tower, and of UNets with linear projections (Stable Diffusion 2)
 _HEADS = 8  # of UNets with convolutional projections (Stable Diffusion 1)
 _SIZE_PX = 512
-_SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012}
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
 
 State = Mapping[str, Tensor]
 
@@ -96,23 +103,13 @@ def text_config(state: State) -> dict[str, Any]:
     }
 
 
-def scheduler_config(betas: Tensor | None) -> dict[str, Any]:
-    """Of the process; ValueError where the file's own variances are not Stable Diffusion's."""
-    start, end = _SCHEDULE["beta_start"], _SCHEDULE["beta_end"]
-    usual = torch.linspace(start**0.5, end**0.5, 1000, dtype=torch.float64).square()
-    if betas is not None and not (
+def is_usual(betas: Tensor | None) -> bool:
+    """Whether a file's variances, if it has them, are Stable Diffusion's."""
+    start, end = SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5
+    usual = torch.linspace(start, end, SCHEDULER["num_train_timesteps"]).double().square()
+    return betas is None or (
         betas.shape == usual.shape and torch.allclose(betas.double(), usual, rtol=1e-2)
-    ):
-        raise ValueError(
-            "the file's noise schedule (its tensor betas) is not Stable Diffusion's, and nothing "
-            "in the file says which it is; it cannot be read."
-        )
-    return {
-        "_class_name": "DDIMScheduler",
-        "beta_schedule": "scaled_linear",
-        "prediction_type": "epsilon",
-        **_SCHEDULE,
-    }
+    )
 
 
 def _need(state: State, name: str) -> Tensor:

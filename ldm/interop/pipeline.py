@@ -22,7 +22,7 @@ from ldm.interop.diffusers import (
 )
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.transformers import read_text_encoder, write_text_encoder
-from ldm.interop.transformers_tokenizer import require_clip_tokenizer, write_tokenizer
+from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
 from ldm.manifest import read_json, write_json
 from ldm.text.clip import CONFIG_FILE, ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
@@ -70,8 +70,9 @@ def classes(folder: Path) -> dict[str, list[str]]:
 def write_text(text_encoder: ClipText, folder: Path) -> None:
     """Write text_encoder/ and tokenizer/ as transformers reads them."""
     write_text_encoder(text_encoder, folder / "text_encoder")
+    tokenize = text_encoder.tokenize
     write_tokenizer(
-        folder / "tokenizer", context_length=text_encoder.config["text_cfg"]["context_length"]
+        folder / "tokenizer", context_length=tokenize.context_length, pad_id=tokenize.pad_id
     )
 
 
@@ -80,8 +81,7 @@ def read_towers(folder: str | Path) -> ClipTowers | ClipTextTower:
     folder = Path(folder)
     part = folder / "text_encoder"
     if (part / CONFIG).is_file() and not (part / CONFIG_FILE).is_file():
-        require_clip_tokenizer(folder / "tokenizer")
-        return read_text_encoder(part)
+        return read_text_encoder(part, pad_id=read_pad_id(folder / "tokenizer"))
     return ClipTowers.load(part)
 
 
@@ -130,7 +130,7 @@ def require_fit(model: TextToImage, origin: str) -> None:
             f"{origin}: the UNet maps {unet.in_channels} channels to {unet.out_channels}, and the "
             f"autoencoder's latents have {latent}; only plain text-to-image models can be read."
         )
-    if unet.config["context_dim"] != width:
+    if unet.config["context_dim"] not in (None, width):
         raise ValueError(
             f"{origin}: the UNet attends to tokens {unet.config['context_dim']} wide, and the text "
             f"encoder's are {width} wide; they are of different models."
@@ -144,7 +144,7 @@ def _require_parts(folder: Path, index: dict[str, Any]) -> None:
             f"{folder} is no complete model: {', '.join(f'{name}/' for name in missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Copy the whole folder."
         )
-    more = [name for name in ("text_encoder_2", "image_encoder") if index.get(name, [None])[0]]
+    more = [name for name in ("text_encoder_2", "image_encoder") if (index.get(name) or [None])[0]]
     if more:
         raise ValueError(
             f"{folder} has a {more[0]} ({index.get('_class_name')}); only models with one text "

@@ -34,7 +34,9 @@ from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read, read_weights
 from ldm.interop.pipeline import INDEX
 from ldm.interop.transformers import PREFIX
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
+from ldm.interop.transformers_tokenizer import read_pad_id
 from ldm.manifest import atomic, write_json
+from ldm.text.tokenizer import END_OF_TEXT
 from ldm.weights import load_state_dict
 
 METADATA = "ldm_config"
@@ -47,6 +49,11 @@ _BUFFERS = (
     "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
     "posterior_mean_coef1", "posterior_mean_coef2",
 )  # fmt: skip
+_SHOWN_BY_NO_TENSOR: dict[str, dict[str, Any]] = {  # with what diffusers and transformers assume
+    "unet": {"attention_head_dim": 8, "norm_num_groups": 32},
+    "vae": {"norm_num_groups": 32},
+    "text_encoder": {"hidden_act": "quick_gelu", "num_attention_heads": 8},
+}
 # Of full checkpoints: averages beside the weights, the loss' networks, constants.
 _LEFT_OUT = ("model_ema.", "first_stage_model.loss.", "scale_factor", "logvar")
 _ELSEWHERE = {
@@ -56,14 +63,16 @@ _ELSEWHERE = {
 }
 
 
-def pack(folder: str | Path, file: str | Path) -> None:
+def pack(folder: str | Path, file: str | Path) -> list[str]:
     """Write the model of a folder that ``export_pipeline`` or diffusers wrote as one file.
 
-    ValueError naming the setting where the layout has no place for it.
+    Returns the settings that no tensor shows and that are not Stable Diffusion 1's: a program
+    that does not know them computes something else. ValueError naming the setting where the
+    layout has no place for it.
     """
     folder = Path(folder)
     configs = {part: read(folder / part / name) for part, name in FILES.items()}
-    _require_layout(configs)
+    _require_layout(configs, pad_id=read_pad_id(folder / "tokenizer"))
     state: dict[str, Tensor] = {}
     for part, prefix in (("unet", UNET_PREFIX), ("vae", AUTOENCODER_PREFIX)):
         table = _table(part, configs[part])
@@ -79,6 +88,7 @@ def pack(folder: str | Path, file: str | Path) -> None:
     metadata = {"format": "pt", METADATA: json.dumps(configs, sort_keys=True)}
     with atomic(file) as temporary:
         save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=metadata)
+    return _unseen(configs, _inferred(_parts(state)[0], state["betas"]))
 
 
 def unpack(file: str | Path, folder: str | Path) -> None:
@@ -102,12 +112,12 @@ def unpack(file: str | Path, folder: str | Path) -> None:
     if missing:
         raise ValueError(f"{file} holds no {', no '.join(missing)}: it is no whole model.")
     try:
-        configs = _metadata(file) or {
-            "unet": compvis_config.unet_config(parts["unet"][1]),
-            "vae": compvis_config.autoencoder_config(parts["vae"][1]),
-            "text_encoder": compvis_config.text_config(parts["text_encoder"][1]),
-            "scheduler": compvis_config.scheduler_config(betas),
-        }
+        configs = _metadata(file) or _inferred(parts, betas)
+        if "scheduler" not in configs:
+            raise ValueError(
+                "the noise schedule (the tensor betas) is not Stable Diffusion's, and nothing in "
+                "the file says which it is; it cannot be read."
+            )
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     written = {"text_encoder": {PREFIX + k: v for k, v in parts["text_encoder"][1].items()}}
@@ -128,6 +138,32 @@ def unpack(file: str | Path, folder: str | Path) -> None:
         tensors = {name: value.contiguous() for name, value in written[part].items()}
         save_file(tensors, folder / part / weights, metadata={"format": "pt"})
     write_json(folder / INDEX, {"_class_name": "StableDiffusionPipeline"})
+
+
+def _inferred(
+    parts: Mapping[str, tuple[str, dict[str, Tensor]]], betas: Tensor | None
+) -> dict[str, dict[str, Any]]:
+    """What a program takes the model for that sees its tensors only."""
+    configs = {
+        "unet": compvis_config.unet_config(parts["unet"][1]),
+        "vae": compvis_config.autoencoder_config(parts["vae"][1]),
+        "text_encoder": compvis_config.text_config(parts["text_encoder"][1]),
+    }
+    if compvis_config.is_usual(betas):
+        configs["scheduler"] = compvis_config.SCHEDULER
+    return configs
+
+
+def _unseen(configs: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
+    found = []
+    for part, names in _SHOWN_BY_NO_TENSOR.items():
+        for name, default in names.items():
+            has = configs[part].get(name, default)
+            levels = len(configs[part].get("block_out_channels", []))
+            has = [has] * levels if name == "attention_head_dim" and isinstance(has, int) else has
+            if has != (taken := seen[part].get(name, default)):
+                found.append(f"{part}: {name} {has} (taken for {taken})")
+    return found if "scheduler" in seen else [*found, "scheduler: the noise schedule"]
 
 
 def _parts(state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, dict[str, Tensor]]], list]:
@@ -157,7 +193,7 @@ def _table(part: str, config: Mapping[str, Any]) -> Table:
     return unet_table(levels, layers) | upsamplers(levels, layers, attention)
 
 
-def _require_layout(configs: Mapping[str, Mapping[str, Any]]) -> None:
+def _require_layout(configs: Mapping[str, Mapping[str, Any]], *, pad_id: int) -> None:
     """ValueError for what the names have no place for, or what its readers could not know of."""
     unet, scheduler = configs["unet"], configs["scheduler"]
     found = {
@@ -165,6 +201,7 @@ def _require_layout(configs: Mapping[str, Mapping[str, Any]]) -> None:
         "backbone.vector_dim": unet.get("addition_embed_type") == "text_time",
         "prediction": scheduler.get("prediction_type", "epsilon") != "epsilon",
         "schedule": "beta_schedule" not in scheduler,
+        "text_encoder.pad_id": pad_id != END_OF_TEXT,
     }
     for setting, present in found.items():
         if present:

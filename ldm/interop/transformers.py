@@ -106,7 +106,7 @@ def text_config(text_encoder: ClipText) -> dict[str, Any]:
         "layer_norm_eps": 1e-5,
         "bos_token_id": START_OF_TEXT,
         "eos_token_id": END_OF_TEXT,
-        "pad_token_id": END_OF_TEXT,
+        "pad_token_id": text_encoder.tokenize.pad_id,
         "dtype": "float32",
     }
 
@@ -123,8 +123,10 @@ def write_text_encoder(text_encoder: ClipText, folder: str | Path) -> None:
     write_json(folder / CONFIG, config)
 
 
-def read_text_encoder(folder: str | Path) -> ClipTextTower:
+def read_text_encoder(folder: str | Path, *, pad_id: int) -> ClipTextTower:
     """The text tower of a CLIPTextModel's folder, in fp32 on the CPU.
+
+    ``pad_id`` is its tokenizer's, as the pad in config.json is often wrong.
 
     ValueError when a file is missing or damaged, or a setting is not supported.
     """
@@ -135,11 +137,11 @@ def read_text_encoder(folder: str | Path) -> ClipTextTower:
             f"{weights} is missing. Copy it there, or export the model again with `ldm export "
             "format=diffusers`; pickled weights (.bin) are not opened."
         )
-    return text_tower(read(file), load_state_dict(weights), origin=file)
+    return text_tower(read(file), load_state_dict(weights), pad_id=pad_id, origin=file)
 
 
 def text_tower(
-    config: Mapping[str, Any], state: Mapping[str, Tensor], *, origin: Path
+    config: Mapping[str, Any], state: Mapping[str, Tensor], *, pad_id: int, origin: Path
 ) -> ClipTextTower:
     """A text tower from the config and the weights (with or without prefix) of a CLIPTextModel.
 
@@ -169,9 +171,11 @@ def text_tower(
         layers=found["num_hidden_layers"],
         mlp_ratio=found["intermediate_size"] / width,
         quick_gelu=found["hidden_act"] == "quick_gelu",
+        pad_id=pad_id,
     )
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ...: a buffer of older files
+    for unused in ("embeddings.position_ids", "text_projection.weight"):
+        plain.pop(unused, None)  # 0, 1, 2, ... in older files; the way into CLIP's shared space
     try:
         tower.model.load_state_dict(to_ours(plain))
     except RuntimeError as error:

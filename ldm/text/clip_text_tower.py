@@ -11,7 +11,8 @@ class ClipTextTower(nn.Module):
     """The text half of ``ClipTowers``, as open_clip builds it; ``ClipText`` is made from either.
 
     It has no projection into a space shared with pictures, so it scores none. ``quick_gelu`` is
-    x sigmoid(1.702 x) in place of the exact GELU, as OpenAI's towers have it.
+    x sigmoid(1.702 x) in place of the exact GELU, as OpenAI's towers have it; ``pad_id`` is what
+    its captions are padded with.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class ClipTextTower(nn.Module):
         layers: int,
         mlp_ratio: float,
         quick_gelu: bool,
+        pad_id: int,
     ) -> None:
         super().__init__()
         from open_clip.transformer import QuickGELU, TextTransformer
@@ -35,4 +37,4 @@ class ClipTextTower(nn.Module):
         self.config: dict[str, Any] = {"text_cfg": text, "quick_gelu": quick_gelu}
         activation = QuickGELU if quick_gelu else nn.GELU
         self.model = TextTransformer(**text, act_layer=activation, proj_type="none")
-        self.tokenize = ClipTokenizer(context_length)
+        self.tokenize = ClipTokenizer(context_length, pad_id)

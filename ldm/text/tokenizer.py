@@ -11,21 +11,23 @@ VOCABULARY_SIZE = 49408
 
 
 class ClipTokenizer:
-    """open_clip's byte-pair tokenizer: captions -> ids (B, L) int64, padded with end-of-text.
+    """open_clip's byte-pair tokenizer: captions -> ids (B, L) int64, padded with ``pad_id``.
 
-    open_clip pads with 0, transformers with the end token; positions after the end differ with
-    the pad, and a UNet attends to them, so one convention is fixed here: transformers'.
-    Captions longer than L - 2 tokens keep their end token. ids are below 49408.
+    open_clip pads with 0 (Stable Diffusion 2), transformers with the end token (Stable Diffusion
+    1); positions after the end differ with the pad, and a UNet attends to them. Towers that are
+    trained here pad with the end token, so that the token 0, "!", is nothing but that. Captions
+    longer than L - 2 tokens keep their end token. ids are below 49408.
     """
 
-    def __init__(self, context_length: int) -> None:
-        self.context_length = context_length
+    def __init__(self, context_length: int, pad_id: int = END_OF_TEXT) -> None:
+        self.context_length, self.pad_id = context_length, pad_id
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         ids = _bpe()(list(captions), context_length=self.context_length)
         # Padding follows the first end token; a zero before it is the token "!".
-        ended = (ids == END_OF_TEXT).cumsum(dim=1) > 0
-        return torch.where(ended, END_OF_TEXT, ids)
+        is_end = (ids == END_OF_TEXT).long()
+        ended_before = is_end.cumsum(dim=1) - is_end > 0
+        return torch.where(ended_before, self.pad_id, ids)
 
     def is_truncated(self, caption: str) -> bool:
         """Whether a caption loses words."""

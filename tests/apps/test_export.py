@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ldm.apps.lineage import lineage
 from ldm.interop.diffusers import read_scale
@@ -87,7 +88,7 @@ def test_the_card_says_what_the_model_is_made_of(world, exported):
     assert "model-index" not in header and "None were measured" in card
     kinds = {"run_diffusion", "latents", "run_autoencoder", "run_text_encoder", "shards"}
     found = lineage(str(world.root))
-    assert set(found) >= kinds - {"latents"}
+    assert set(found) == kinds
     for kind in ("run_diffusion", "run_autoencoder", "run_text_encoder"):
         assert found[kind].fingerprint in card
     assert "64 pictures, source `shapes`" in card and "denoiser: 4 steps" in card
@@ -200,6 +201,14 @@ def test_a_single_file_goes_out_and_in(world, drawn, ldm, tmp_path, capsys):
     first = load_file(tmp_path / "file" / "file.safetensors")
     again = load_file(tmp_path / "again" / "again.safetensors")
     assert first.keys() == again.keys() and all(torch.equal(first[k], again[k]) for k in first)
+    short = {k: v for k, v in first.items() if not k.endswith("out.2.bias")}
+    configs = safe_open(tmp_path / "file" / "file.safetensors", framework="pt").metadata()
+    save_file(short, tmp_path / "short.safetensors", metadata=configs)
+    capsys.readouterr()
+    assert ldm("import", f"from={tmp_path / 'short.safetensors'}", f"run={tmp_path / 'x'}") == 2
+    said = capsys.readouterr().err
+    assert "Missing key" in said and "conv_out.bias" in said and "unpacked" not in said
+    assert f"{tmp_path / 'short.safetensors'}" in said
     (tmp_path / "old.ckpt").write_bytes(b"no pickle")
     assert ldm("import", f"from={tmp_path / 'old.ckpt'}", f"run={tmp_path / 'x'}") == 2
     assert "old.ckpt is damaged" in capsys.readouterr().err

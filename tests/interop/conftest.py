@@ -27,7 +27,7 @@ AUTOENCODER = {
 }  # fmt: skip
 TOWER = {
     "context_length": 12, "vocab_size": 49408, "width": 12, "heads": 3, "layers": 2,
-    "mlp_ratio": 4.0, "quick_gelu": True,
+    "mlp_ratio": 4.0, "quick_gelu": True, "pad_id": 49407,
 }  # fmt: skip
 
 

@@ -21,14 +21,16 @@ from ldm.text.clip import ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
 
 PROMPTS = ["wow! a cat!", "a large red circle on a navy background"]
+PLAIN = ["wow, a cat", PROMPTS[1]]  # for transformers where "!" is padding
 NEGATIVE = "a blurry, green square"
 SEEDS = torch.tensor([3, 11])
 
 
 def ours(model: TextToImage, *, steps: int = 5) -> torch.Tensor:
     """Pictures (2, 3, H, W) in [-1, 1]."""
+    prompts = PROMPTS if model.text_encoder.tokenize.pad_id else PLAIN
     return model(
-        PROMPTS, SEEDS, sampler=ddim, steps=steps, guidance=3.0, spacing="trailing",
+        prompts, SEEDS, sampler=ddim, steps=steps, guidance=3.0, spacing="trailing",
         negative=NEGATIVE,
     )  # fmt: skip
 
@@ -37,8 +39,9 @@ def theirs(pipeline: Any, *, steps: int = 5) -> torch.Tensor:
     """The same from the same noise."""
     side = pipeline.unet.config.sample_size
     latents = normal(stream(0, "initial"), SEEDS, (4, side, side)).float()
+    prompts = PROMPTS if pipeline.tokenizer.pad_token_id else PLAIN
     images = pipeline(
-        PROMPTS, negative_prompt=[NEGATIVE] * 2, latents=latents, num_inference_steps=steps,
+        prompts, negative_prompt=[NEGATIVE] * 2, latents=latents, num_inference_steps=steps,
         guidance_scale=3.0, output_type="pt",
     ).images  # fmt: skip
     return images * 2 - 1
@@ -55,12 +58,13 @@ def load(folder: Path) -> Any:
     [
         {},
         {"unet": {"pooling_heads": 4, "linear_projection": True}, "prediction": Velocity()},
+        {"tower": {"pad_id": 0, "quick_gelu": False}},
         {
             "scale": LatentScale([0.0], [1 / 0.18215]),
             "autoencoder": {"channels": [8, 16], "attention": [False, True]},
         },
     ],
-    ids=["per channel", "pooled text, v", "scalar"],
+    ids=["per channel", "pooled text, v", "padded with 0", "scalar"],
 )
 def test_the_exported_folder_draws_our_picture_in_diffusers(make_model, parts, tmp_path):
     model = make_model(**parts)
@@ -153,6 +157,9 @@ def test_what_is_missing_or_does_not_fit_is_named(published, tmp_path):
     changed(folder / "unet" / "config.json", sample_size=None)
     with pytest.raises(ValueError, match="sample_size = None"):
         read_pipeline(folder)
+    changed(folder / "model_index.json", text_encoder_2=[None, None], image_encoder=None)
+    with pytest.raises(ValueError, match="sample_size = None"):  # null stands for none
+        read_pipeline(folder)
     changed(folder / "model_index.json", text_encoder_2=["transformers", "CLIPTextModel"])
     with pytest.raises(ValueError, match="has a text_encoder_2"):
         read_pipeline(folder)
@@ -182,4 +189,4 @@ def test_parts_of_different_models_are_refused(make_model, parts, message, tmp_p
 
 def read_model_tower(model: TextToImage) -> ClipTextTower:
     text = model.text_encoder.config["text_cfg"]
-    return ClipTextTower(**text, quick_gelu=model.text_encoder.config["quick_gelu"])
+    return ClipTextTower(**text, quick_gelu=True, pad_id=49407)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Velocity
 from ldm.diffusion.samplers.ddim import ddim
+from ldm.diffusion.schedules.linear import linear
 from ldm.generation import TextToImage
 from ldm.interop.compvis_config import SCALING_FACTOR
 from ldm.interop.diffusers_export import export_pipeline
@@ -71,7 +72,8 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def test_there_and_back_is_bit_for_bit(make_model, name, tmp_path):
     model = make_model(**MODELS[name])
     export_pipeline(model, tmp_path / "a", factor=SCALING_FACTOR)
-    pack(tmp_path / "a", tmp_path / "a.safetensors")
+    unseen = pack(tmp_path / "a", tmp_path / "a.safetensors")
+    assert (unseen == []) == (name == "stable diffusion 1")
     unpack(tmp_path / "a.safetensors", tmp_path / "b")
     before, after = tensors(tmp_path / "a"), tensors(tmp_path / "b")
     assert before.keys() == after.keys()
@@ -105,6 +107,23 @@ def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path)
         num_inference_steps=4, guidance_scale=3.0, output_type="pt",
     ).images  # fmt: skip
     torch.testing.assert_close(images * 2 - 1, drawn(model), rtol=0, atol=1e-4)
+
+
+def test_what_no_tensor_shows_is_listed(make_model, tmp_path):
+    changes = {
+        "unet": SD1["unet"] | {"heads": [2, 8, 8]},
+        "tower": SD1["tower"] | {"quick_gelu": False},
+        "schedule": linear(num_steps=1000, start=1e-4, end=0.02),
+    }
+    export_pipeline(make_model(**SD1 | changes), tmp_path / "a", factor=SCALING_FACTOR)
+    assert pack(tmp_path / "a", tmp_path / "a.safetensors") == [
+        "unet: attention_head_dim [2, 8, 8] (taken for [8, 8, 8])",
+        "text_encoder: hidden_act gelu (taken for quick_gelu)",
+        "scheduler: the noise schedule",
+    ]
+    unpack(tmp_path / "a.safetensors", tmp_path / "b")
+    assert not (tmp_path / "b" / "tokenizer").exists()
+    assert read_pipeline(tmp_path / "b").denoiser.schedule.description["name"] == "linear"
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +217,11 @@ def test_a_file_that_lacks_a_part_says_which(published, tmp_path):
 
 @pytest.mark.parametrize(
     "parts, setting",
-    [({"unet": {"pooling_heads": 4}}, "pooling_heads"), ({"prediction": Velocity()}, "prediction")],
+    [
+        ({"unet": {"pooling_heads": 4}}, "pooling_heads"),
+        ({"prediction": Velocity()}, "prediction"),
+        ({"tower": {"pad_id": 0}}, "pad_id"),
+    ],
 )
 def test_what_the_layout_has_no_place_for_is_refused(make_model, parts, setting, tmp_path):
     export_pipeline(make_model(**parts), tmp_path / "folder")

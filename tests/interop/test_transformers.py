@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ldm.interop.transformers import read_text_encoder, write_text_encoder
-from ldm.interop.transformers_tokenizer import require_clip_tokenizer, write_tokenizer
+from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
 from ldm.text.clip import ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
-from ldm.text.tokenizer import VOCABULARY_SIZE, ClipTokenizer
+from ldm.text.tokenizer import END_OF_TEXT, VOCABULARY_SIZE, ClipTokenizer
 
 TEXT = {"context_length": 12, "vocab_size": VOCABULARY_SIZE, "width": 12, "heads": 3, "layers": 2}
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8}
@@ -41,7 +41,7 @@ def text_encoder(*, quick_gelu: bool = False, **changes: object) -> ClipText:
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, context_length=12)
+    write_tokenizer(folder, context_length=12, pad_id=END_OF_TEXT)
     return folder
 
 
@@ -55,23 +55,41 @@ def test_the_tokenizer_gives_the_same_ids_in_transformers(tokenizer_folder: Path
     assert found[2, :6].tolist() == [49406, 2781, 256, 320, 2368, 256]  # "wow! a cat!"
 
 
+def test_zeros_for_padding_as_in_stable_diffusion_2(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, context_length=12, pad_id=0)
+    theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    words = [caption for caption in CAPTIONS if "!" not in caption]
+    found = theirs(
+        words, padding="max_length", max_length=12, truncation=True, return_tensors="pt"
+    ).input_ids
+    assert found[0].tolist() == [49406, 49407] + [0] * 10
+    assert torch.equal(found, ClipTokenizer(12, 0)(words))
+    # Theirs loses exclamation marks then, ours does not.
+    assert ClipTokenizer(8, 0)(["wow! a cat!"])[0].tolist() == [
+        49406, 2781, 256, 320, 2368, 256, 49407, 0
+    ]  # fmt: skip
+
+
 def test_the_tokenizer_of_transformers_is_recognised(
     tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    require_clip_tokenizer(tmp_path)  # none: the usual one
-    require_clip_tokenizer(tokenizer_folder)
+    assert read_pad_id(tmp_path) == END_OF_TEXT  # none: the usual one
+    assert read_pad_id(tokenizer_folder) == END_OF_TEXT
     theirs = transformers.CLIPTokenizer.from_pretrained(tokenizer_folder)
     theirs.save_pretrained(tmp_path / "same")
-    require_clip_tokenizer(tmp_path / "same")
+    assert read_pad_id(tmp_path / "same") == END_OF_TEXT
     theirs.pad_token = "!"
-    theirs.save_pretrained(tmp_path / "padded")
-    with pytest.raises(ValueError, match="pad_token = '!' is not supported"):
-        require_clip_tokenizer(tmp_path / "padded")
+    theirs.save_pretrained(tmp_path / "zeros")
+    assert read_pad_id(tmp_path / "zeros") == 0
+    theirs.pad_token = "a"
+    theirs.save_pretrained(tmp_path / "other_pad")
+    with pytest.raises(ValueError, match="pad_token = 'a' is not supported"):
+        read_pad_id(tmp_path / "other_pad")
     other = tmp_path / "other"
     other.mkdir()
     (other / "vocab.json").write_text(json.dumps({"a": 0, "b": 1}))
     with pytest.raises(ValueError, match="is not CLIP's vocabulary"):
-        require_clip_tokenizer(other)
+        read_pad_id(other)
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
@@ -103,7 +121,7 @@ def test_a_text_model_of_transformers_is_read(quick_gelu: bool, tmp_path: Path) 
     theirs.save_pretrained(tmp_path / "text_encoder")
     assert not (tmp_path / "text_encoder" / "open_clip_config.json").exists()
     for folder in (tmp_path / "text_encoder", tmp_path):
-        tower = read_text_encoder(folder)
+        tower = read_text_encoder(folder, pad_id=END_OF_TEXT)
         assert isinstance(tower, ClipTextTower)
         ours = ClipText(tower).double()
         ids = ours.tokenize(CAPTIONS)
@@ -116,15 +134,16 @@ def test_a_text_model_of_transformers_is_read(quick_gelu: bool, tmp_path: Path) 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path: Path) -> None:
     ours = text_encoder()
     write_text_encoder(ours, tmp_path)
-    read = ClipText(read_text_encoder(tmp_path))
+    read = ClipText(read_text_encoder(tmp_path, pad_id=END_OF_TEXT))
     for name, value in ours.state_dict().items():
         assert torch.equal(read.state_dict()[name], value), name
-    # Older files have no prefix or a buffer of positions.
+    # Others have no prefix, a buffer of positions, or the projection too.
     state = load_file(tmp_path / "model.safetensors")
     plain = {name.removeprefix("text_model."): value for name, value in state.items()}
-    positions = {"embeddings.position_ids": torch.arange(12)[None]}
-    save_file(plain | positions, tmp_path / "model.safetensors")
-    again = ClipText(read_text_encoder(tmp_path))
+    more = {"embeddings.position_ids": torch.arange(12)[None]}
+    more["text_projection.weight"] = torch.zeros(8, 12)
+    save_file(plain | more, tmp_path / "model.safetensors")
+    again = ClipText(read_text_encoder(tmp_path, pad_id=END_OF_TEXT))
     torch.testing.assert_close(again.state_dict(), ours.state_dict(), rtol=0, atol=0)
 
 
@@ -147,12 +166,12 @@ def test_what_we_lack_is_refused_by_name(option: str, value: object, tmp_path: P
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {option: value}))
     with pytest.raises(ValueError, match="bert" if option == "model_type" else option):
-        read_text_encoder(tmp_path)
+        read_text_encoder(tmp_path, pad_id=END_OF_TEXT)
 
 
 def test_missing_and_misfitting_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.json is missing"):
-        read_text_encoder(tmp_path)
+        read_text_encoder(tmp_path, pad_id=END_OF_TEXT)
     write_text_encoder(text_encoder(), tmp_path)
     file = tmp_path / "model.safetensors"
     state = load_file(file)
@@ -161,9 +180,9 @@ def test_missing_and_misfitting_weights_are_named(tmp_path: Path) -> None:
     state["text_model.encoder.layers.7.mlp.fc1.bias"] = torch.zeros(3)
     save_file(state, file)
     with pytest.raises(ValueError) as error:
-        read_text_encoder(tmp_path)
+        read_text_encoder(tmp_path, pad_id=END_OF_TEXT)
     for name in ("ln_final.bias", "resblocks.0.attn.in_proj_bias", "resblocks.7.mlp.c_fc.bias"):
         assert name in str(error.value)
     file.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing.*\.bin"):
-        read_text_encoder(tmp_path)
+        read_text_encoder(tmp_path, pad_id=END_OF_TEXT)

@@ -52,9 +52,10 @@ def test_a_misspelt_setting_of_the_towers_is_named() -> None:
 
 def test_a_text_tower_alone_is_the_text_side_of_the_towers(tmp_path: Path) -> None:
     both = ClipTowers(embed_dim=12, vision=VISION, text=TEXT, quick_gelu=True)
-    alone = ClipTextTower(**TEXT, mlp_ratio=4.0, quick_gelu=True)
+    alone = ClipTextTower(**TEXT, mlp_ratio=4.0, quick_gelu=True, pad_id=0)
     alone.model.load_state_dict(both.model.state_dict(), strict=False)
     ids = both.tokenize(["a red circle"])
+    assert alone.tokenize([""])[0, 2] == 0 and both.tokenize([""])[0, 2] == 49407
     assert torch.equal(ClipText(alone)(ids).tokens, ClipText(both)(ids).tokens)
     exact = ClipTowers(embed_dim=12, vision=VISION, text=TEXT, quick_gelu=False)
     exact.load_state_dict(both.state_dict())
