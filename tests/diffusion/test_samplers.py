@@ -26,6 +26,7 @@ from ldm.diffusion.samplers.unipc import unipc
 from ldm.diffusion.schedule import Levels, NoiseSchedule
 from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
+from tests.parity import Agree
 
 Sampler = Callable[..., Tensor]
 
@@ -395,7 +396,7 @@ def their_samples(
 @pytest.mark.parametrize("num_steps", [10, 20, 50])
 @pytest.mark.parametrize("name", THEIRS)
 def test_samplers_are_diffusers_samplers(
-    name: str, num_steps: int, monkeypatch: pytest.MonkeyPatch
+    name: str, num_steps: int, monkeypatch: pytest.MonkeyPatch, agree: Agree
 ) -> None:
     kind, options = THEIRS[name]
     levels, noise = SCHEDULE.levels(num_steps), keyed_noise((2, 3, 4, 4), seed=3)
@@ -417,8 +418,13 @@ def test_samplers_are_diffusers_samplers(
             )
             assert found.dtype == expected.dtype == dtype
             scale = max(1.0, float(expected.abs().max()))
-            worst = float((found - expected).abs().max()) / scale
-            assert worst < tolerance, (called, dtype)
+            agree(
+                found / scale,
+                expected / scale,
+                component=f"{kind.__name__} ({name})",
+                configuration=f"{called}, {num_steps} steps",
+                tolerance=tolerance,
+            )
 
 
 @pytest.mark.parametrize("num_steps", [10, 20, 50])

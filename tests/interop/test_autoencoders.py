@@ -18,6 +18,7 @@ from ldm.autoencoders.regularizers import KL, VQ
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.interop.diffusers import read_autoencoder, read_scale, write_autoencoder
 from ldm.interop.diffusers_config import AUTOENCODER_DEFAULTS, VQ_DEFAULTS
+from tests.parity import Agree
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
@@ -110,7 +111,7 @@ def change(file: Path, **options: object) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
 def test_kl_written_by_us_is_diffusers_autoencoder(
-    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path
+    name: str, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
 ) -> None:
     ours = make(CONFIGS[name])
     write_autoencoder(ours, tmp_path, scale=None)
@@ -122,17 +123,17 @@ def test_kl_written_by_us_is_diffusers_autoencoder(
     posterior = theirs.encode(image).latent_dist
     noise = torch.randn_like(posterior.mean)
     reconstruction, code = ours(image, noise)
-    torch.testing.assert_close(
-        code, torch.cat([posterior.mean, posterior.logvar], dim=1), rtol=tolerance, atol=tolerance
-    )
+    moments = torch.cat([posterior.mean, posterior.logvar], dim=1)
+    part, settings = "AutoencoderKL", {"configuration": name, "tolerance": tolerance}
+    agree(code, moments, component=f"{part}.encode", **settings)
     torch.testing.assert_close(
         ours.regularizer.penalty(code), posterior.kl().float(), rtol=1e-5, atol=1e-3
     )
     expected = theirs.decode(posterior.mean + posterior.std * noise).sample
-    torch.testing.assert_close(reconstruction, expected, rtol=tolerance, atol=tolerance)
+    agree(reconstruction, expected, component=f"{part}.decode", **settings)
     assert float(reconstruction.detach().std()) > 0.05
     pulled(reconstruction, code).backward()
-    pulled(expected, torch.cat([posterior.mean, posterior.logvar], dim=1)).backward()
+    pulled(expected, moments).backward()
     assert_same_gradients(ours, theirs, tolerance)
 
 
@@ -151,7 +152,7 @@ def test_kl_written_by_diffusers_is_read(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name, dim", [(name, 3 + i) for i, name in enumerate(CONFIGS)])
 @pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
 def test_vq_written_by_us_is_diffusers_vq_model(
-    name: str, dim: int, dtype: torch.dtype, tolerance: float, tmp_path: Path
+    name: str, dim: int, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
 ) -> None:
     ours = make_vq(CONFIGS[name], dim)
     write_autoencoder(ours, tmp_path, scale=None)
@@ -162,7 +163,8 @@ def test_vq_written_by_us_is_diffusers_vq_model(
     image = picture(CONFIGS[name], dtype)
     reconstruction, code = ours(image, torch.zeros(()))
     latents = theirs.encode(image).latents
-    torch.testing.assert_close(code, latents, rtol=tolerance, atol=tolerance)
+    part, settings = "VQModel", {"configuration": name, "tolerance": tolerance}
+    agree(code, latents, component=f"{part}.encode", **settings)
     quantised, _, (_, _, indices) = theirs.quantize(latents)
     assert torch.equal(ours.regularizer.nearest(code).flatten(), indices)
     assert len(indices.unique()) > 1
@@ -170,7 +172,7 @@ def test_vq_written_by_us_is_diffusers_vq_model(
         ours.regularizer.decodable(code), quantised, rtol=tolerance, atol=tolerance
     )
     expected = theirs.decode(latents).sample
-    torch.testing.assert_close(reconstruction, expected, rtol=tolerance, atol=tolerance)
+    agree(reconstruction, expected, component=f"{part}.decode", **settings)
     # Their loss has beta on the other term unless told otherwise, which their model cannot be.
     theirs.quantize.legacy = False
     loss = theirs.quantize(latents)[1]

@@ -14,6 +14,7 @@ from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
 from ldm.text.clip import ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import END_OF_TEXT, VOCABULARY_SIZE, ClipTokenizer
+from tests.parity import Agree
 
 TEXT = {"context_length": 12, "vocab_size": VOCABULARY_SIZE, "width": 12, "heads": 3, "layers": 2}
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8}
@@ -95,7 +96,7 @@ def test_the_tokenizer_of_transformers_is_recognised(
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_states_are_equal_in_transformers(
-    quick_gelu: bool, dtype: torch.dtype, tolerance: float, tmp_path: Path
+    quick_gelu: bool, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
 ) -> None:
     ours = text_encoder(quick_gelu=quick_gelu, mlp_ratio=3.0)
     write_text_encoder(ours, tmp_path)
@@ -106,7 +107,8 @@ def test_states_are_equal_in_transformers(
     states = ours.to(dtype)(ids).tokens
     expected = theirs.to(dtype).eval()(ids).last_hidden_state
     assert states.std() > 0.1
-    torch.testing.assert_close(states, expected, rtol=tolerance, atol=tolerance)
+    name = "quick_gelu" if quick_gelu else "gelu"
+    agree(states, expected, component="CLIPTextModel", configuration=name, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
