@@ -14,6 +14,7 @@ from ldm.random import normal, stream
 from ldm.text.clip import ClipText
 
 Sampler = Callable[..., Tensor]
+Spacing = str | Callable[[NoiseSchedule, int], Levels]
 
 
 class TextToImage(nn.Module):
@@ -47,7 +48,7 @@ class TextToImage(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
-        spacing: str | Callable[[NoiseSchedule, int], Levels],
+        spacing: Spacing,
         negative: str = "",
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
@@ -58,8 +59,7 @@ class TextToImage(nn.Module):
         condition = self.text_encoder(self.text_encoder.tokenize(prompts).to(device))
         null = self.text_encoder(self.text_encoder.tokenize([negative]).to(device))
         null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
-        schedule = self.denoiser.schedule
-        levels = spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
+        levels = self.levels(steps, spacing)
         latent = sampler(
             guided(
                 self.denoiser,
@@ -75,6 +75,11 @@ class TextToImage(nn.Module):
         )
         raw = self.scale.denormalize(latent).to(self.autoencoder.last_layer.dtype)
         return self.autoencoder.decode(raw).clamp(-1.0, 1.0)
+
+    def levels(self, steps: int, spacing: Spacing) -> Levels:
+        """The noise levels that a sampler visits; ValueError where the schedule has none such."""
+        schedule = self.denoiser.schedule
+        return spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
 
     def in_blocks(
         self, prompts: Sequence[str], seeds: Sequence[int], *, block: int, **settings: object

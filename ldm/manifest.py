@@ -128,3 +128,11 @@ def read_manifest(directory: str | Path, *, kind: str | None = None, remedy: str
             f"{directory} holds {manifest.kind!r}, but {kind!r} is needed. {remedy}".strip()
         )
     return manifest
+
+
+def known_manifest(directory: str | Path) -> Manifest | None:
+    """The manifest of a directory, None where there is none of ours."""
+    try:
+        return read_manifest(directory)
+    except ValueError:
+        return None

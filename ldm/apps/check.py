@@ -41,6 +41,12 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
         schedule, prediction = build(config.schedule), build(config.prediction)
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)
         schedule.levels(config.preview.steps, config.preview.spacing)
+        last, weighting = schedule.steps[-1:], build(config.weighting)
+        if not weighting(prediction, schedule.alpha(last), schedule.sigma(last)).any():
+            raise UserError(
+                "this weighting gives the last step of the schedule no weight, and sampling begins "
+                "there; set weighting=uniform."
+            )
     if config.stage == "autoencoder":
         check_regularizer(config)
         stride = 2 ** (len(config.autoencoder.channels) - 1)

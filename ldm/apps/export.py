@@ -35,6 +35,7 @@ def export(config: DictConfig) -> int:
         return 0
     model = read_pipeline(model_folder(config.model, "unet"))
     write, usage = FORMATS[config.format]
+    origin = lineage(config.model)
     with whole_directory(out) as directory:
         write(model, directory, out.resolve().name)
         card = model_card(
@@ -42,7 +43,7 @@ def export(config: DictConfig) -> int:
             licence=config.license,
             usage=usage.format(out=out, name=out.resolve().name),
             model=model,
-            lineage=lineage(config.model),
+            lineage=origin,
             metrics=metrics,
         )
         (directory / "README.md").write_text(card, encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import Any
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, model_folder
-from ldm.manifest import FILE_NAME, Manifest, read_json, read_manifest
+from ldm.manifest import Manifest, known_manifest, read_json
 
 
 def lineage(path: str) -> dict[str, Manifest]:
@@ -19,17 +19,13 @@ def lineage(path: str) -> dict[str, Manifest]:
     open_ends = [model_folder(path, "unet")]
     for directory in open_ends:  # which grows
         # A run is found by its model folder, which is inside of it.
-        places = [p for p in (directory, directory.parent) if (p / FILE_NAME).is_file()]
-        if not places:
-            continue
-        manifest = read_manifest(places[0])
-        if manifest.fingerprint in seen:
+        places = {p: known_manifest(p) for p in (directory, directory.parent)}
+        place, manifest = next((item for item in places.items() if item[1]), (directory, None))
+        if manifest is None or manifest.fingerprint in seen:
             continue
         seen.add(manifest.fingerprint)
         found.setdefault(manifest.kind, manifest)
-        open_ends += [input_folder(manifest.inputs, name, places[0]) for name in manifest.inputs]
-        if manifest.settings.get("init"):
-            open_ends.append(Path(manifest.settings["init"]))
+        open_ends += [input_folder(manifest.inputs, name, place) for name in manifest.inputs]
     return found
 
 
@@ -47,8 +43,10 @@ def fitting_metrics(
     for place in places:
         if not (place / name).is_file():
             continue
-        records: dict[str, dict[str, Any]] = read_json(place / name)
-        fitting = {k: r for k, r in records.items() if _is_of(r["protocol"], fingerprints)}
+        records = read_json(place / name)
+        if not isinstance(records, dict):
+            continue
+        fitting = {k: record for k, record in records.items() if _is_of(record, fingerprints)}
         if fitting:
             return fitting
     if file is not None:
@@ -59,8 +57,11 @@ def fitting_metrics(
     return {}
 
 
-def _is_of(protocol: dict[str, Any], fingerprints: dict[str, str]) -> bool:
+def _is_of(record: Any, fingerprints: dict[str, str]) -> bool:
     """A number on generated pictures names the denoiser, one on reconstructions the autoencoder."""
+    protocol = record.get("protocol") if isinstance(record, dict) else None
+    if not isinstance(protocol, dict):
+        return False  # of another program
     if "model" in protocol:
         return bool(protocol["model"] == fingerprints["unet"])
     return bool(protocol.get("autoencoder") == fingerprints["vae"])

@@ -10,6 +10,7 @@ MAKES = {
     "unet": "`ldm train` with stage=diffusion",
     "vae": "`ldm train` with stage=autoencoder",
     "text_encoder": "`ldm train` with stage=text_encoder",
+    "scheduler": "`ldm train` with stage=diffusion",
 }
 
 
@@ -39,8 +40,10 @@ def part_input(path: str, part: str) -> dict[str, str]:
     The fingerprint is of the files' bytes, so it follows the part wherever it is copied.
     """
     folder = model_folder(path, part) / part
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
-    content = {p.name: file_hash(p) for p in files}
+    files = [p for p in folder.iterdir() if p.suffix in (".json", ".safetensors")]
+    if part == "text_encoder":  # what its captions are padded with is the tokenizer's to say
+        files += (folder.parent / "tokenizer").glob("*.json")
+    content = {p.name: file_hash(p) for p in sorted(files)}
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
 
 

@@ -16,7 +16,7 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 FREE = {
     "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
     "log_every", "logger", "accelerator", "devices", "num_nodes", "strategy", "micro_batch",
-    "weights_dir", "workers", "preview",
+    "weights_dir", "workers", "preview", "sampler",
 }  # fmt: skip
 
 
@@ -40,12 +40,11 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run={directory} is a file; give the name of a directory.")
     written = directory / CONFIG
-    begun = directory.is_dir() and {path.name for path in directory.iterdir()} - {CONFIG, INPUTS}
     if directory.is_dir() and config.resume == "never":
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
             print(f"resume=never: the earlier run is now {aside}")
-    elif begun:
+    elif directory.is_dir() and {p.name for p in directory.iterdir()} - {CONFIG, INPUTS}:
         if is_first_process():
             _refuse_difference(directory, config, inputs)
         if (directory / FILE_NAME).is_file():

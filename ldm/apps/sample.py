@@ -14,12 +14,13 @@ from ldm.apps.progress import track
 from ldm.apps.sample_folder import (
     GRID,
     guidance_interval,
+    is_finished,
     open_samples,
     record_of,
     sampler_name,
     write_samples,
 )
-from ldm.generation import TextToImage
+from ldm.generation import Spacing, TextToImage
 from ldm.interop.diffusers_grid import diffusers_levels
 from ldm.interop.pipeline import read_pipeline
 
@@ -28,26 +29,26 @@ def sample(config: DictConfig) -> int:
     """Write the pictures into ``out``, unless they are there."""
     prompts = [prompt for prompt in _prompts(config) for _ in range(config.num)]
     out, record = Path(config.out), record_of(config, prompts)
-    if not open_samples(out, record):
+    if is_finished(out, record):
         print(f"{out}: these {len(prompts)} pictures are there already, {out / GRID}")
         return 0
-    images = generate(load_model(config), prompts, config, name=f"sample ({out})")
+    model = load_model(config)
+    open_samples(out, record)
+    images = generate(model, prompts, config, name=f"sample ({out})")
     write_samples(images, record, out)
     print(f"{out}: {len(images)} pictures, {out / GRID}")
     return 0
 
 
 def load_model(config: DictConfig) -> TextToImage:
-    """The model at ``model=`` on the device of ``accelerator=``."""
+    """The model at ``model=`` on the device of ``accelerator=``, which can do the asked steps."""
     model = read_pipeline(model_folder(config.model, "unet"))
+    model.levels(config.steps, _spacing(config))
     return model.to(device_of(config.accelerator))
 
 
 def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name: str) -> Tensor:
     """Images (N, 3, H, W) in [-1, 1] of all prompts on the CPU; image i uses seed + i."""
-    spacing = config.spacing
-    if spacing == "diffusers":
-        spacing = partial(diffusers_levels, sampler=sampler_name(config))
     blocks = model.in_blocks(
         prompts,
         range(config.seed, config.seed + len(prompts)),
@@ -57,11 +58,17 @@ def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name
         guidance=float(config.guidance),
         guidance_rescale=float(config.guidance_rescale),
         guidance_interval=guidance_interval(config),
-        spacing=spacing,
+        spacing=_spacing(config),
         negative=config.negative,
     )
     count = -(-len(prompts) // config.block)
     return torch.cat([images.cpu() for images in track(blocks, name, count)])
+
+
+def _spacing(config: DictConfig) -> Spacing:
+    if config.spacing == "diffusers":
+        return partial(diffusers_levels, sampler=sampler_name(config))
+    return str(config.spacing)
 
 
 def _prompts(config: DictConfig) -> list[str]:

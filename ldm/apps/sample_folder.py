@@ -13,8 +13,7 @@ from ldm.apps.locate import model_folder, part_input
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
 from ldm.data.images import to_uint8
-from ldm.manifest import FILE_NAME as MANIFEST
-from ldm.manifest import read_json, read_manifest, write_json
+from ldm.manifest import known_manifest, read_json, write_json
 from ldm.metrics.protocol import versions
 
 RECORD, GRID = "samples.json", "grid.png"
@@ -59,9 +58,10 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
 
 def _weights(run: Path) -> str:
     """Which weights a run's model folder holds: the average's, or the last step's."""
-    if not (run / MANIFEST).is_file():
+    manifest = known_manifest(run)
+    if manifest is None or manifest.kind != "run_diffusion":
         return "unknown"  # a folder of other origin
-    return "raw" if read_manifest(run).settings.get("ema_decay") is None else "averaged"
+    return "raw" if manifest.settings.get("ema_decay") is None else "averaged"
 
 
 def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:
@@ -76,8 +76,13 @@ def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:
     }
 
 
-def open_samples(out: Path, record: dict[str, Any]) -> bool:
-    """Make the folder ready for these pictures; False if it holds exactly them already.
+def is_finished(out: Path, record: dict[str, Any]) -> bool:
+    """Whether the folder holds exactly these pictures; its grid is written last."""
+    return (out / GRID).is_file() and (out / RECORD).is_file() and read_json(out / RECORD) == record
+
+
+def open_samples(out: Path, record: dict[str, Any]) -> None:
+    """Make the folder ready for these pictures.
 
     Samples of another request are moved aside into ``<out>.1``; UserError where files of the same
     names are there that no record speaks of, as they are not ours to replace.
@@ -86,7 +91,7 @@ def open_samples(out: Path, record: dict[str, Any]) -> bool:
     if (out / RECORD).is_file():
         earlier = read_json(out / RECORD)
         if earlier == record:
-            return not (out / GRID).is_file()  # which is written last
+            return
         _move_aside(out, earlier)
     foreign = [row["file"] for row in record["pictures"] if (out / row["file"]).exists()]
     if foreign:
@@ -95,7 +100,6 @@ def open_samples(out: Path, record: dict[str, Any]) -> bool:
             "another directory, or move it away."
         )
     write_json(out / RECORD, record)
-    return True
 
 
 def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:

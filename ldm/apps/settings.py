@@ -171,7 +171,7 @@ PARTS: dict[tuple[str, str], dict[str, Rule]] = {
         "num": _number(0, whole=True),
         "steps": _number(1, whole=True),
         "guidance": _number(0),
-        "spacing": _SAMPLING["spacing"],
+        "spacing": _one_of("trailing", "leading", "linspace", "karras"),
     },
     ("cache", "data"): {"root": _text()},
     ("evaluate", "data"): {"root": _text()},

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, relative_to
+from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import share_of
@@ -51,7 +51,10 @@ def train(config: DictConfig) -> int:
     task = assembly.task
     if config.init is not None:
         _initialise(assembly, config.init)
+        inputs = inputs | {"init": part_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
+        if not is_first_process():
+            return 0
         print(f"{run}: {assembly.nothing_to_learn}")
         _finish(config, assembly, inputs, {})
         return 0

@@ -13,6 +13,7 @@ from ldm.manifest import FILE_NAME, read_manifest
 @contextmanager
 def whole_directory(out: Path) -> Iterator[Path]:
     """A temporary sibling that becomes ``out``, which may be empty, when the block succeeds."""
+    out = Path(os.path.abspath(out))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -30,6 +31,8 @@ def holds(out: Path, name: str, *, kind: str, wanted: dict[str, str]) -> bool:
     False where it is empty or absent; UserError where it holds anything else. ``name`` is the
     setting that errors speak of.
     """
+    if out.resolve() == Path.cwd():
+        raise UserError(f"{name}={out} is where you are; give the name of a new directory.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{name}={out} is a file; give the name of a directory.")
     if not out.is_dir() or not any(out.iterdir()):

@@ -36,11 +36,12 @@ class Epsilon:
     name = "epsilon"
 
     def check(self, alpha: Tensor, sigma: Tensor) -> None:
-        if (alpha == 0.0).any():
+        # Sampling starts at the last step, and divides what the network errs there by alpha.
+        if float(alpha.min()) < 1e-3:
             raise ValueError(
-                "prediction=epsilon says nothing about the picture at the last step of this "
-                "schedule, where x is noise alone. Set prediction=v or sample with a schedule of "
-                "zero_terminal_snr=true (or that to false), and prediction=flow with schedule=flow."
+                "prediction=epsilon says next to nothing about the picture at the last step of "
+                "this schedule, where x is noise (almost) alone. Set prediction=v or sample with "
+                "schedule=cosine or zero_terminal_snr=true, and prediction=flow with schedule=flow."
             )
 
     def x0(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

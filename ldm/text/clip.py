@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ldm.manifest import atomic, write_json
 from ldm.nn.batch_norm import over_global_batch
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import ClipTokenizer
@@ -55,11 +56,11 @@ class ClipTowers(nn.Module):
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         config = {"model_cfg": self.config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n")
         state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
-        save_file(state, str(folder / WEIGHTS_FILE))
+        with atomic(folder / WEIGHTS_FILE) as temporary:
+            save_file(state, temporary)
+        write_json(folder / CONFIG_FILE, config)
 
     @classmethod
     def load(cls, folder: str | Path) -> "ClipTowers":

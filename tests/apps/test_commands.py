@@ -368,9 +368,9 @@ def test_options_of_sampling_reach_the_pictures_and_their_record(sampled):
 @pytest.mark.parametrize(
     "words, sampler",
     [
-        (["schedule=flow", "prediction=flow"], "heun"),
+        (["schedule=flow", "prediction=flow", "weighting=uniform"], "heun"),
         (["schedule=cosine", "schedule.zero_terminal_snr=true", "prediction=v",
-          "offset_noise=0.1"], "unipc"),
+          "offset_noise=0.1", "weighting=uniform"], "unipc"),
     ],
 )  # fmt: skip
 def test_a_process_that_ends_in_pure_noise(words, sampler, world, ldm, tmp_path):
@@ -406,6 +406,30 @@ def test_samples_of_another_request_are_moved_aside(sampled, world, ldm, capsys)
     aside = out.with_name("mine.1")
     assert (pictures(aside) == first).all()
     assert read_json(aside / "samples.json")["pictures"][2]["prompt"] == "a red circle"
+
+
+@pytest.mark.parametrize("wrong", ["steps=2000", "model=/nowhere", "sampler.eta=x"])
+def test_a_request_that_cannot_run_leaves_the_samples_where_they_are(
+    wrong, sampled, world, ldm, capsys
+):
+    out = sampled("kept", "prompt=a red circle", "num=1", "sampler=ddim")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    words = ["sample", f"model={world.root}", f"out={out}", "prompt=x", "sampler=ddim", wrong]
+    assert ldm(*words) == 2
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert not out.with_name("kept.1").exists()
+
+
+def test_a_model_without_its_schedule_is_a_sentence(world, ldm, tmp_path, capsys):
+    shutil.copytree(world.diffusion / "model", tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "scheduler")
+    (tmp_path / "manifest.json").write_text('{"name": "a web app"}')  # of another program
+    words = ["sample", f"model={tmp_path / 'model'}", "prompt=x", "steps=2", "num=1"]
+    assert ldm(*words, f"out={tmp_path / 'a'}") == 2
+    assert "scheduler" in capsys.readouterr().err
+    shutil.copytree(world.diffusion / "model" / "scheduler", tmp_path / "model" / "scheduler")
+    assert ldm(*words, f"out={tmp_path / 'a'}") == 0
+    assert read_json(tmp_path / "a" / "samples.json")["protocol"]["weights"] == "unknown"
 
 
 def test_pictures_of_unknown_origin_are_not_replaced(world, ldm, tmp_path, capsys):

@@ -259,6 +259,8 @@ def test_other_commands_refuse_their_mistakes():
         ((*AUTOENCODER, "loss.gan_start=10"), "gan_start=10 lies before loss.disc_start"),
         ((*AUTOENCODER, "size=8", "discriminator.num_layers=3"), "too small for the discriminator"),
         ((*DIFFUSION, "backbone.context_dim=null"), "transformers need a context"),
+        ((*DIFFUSION, "schedule=cosine"), "prediction=epsilon says next to nothing"),
+        ((*DIFFUSION, "schedule=flow", "prediction=flow"), "set weighting=uniform"),
     ],
 )
 def test_what_would_fail_late_is_found_by_the_check(words, message, capsys):
