@@ -118,9 +118,8 @@ def _missing_config(command: str, error: MissingConfigException) -> str:
     if not group:
         first = str(error).splitlines()[0]
         return f"{first} See `ldm {command} --help`."
-    return (
-        f"{group}={name}: there is no such configuration. {suggestion(name, error.options or [])}"
-    )
+    known = error.options or [path.stem for path in (config_root() / group).glob("*.yaml")]
+    return f"{group}={name}: there is no such configuration. {suggestion(name, known)}"
 
 
 def _explain(command: str, text: str, overrides: list[str], config_dir: str | None) -> str:

@@ -249,7 +249,9 @@ def test_other_commands_refuse_their_mistakes():
     assert "'data.sizepx'" in refused("prepare", "data=shapes", "out=x", "data.sizepx=3")
     assert "sampler=ddmi" in refused("sample", "model=m", "sampler=ddmi")
     assert "'stpes'" in refused("sample", "model=m", "stpes=3")
-    assert "metrics=psrn" in refused("evaluate", "model=m", "data.root=s", "metrics=psrn")
+    for choice in ("promt_accuracy", "[reconstruction,promt_accuracy]"):
+        message = refused("evaluate", "model=m", "data.root=s", f"metrics={choice}")
+        assert "metrics=promt_accuracy" in message and "'prompt_accuracy'" in message
     assert "autoencoder_run" in refused("cache", "text_run=t", "data.root=s", "out=o")
 
 
