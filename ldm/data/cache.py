@@ -178,6 +178,8 @@ def finished(
 def _create(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     # A full disk is an error here and now, and not a bus error at some later page.
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return array
     with path.open("r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
