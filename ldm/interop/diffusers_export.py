@@ -5,8 +5,10 @@ from pathlib import Path
 from ldm.backbones.unet import UNet
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
-from ldm.interop.diffusers import write_autoencoder, write_schedule, write_unet
+from ldm.interop.diffusers_autoencoder import write_autoencoder
 from ldm.interop.diffusers_files import CONFIG, read
+from ldm.interop.diffusers_scheduler import write_schedule
+from ldm.interop.diffusers_unet import write_unet
 from ldm.interop.fold import folded
 from ldm.interop.pipeline import INDEX, TRANSFORMERS_PARTS, classes, require_fit, write_text
 from ldm.manifest import write_json

@@ -10,17 +10,10 @@ from typing import Any
 from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
-from ldm.interop.diffusers import (
-    SCHEDULER_CONFIG,
-    read_autoencoder,
-    read_scale,
-    read_schedule,
-    read_unet,
-    write_autoencoder,
-    write_schedule,
-    write_unet,
-)
+from ldm.interop.diffusers_autoencoder import read_autoencoder, read_scale, write_autoencoder
 from ldm.interop.diffusers_files import CONFIG, read
+from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule, write_schedule
+from ldm.interop.diffusers_unet import read_unet, write_unet
 from ldm.interop.transformers import read_text_encoder, write_text_encoder
 from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
 from ldm.manifest import read_json, write_json

@@ -29,8 +29,8 @@ from ldm.interop.compvis_names import (
     unet_table,
     upsamplers,
 )
-from ldm.interop.diffusers import SCHEDULER_CONFIG, read_schedule
 from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read, read_weights
+from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule
 from ldm.interop.pipeline import INDEX
 from ldm.interop.transformers import PREFIX
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
