@@ -9,9 +9,11 @@ from omegaconf import DictConfig
 from ldm.apps.lineage import fitting_metrics, lineage
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
+from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
 from ldm.interop.compvis_config import SCALING_FACTOR
 from ldm.interop.diffusers_export import export_pipeline
+from ldm.interop.diffusers_export_vq import export_vq_pipeline
 from ldm.interop.model_card import model_card
 from ldm.interop.pipeline import read_pipeline
 from ldm.interop.single_file import pack
@@ -58,7 +60,8 @@ def export(config: DictConfig) -> int:
 
 
 def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
-    export_pipeline(model, directory)
+    has_codebook = isinstance(model.autoencoder.regularizer, VQ)
+    (export_vq_pipeline if has_codebook else export_pipeline)(model, directory)
 
 
 def _single_file(model: TextToImage, directory: Path, name: str) -> None:
@@ -75,9 +78,9 @@ Stable Diffusion 1: put it where ComfyUI or a web UI looks for checkpoints. They
 heads of Stable Diffusion 1; those of another model are in the file's metadata, and
 `ldm import from={out} run=DIR` makes it a run again."""
 _DIFFUSERS_USAGE = """```python
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-pipeline = StableDiffusionPipeline.from_pretrained("{out}")
+pipeline = DiffusionPipeline.from_pretrained("{out}")
 pipeline("a prompt", num_inference_steps=20, guidance_scale=3.0).images[0].save("picture.png")
 ```"""
 # Per format: what writes it (model, directory, name of the export), and how it is loaded.

@@ -19,10 +19,11 @@ def folded(autoencoder: Autoencoder, scale: LatentScale, *, factor: float) -> Au
     all channels then see per-channel statistics. ValueError for an autoencoder that is not KL.
     """
     if not isinstance(autoencoder.regularizer, KL):
-        name = type(autoencoder.regularizer).__name__
+        name = type(autoencoder.regularizer).__name__.lower()
         raise ValueError(
-            f"regularizer={name} has no place for latent statistics: its decoder takes codes, "
-            "which cannot be rescaled. Only KL autoencoders can be exported so."
+            f"the setting regularizer={name} of this model has no place in this layout, whose "
+            "readers know autoencoders with a Gaussian posterior (kl) only. Export it with "
+            "format=diffusers."
         )
     channels = autoencoder.latent_channels
     mean = scale.mean.detach().double().flatten().expand(channels)

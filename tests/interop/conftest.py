@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ldm.apps.build import build
 from ldm.apps.compose import config_root
-from ldm.autoencoders.regularizers import KL
+from ldm.autoencoders.regularizers import KL, Regularizer
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Epsilon, Prediction
@@ -49,6 +49,7 @@ def make_model() -> Callable[..., TextToImage]:
         schedule: NoiseSchedule | None = None,
         prediction: Prediction | None = None,
         scale: LatentScale | None = None,
+        regularizer: Regularizer | None = None,
     ) -> TextToImage:
         torch.manual_seed(0)
         model = TextToImage(
@@ -58,7 +59,10 @@ def make_model() -> Callable[..., TextToImage]:
                 prediction=prediction or Epsilon(),
             ),
             autoencoder=shipped(
-                "autoencoder", "kl_f8", **AUTOENCODER | (autoencoder or {}), regularizer=KL()
+                "autoencoder",
+                "kl_f8",
+                **AUTOENCODER | (autoencoder or {}),
+                regularizer=regularizer or KL(),
             ),
             text_encoder=ClipText(ClipTextTower(**TOWER | (tower or {}))),
             scale=scale or LatentScale([0.5, -1.0, 0.0, 2.0], [1.0, 2.0, 3.0, 0.25]),

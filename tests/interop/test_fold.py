@@ -48,5 +48,5 @@ def test_the_original_is_left_alone_and_the_identity_changes_no_bit(make_model):
 def test_only_a_gaussian_posterior_can_be_rescaled(make_model):
     ours = make_model().autoencoder
     ours.regularizer = object()
-    with pytest.raises(ValueError, match="regularizer=object has no place"):
+    with pytest.raises(ValueError, match="setting regularizer=object of this model has no place"):
         folded(ours, SCALES["scalar"], factor=1.0)
