@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,6 +94,14 @@ def find(name: str, weights_dir: str | Path | None) -> Path:
     return path
 
 
+# What lies under the name of a weights file where fetching it went wrong.
+_NO_WEIGHTS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it: git lfs pull.",
+    b"<!doctype html": "a web page, not the file that it offers; fetch the file itself.",
+    b"<html": "a web page, not the file that it offers; fetch the file itself.",
+}
+
+
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or torch file, on the CPU; code in a pickle is never run.
 
@@ -100,6 +109,12 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     but tensors, or is damaged.
     """
     path = Path(path)
+    with open(path, "rb") as file:
+        head = file.read(64)
+    for start, found in _NO_WEIGHTS.items():
+        if head.lstrip().lower().startswith(start):
+            raise ValueError(f"{path} is {found}")
+    is_safetensors = head[8:9] == b"{"  # after the length of this header
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -107,19 +122,44 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
+            if head.startswith((b"PK", b"\x80")):
+                what = "is a torch file (a pickle), whatever its name says; rename it to .ckpt."
+                raise ValueError(f"{path} {what}") from error
             raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors, which could run code when read "
-            f"({str(error).splitlines()[0]}). Use the original file, or a .safetensors version."
-        ) from error
+    if is_safetensors:
+        raise ValueError(f"{path} is a safetensors file; rename it to .safetensors.")
+    loaded = _unpickled(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ValueError(f"{path} is not a state dict: a mapping from names to tensors is needed.")
     return dict(loaded)
+
+
+class _Inert:
+    """Stands for a class that a checkpoint names beside its tensors; it does nothing."""
+
+
+# Checkpoints of PyTorch Lightning 1, as of Stable Diffusion 1, have the class as a key.
+_NAMED_ONLY: list[Any] = [(_Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+
+
+def _unpickled(path: Path) -> Any:
+    """What a torch file holds, by the restricted loader; ValueError where that refuses."""
+    try:
+        with torch.serialization.safe_globals(_NAMED_ONLY):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"holds more than tensors ({found[1]})" if found else "is damaged, or no torch file"
+        raise ValueError(
+            f"{path} {what}. A pickle could run code when read, so it is not opened. Use a "
+            ".safetensors version of it; where you trust the file, write one: safetensors.torch."
+            "save_file(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE)."
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        reason = str(error).split(". ")[0] or "it ends too early"
+        raise ValueError(f"{path} is damaged ({reason}). Fetch it again.") from error
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -68,19 +68,47 @@ class _Evil:
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     torch.save({"a": _Evil(str(tmp_path / "executed"))}, tmp_path / "evil.pth")
     (tmp_path / "evil_plain.pth").write_bytes(pickle.dumps(_Evil(str(tmp_path / "executed"))))
-    for name in ("evil.pth", "evil_plain.pth"):
-        with pytest.raises(ValueError, match="could run code"):
+    for name, what in (("evil.pth", r"more than tensors \(posix\.mkdir\)"), ("evil_plain.pth", "")):
+        with pytest.raises(ValueError, match=rf"{what}.*could run code"):
             weights.load_state_dict(tmp_path / name)
     assert not (tmp_path / "executed").exists()
 
 
-def test_damaged_and_other_files_are_refused(tmp_path):
-    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 not a whole archive")
-    (tmp_path / "cut.safetensors").write_bytes(b"\x08")
+def test_a_checkpoint_of_lightning_is_read_and_its_class_is_not(tmp_path):
+    """Stable Diffusion 1 was published with the class of a callback as a key."""
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    callbacks = {ModelCheckpoint: {"best_model_score": torch.tensor(1.0), "monitor": "val/loss"}}
+    whole = {"state_dict": {"a": torch.ones(2)}, "callbacks": callbacks, "global_step": 470_000}
+    torch.save(whole, tmp_path / "a.ckpt")
+    assert list(weights.load_state_dict(tmp_path / "a.ckpt")) == ["a"]
+
+
+CUT = "is damaged .*Fetch it again"
+STRANGE = {
+    "cut.pth": (b"PK\x03\x04 not a whole archive", CUT),
+    "empty.pth": (b"", CUT),
+    "text.pth": (b"no pickle", "is damaged, or no torch file.*safetensors version"),
+    "cut.safetensors": (b"\x08", "is damaged: .*Fetch it again"),
+    "pointer.ckpt": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "page.safetensors": (b"\n<!DOCTYPE html>", "a web page"),
+    "pickle.safetensors": (b"PK\x03\x04", r"rename it to \.ckpt"),
+    "tensors.ckpt": (b"\x02\0\0\0\0\0\0\0{}", r"rename it to \.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_damaged_and_other_files_are_refused(tmp_path, name):
+    content, message = STRANGE[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"(?s)^{tmp_path / name} .*{message}"):
+        weights.load_state_dict(tmp_path / name)
+
+
+def test_a_file_of_other_things_than_tensors_is_refused(tmp_path):
     torch.save([torch.ones(1)], tmp_path / "list.pth")
-    for name in ("cut.pth", "cut.safetensors", "list.pth"):
-        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-            weights.load_state_dict(tmp_path / name)
+    with pytest.raises(ValueError, match=r"list\.pth is not a state dict"):
+        weights.load_state_dict(tmp_path / "list.pth")
 
 
 def test_the_hash_sees_names_types_and_values():

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ldm.interop.weight_files import index_of, read_files
 from ldm.manifest import atomic, read_json, write_json
 
 CONFIG = "config.json"
@@ -59,7 +59,7 @@ def write(
     }
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
-    _index(folder).unlink(missing_ok=True)  # of weights in several files that these replace
+    index_of(folder, WEIGHTS).unlink(missing_ok=True)  # of several files that this one replaces
     size = {} if sample_size is None else {"sample_size": sample_size}
     write_json(folder / CONFIG, {"_class_name": class_name, **config, **size})
 
@@ -80,29 +80,8 @@ def filled(network: Network, folder: Path) -> Network:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of one file, or of the several that an index beside them lists, by new names."""
-    files = [folder / WEIGHTS]
-    if (index := _index(folder)).is_file():
-        # Only plain names: an index from elsewhere may not point out of its folder.
-        files = [
-            folder / Path(name).name for name in sorted(set(read(index)["weight_map"].values()))
-        ]
-    state: dict[str, Tensor] = {}
-    for file in files:
-        if not file.is_file():
-            raise ValueError(
-                f"{file} is missing. Copy it there, or export the model again with `ldm export "
-                "format=diffusers`; pickled weights (.bin) are not opened."
-            )
-        try:
-            state |= load_file(file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is damaged ({error}); copy or export it again.") from error
-    return {_new_name(name): value for name, value in state.items()}
-
-
-def _index(folder: Path) -> Path:
-    return folder / f"{WEIGHTS}.index.json"
+    """The weights of a part's folder, by new names; ValueError when they are missing or damaged."""
+    return {_new_name(name): value for name, value in read_files(folder, WEIGHTS).items()}
 
 
 def _new_name(name: str) -> str:
