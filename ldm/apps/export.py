@@ -11,7 +11,7 @@ from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
-from ldm.interop.compvis_config import SCALING_FACTOR
+from ldm.interop.compvis_layouts import SD1
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.diffusers_export_vq import export_vq_pipeline
 from ldm.interop.model_card import model_card
@@ -67,7 +67,7 @@ def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
 def _single_file(model: TextToImage, directory: Path, name: str) -> None:
     parts = directory / "parts"
     # Programs that read such files divide latents by this number, whatever the model.
-    export_pipeline(model, parts, factor=SCALING_FACTOR)
+    export_pipeline(model, parts, factor=SD1.scaling_factor)
     for setting in pack(parts, directory / f"{name}.safetensors"):
         print(f"other programs cannot see from the file's tensors: {setting}")
     shutil.rmtree(parts)

@@ -11,7 +11,8 @@ from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
 from ldm.generation import TextToImage
 from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
-from ldm.interop.single_file import unpack
+from ldm.interop.single_file import WEIGHTS_OF, unpack
+from ldm.interop.weight_files import what_was_chosen
 from ldm.manifest import file_hash, fingerprint, write_manifest
 from ldm.text.clip import ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
@@ -59,6 +60,9 @@ def import_model(config: DictConfig) -> int:
 def _read(found: Path, unpacked: Path) -> tuple[TextToImage, ClipTowers | ClipTextTower]:
     """The model and its towers; a single file is unpacked for as long as that takes."""
     if found.is_dir():
+        for part, name in WEIGHTS_OF.items():
+            if (clause := what_was_chosen(found / part, name)) is not None:
+                print(f"{part}: {clause}")
         return read_pipeline(found), read_towers(found)
     unpack(found, unpacked)
     try:

@@ -1,32 +1,24 @@
 """The settings of a model in CompVis' single file, as far as its tensors show them.
 
 Such a file holds no settings. Widths, depths and attention follow from the shapes; what no shape
-shows (heads, groups, activation, schedule) is taken to be Stable Diffusion 1's.
+shows (heads, groups, activation, latent scale) is taken to be that of the published models.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-SCALING_FACTOR = 0.18215
-HEAD_DIM = 64  # of the text tower, and of UNets with linear projections (Stable Diffusion 2)
+from ldm.interop.diffusers_unet import SIZE_EMBEDDING_DIM
+from ldm.interop.transformers import PREFIX
+
+HEAD_DIM = 64  # of text towers, and of UNets with linear projections (from Stable Diffusion 2 on)
 _HEADS = 8  # of UNets with convolutional projections (Stable Diffusion 1)
-_SIZE_PX = 512
-SCHEDULER: dict[str, Any] = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-}
 
 State = Mapping[str, Tensor]
 
 
-def unet_config(state: State) -> dict[str, Any]:
+def unet_config(state: State, *, size_px: int) -> dict[str, Any]:
     """Of the UNet, in diffusers' words; names are without their prefix."""
     levels: list[tuple[int, bool, int, int]] = []  # width, attention, depth, residual blocks
     index, width, attention, depth, count = 1, 0, False, 1, 0
@@ -46,9 +38,14 @@ def unet_config(state: State) -> dict[str, Any]:
     depths[-1] = _count(state, "middle_block.1.transformer_blocks")  # ours is the last level's
     projection = _need(state, "middle_block.1.proj_in.weight")
     linear = projection.dim() == 2
+    vector: dict[str, Any] = {}
+    if (label := state.get("label_emb.0.0.weight")) is not None:
+        vector["projection_class_embeddings_input_dim"] = label.shape[1]
+        vector["addition_embed_type"] = "text_time"
+        vector["addition_time_embed_dim"] = SIZE_EMBEDDING_DIM
     return {
         "_class_name": "UNet2DConditionModel",
-        "sample_size": _SIZE_PX // 8,
+        "sample_size": size_px // 8,
         "in_channels": _need(state, "input_blocks.0.0.weight").shape[1],
         "out_channels": _need(state, "out.2.weight").shape[0],
         "block_out_channels": widths,
@@ -56,15 +53,16 @@ def unet_config(state: State) -> dict[str, Any]:
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
         "transformer_layers_per_block": depths,
-        "attention_head_dim": [w // HEAD_DIM if linear else _HEADS for w in widths],
+        "attention_head_dim": [max(1, w // HEAD_DIM) if linear else _HEADS for w in widths],
         "cross_attention_dim": _need(
             state, "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
         ).shape[1],
         "use_linear_projection": linear,
+        **vector,
     }
 
 
-def autoencoder_config(state: State) -> dict[str, Any]:
+def autoencoder_config(state: State, *, size_px: int, scaling_factor: float) -> dict[str, Any]:
     """Of the autoencoder, likewise."""
     levels = range(_count(state, "encoder.down"))
     attends = [f"encoder.down.{i}.attn.0.norm.weight" in state for i in levels]
@@ -73,7 +71,7 @@ def autoencoder_config(state: State) -> dict[str, Any]:
     channels = _need(state, "encoder.conv_in.weight").shape[1]
     return {
         "_class_name": "AutoencoderKL",
-        "sample_size": _SIZE_PX,
+        "sample_size": size_px,
         "in_channels": channels,
         "out_channels": channels,
         "latent_channels": _need(state, "post_quant_conv.weight").shape[0],
@@ -84,32 +82,29 @@ def autoencoder_config(state: State) -> dict[str, Any]:
         "down_block_types": [down[a] for a in attends],
         "up_block_types": [up[a] for a in reversed(attends)],
         "mid_block_add_attention": "encoder.mid.attn_1.norm.weight" in state,
-        "scaling_factor": SCALING_FACTOR,
+        "scaling_factor": scaling_factor,
     }
 
 
-def text_config(state: State) -> dict[str, Any]:
-    """Of the text tower, in transformers' words; names are without prefix and ``text_model.``."""
+def text_config(state: State, *, is_openai: bool) -> dict[str, Any]:
+    """Of a text tower, in transformers' words and from its names there.
+
+    OpenAI's have an activation of their own.
+    """
+    state = {name.removeprefix(PREFIX): value for name, value in state.items()}
     vocabulary, width = _need(state, "embeddings.token_embedding.weight").shape
+    projection = state.get("text_projection.weight")
     return {
         "model_type": "clip_text_model",
         "vocab_size": vocabulary,
         "hidden_size": width,
         "intermediate_size": _need(state, "encoder.layers.0.mlp.fc1.weight").shape[0],
+        "projection_dim": width if projection is None else projection.shape[0],
         "num_hidden_layers": _count(state, "encoder.layers"),
         "num_attention_heads": max(1, width // HEAD_DIM),
         "max_position_embeddings": _need(state, "embeddings.position_embedding.weight").shape[0],
-        "hidden_act": "quick_gelu",
+        "hidden_act": "quick_gelu" if is_openai else "gelu",
     }
-
-
-def is_usual(betas: Tensor | None) -> bool:
-    """Whether a file's variances, if it has them, are Stable Diffusion's."""
-    start, end = SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5
-    usual = torch.linspace(start, end, SCHEDULER["num_train_timesteps"]).double().square()
-    return betas is None or (
-        betas.shape == usual.shape and torch.allclose(betas.double(), usual, rtol=1e-2)
-    )
 
 
 def _need(state: State, name: str) -> Tensor:

@@ -8,19 +8,22 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import load_file, save_file
 
 from ldm.diffusion.latent_scale import LatentScale
-from ldm.diffusion.prediction import Velocity
+from ldm.diffusion.prediction import Clean, Epsilon, Velocity
 from ldm.diffusion.samplers.ddim import ddim
 from ldm.diffusion.schedules.linear import linear
+from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.generation import TextToImage
-from ldm.interop.compvis_config import SCALING_FACTOR
+from ldm.interop.compvis_layouts import SD1 as SD1_LAYOUT
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.pipeline import read_pipeline
 from ldm.interop.single_file import METADATA, pack, unpack
 from ldm.random import normal, stream
 
+SCALING_FACTOR = SD1_LAYOUT.scaling_factor
 PARTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
@@ -47,6 +50,15 @@ MODELS: dict[str, dict[str, Any]] = {
         },
         "autoencoder": {"channels": [8, 8, 16, 16], "mid_attention": False},
     },
+    "stable diffusion 2": {
+        "unet": SD1["unet"] | {
+            "channels": [64, 128, 128], "heads": [1, 2, 2], "linear_projection": True,
+        },
+        "autoencoder": SD1["autoencoder"],
+        "tower": {"width": 64, "heads": 1, "quick_gelu": False, "pad_id": 0},
+        "scale": SD1["scale"],
+        "prediction": Velocity(),
+    },
     "attention in the autoencoder": {
         "unet": {"channels": [8], "attention": [True], "heads": [2], "transformer_depth": [1]},
         "autoencoder": {"channels": [8, 16], "attention": [False, True], "layers_per_level": 2},
@@ -54,9 +66,13 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+UNET = "model.diffusion_model."
+PROMPT = "wow, a cat"  # without "!", which is padding to transformers in Stable Diffusion 2
+
+
 def drawn(model: TextToImage) -> torch.Tensor:
     return model(
-        ["wow! a cat!"], torch.tensor([3]), sampler=ddim, steps=4, guidance=3.0, spacing="trailing"
+        [PROMPT], torch.tensor([3]), sampler=ddim, steps=4, guidance=3.0, spacing="trailing"
     )
 
 
@@ -74,6 +90,9 @@ def test_there_and_back_is_bit_for_bit(make_model, name, tmp_path):
     export_pipeline(model, tmp_path / "a", factor=SCALING_FACTOR)
     unseen = pack(tmp_path / "a", tmp_path / "a.safetensors")
     assert (unseen == []) == (name == "stable diffusion 1")
+    if name == "stable diffusion 2":
+        (said,) = unseen
+        assert said.startswith("scheduler: v-prediction (in ComfyUI, the node ModelSamplingDisc")
     unpack(tmp_path / "a.safetensors", tmp_path / "b")
     before, after = tensors(tmp_path / "a"), tensors(tmp_path / "b")
     assert before.keys() == after.keys()
@@ -91,7 +110,7 @@ def test_there_and_back_is_bit_for_bit(make_model, name, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", ["stable diffusion 1", "linear, deep"])
+@pytest.mark.parametrize("name", ["stable diffusion 1", "stable diffusion 2", "linear, deep"])
 def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path):
     model = make_model(**MODELS[name])
     export_pipeline(model, tmp_path / "folder", factor=SCALING_FACTOR)
@@ -103,7 +122,7 @@ def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path)
     assert pipeline.vae.config.scaling_factor == SCALING_FACTOR
     side = pipeline.unet.config.sample_size
     images = pipeline(
-        ["wow! a cat!"], latents=normal(stream(0, "initial"), torch.tensor([3]), (4, side, side)),
+        [PROMPT], latents=normal(stream(0, "initial"), torch.tensor([3]), (4, side, side)),
         num_inference_steps=4, guidance_scale=3.0, output_type="pt",
     ).images  # fmt: skip
     torch.testing.assert_close(images * 2 - 1, drawn(model), rtol=0, atol=1e-4)
@@ -122,7 +141,6 @@ def test_what_no_tensor_shows_is_listed(make_model, tmp_path):
         "scheduler: the noise schedule",
     ]
     unpack(tmp_path / "a.safetensors", tmp_path / "b")
-    assert not (tmp_path / "b" / "tokenizer").exists()
     assert read_pipeline(tmp_path / "b").denoiser.schedule.description["name"] == "linear"
 
 
@@ -159,12 +177,10 @@ class Unwelcome:
 
 def test_a_pickle_is_read_without_running_it(published, tmp_path, capsys):
     state = load_file(published)
-    more = {
-        "model_ema.diffusion_modelout2bias": torch.zeros(4), "model_ema.decay": torch.zeros(()),
-        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(12)[None],
-    }  # fmt: skip
+    ids = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    more = {ids: torch.arange(12)[None], "model_ema.decay": torch.zeros(())}
     torch.save({"state_dict": state | more, "global_step": 470_000}, tmp_path / "full.ckpt")
-    unpack(tmp_path / "full.ckpt", tmp_path / "full")
+    assert unpack(tmp_path / "full.ckpt", tmp_path / "full") == []
     unpack(published, tmp_path / "plain")
     found, expected = read_pipeline(tmp_path / "full"), read_pipeline(tmp_path / "plain")
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
@@ -174,7 +190,76 @@ def test_a_pickle_is_read_without_running_it(published, tmp_path, capsys):
     assert "this ran" not in capsys.readouterr().out and not (tmp_path / "bad").exists()
 
 
-UNET = "model.diffusion_model."
+def test_of_averages_and_last_weights_one_is_chosen(published, tmp_path):
+    state = load_file(published)
+    places = {k: "model_ema." + k[6:].replace(".", "") for k in state if k.startswith(UNET)}
+    assert "model_ema.diffusion_modelinput_blocks00weight" in places.values()
+    averages = {place: state[name] + 1 for name, place in places.items()}
+    averages["model_ema.num_updates"] = torch.tensor(7)
+    file = tmp_path / "full.ckpt"
+    torch.save({"state_dict": state | averages}, file)
+    (taken,) = unpack(file, tmp_path / "default")
+    assert "averaged weights (model_ema.*) were taken" in taken
+    unpack(file, tmp_path / "ema", weights="ema")
+    (taken,) = unpack(file, tmp_path / "raw", weights="raw")
+    assert "weights of the last step were taken" in taken
+    default, ema, raw = (
+        load_file(tmp_path / name / "unet" / PARTS["unet"]) for name in ("default", "ema", "raw")
+    )
+    config = json.loads((tmp_path / "ema" / "unet" / "config.json").read_text())
+    config["layers_per_block"] = 2
+    for found, extract in ((ema, True), (default, True), (raw, False)):
+        theirs = convert_ldm_unet_checkpoint(state | averages, config, extract_ema=extract)
+        assert found.keys() == theirs.keys()
+        assert all(torch.equal(found[name], theirs[name]) for name in found)
+    averages.pop(places[f"{UNET}out.2.bias"])
+    torch.save({"state_dict": state | averages}, file)
+    with pytest.raises(ValueError, match=r"1 averages are missing \(.*out2bias.*weights=raw"):
+        unpack(file, tmp_path / "short")
+    unpack(file, tmp_path / "short", weights="raw")
+    with pytest.raises(ValueError, match="no averages .*leave weights= out"):
+        unpack(published, tmp_path / "none", weights="ema")
+
+
+def test_the_prediction_is_asked_where_nothing_says_it(make_model, published, tmp_path):
+    folder, file = tmp_path / "folder", tmp_path / "m.safetensors"
+    export_pipeline(make_model(**MODELS["stable diffusion 2"]), folder, factor=SCALING_FACTOR)
+    pack(folder, file)
+    with pytest.raises(ValueError, match="its settings say .* v_prediction; leave prediction= out"):
+        unpack(file, tmp_path / "x", prediction="epsilon")
+    state = load_file(file)
+    save_file(state, file)  # which drops the settings, but not the mark
+    unpack(file, tmp_path / "marked")
+    state.pop("v_pred")
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"Add prediction=v .* or prediction=epsilon"):
+        unpack(file, tmp_path / "unsaid")
+    unpack(file, tmp_path / "v", prediction="v")
+    unpack(file, tmp_path / "base", prediction="epsilon")
+    unpack(published, tmp_path / "sd1", prediction="v")
+    for name, kind, size_px in (
+        ("marked", Velocity, 768), ("v", Velocity, 768), ("base", Epsilon, 512),
+        ("sd1", Velocity, 512),
+    ):  # fmt: skip
+        model = read_pipeline(tmp_path / name)
+        assert isinstance(model.denoiser.prediction, kind) and model.size_px == size_px
+    assert model.text_encoder.tokenize.pad_id == 49407
+    two = read_pipeline(tmp_path / "v").text_encoder
+    assert two.tokenize.pad_id == 0 and not two.config["quick_gelu"]
+
+
+def test_zero_terminal_snr_shows_in_the_tables(make_model, tmp_path):
+    schedule = scaled_linear(num_steps=1000, start=0.00085, end=0.012, zero_terminal_snr=True)
+    parts = SD1 | {"prediction": Velocity(), "schedule": schedule}
+    export_pipeline(make_model(**parts), tmp_path / "a", factor=SCALING_FACTOR)
+    (said,) = pack(tmp_path / "a", tmp_path / "m.safetensors")
+    assert said.startswith("scheduler: v-prediction and zsnr")
+    state = load_file(tmp_path / "m.safetensors")
+    assert state["betas"][-1] == 1.0 and {"v_pred", "ztsnr"} <= state.keys()
+    state.pop("ztsnr")
+    save_file({k: v.half() for k, v in state.items()}, tmp_path / "m.safetensors")
+    unpack(tmp_path / "m.safetensors", tmp_path / "b")
+    assert read_pipeline(tmp_path / "b").denoiser.schedule.description["zero_terminal_snr"]
 
 
 def unpacked(file: Path) -> Path:
@@ -190,8 +275,7 @@ CHANGES: dict[str, tuple[str, torch.Tensor | None, str]] = {
     "missing shape": (f"{UNET}out.2.weight", None, r"out\.2\.weight is missing"),
     "another size": (f"{UNET}out.2.bias", torch.zeros(5), r"size mismatch for conv_out\.bias"),
     "schedule": ("betas", torch.linspace(1e-4, 0.02, 1000), "noise schedule"),
-    "XL": ("conditioner.embedders.0.x", torch.zeros(1), "Stable Diffusion XL"),
-    "SD 2": ("cond_stage_model.model.x", torch.zeros(1), "Stable Diffusion 2"),
+    "two text towers": ("conditioner.embedders.1.model.x", torch.zeros(1), r"no text_encoder \("),
 }
 
 
@@ -219,8 +303,8 @@ def test_a_file_that_lacks_a_part_says_which(published, tmp_path):
     "parts, setting",
     [
         ({"unet": {"pooling_heads": 4}}, "pooling_heads"),
-        ({"prediction": Velocity()}, "prediction"),
-        ({"tower": {"pad_id": 0}}, "pad_id"),
+        ({"prediction": Clean()}, "prediction"),
+        ({"unet": {"adaptive_norm": True}}, "adaptive_norm"),
     ],
 )
 def test_what_the_layout_has_no_place_for_is_refused(make_model, parts, setting, tmp_path):
