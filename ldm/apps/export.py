@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ldm.apps.conditioning import condition_inputs
 from ldm.apps.lineage import fitting_metrics, lineage
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
@@ -17,13 +18,12 @@ from ldm.interop.pipeline import read_pipeline
 from ldm.interop.single_file import pack
 from ldm.manifest import fingerprint, write_manifest
 
-PARTS = ("unet", "vae", "text_encoder")
-
 
 def export(config: DictConfig) -> int:
     """Write the directory ``out``, unless it holds this very export."""
     out = Path(config.out)
-    inputs = {part: part_input(config.model, part) for part in PARTS}
+    inputs = {part: part_input(config.model, part) for part in ("unet", "vae")}
+    inputs |= condition_inputs(config.model)
     fingerprints = {part: entry["fingerprint"] for part, entry in inputs.items()}
     metrics = fitting_metrics(config.model, config.metrics_file, fingerprints)
     settings = {"format": config.format, "license": config.license}

@@ -10,11 +10,9 @@ from ldm.apps.errors import UserError
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
 from ldm.generation import TextToImage
-from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
+from ldm.interop.pipeline import INDEX, read_pipeline, write_pipeline
 from ldm.interop.single_file import unpack
 from ldm.manifest import file_hash, fingerprint, write_manifest
-from ldm.text.clip import ClipTowers
-from ldm.text.clip_text_tower import ClipTextTower
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 _EXPERIMENT = """# @package _global_
@@ -38,8 +36,8 @@ def import_model(config: DictConfig) -> int:
         print(f"{run}: this model is imported there already")
         return 0
     with whole_directory(run) as directory:
-        model, towers = _read(found, directory / "unpacked")
-        write_pipeline(model, towers, directory / "model")
+        model = _read(found, directory / "unpacked")
+        write_pipeline(model, directory / "model")
         _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
             directory,
@@ -56,13 +54,13 @@ def import_model(config: DictConfig) -> int:
     return 0
 
 
-def _read(found: Path, unpacked: Path) -> tuple[TextToImage, ClipTowers | ClipTextTower]:
-    """The model and its towers; a single file is unpacked for as long as that takes."""
+def _read(found: Path, unpacked: Path) -> TextToImage:
+    """The model; a single file is unpacked for as long as that takes."""
     if found.is_dir():
-        return read_pipeline(found), read_towers(found)
+        return read_pipeline(found)
     unpack(found, unpacked)
     try:
-        return read_pipeline(unpacked), read_towers(unpacked)
+        return read_pipeline(unpacked)
     except ValueError as error:  # which speaks of a folder that nobody else has seen
         raise UserError(str(error).replace(str(unpacked), f"{found}:")) from error
     finally:
