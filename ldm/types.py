@@ -1,9 +1,9 @@
-"""The vocabulary that every floor shares: conditions, denoisers, networks.
+"""The vocabulary that every floor shares: conditions and what makes them, denoisers, networks.
 
 Shape letters: B batch, C latent channels, h w latent size, H W image size, L tokens, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -30,3 +30,42 @@ class Backbone(Protocol):
     """A network that sees noisy latents: (x (B,C,h,w), t (B,), condition) -> (B,C,h,w)."""
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor: ...
+
+
+class ConditionEncoder(Protocol):
+    """Captions, or the names of classes, to the condition of a network; an ``nn.Module``."""
+
+    @property
+    def width(self) -> int | None:
+        """D of the tokens; None where it makes none."""
+        ...
+
+    @property
+    def vector_dim(self) -> int | None:
+        """V of the vector; None where it makes none."""
+        ...
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is trained together with the network, or frozen."""
+        ...
+
+    def tokenize(self, captions: Sequence[str]) -> Tensor:
+        """ids (B, ...) int64, the same shape for any caption; below 2^16."""
+        ...
+
+    def is_truncated(self, caption: str) -> bool:
+        """Whether a caption loses words."""
+        ...
+
+    def __call__(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
+        """The condition of ids (B, ...) and, where they join a vector, sizes (B, K)."""
+        ...
+
+    def null(self, sizes: Tensor | None = None) -> Condition:
+        """What stands for no caption: parts with the batch of ``sizes``, or else of one."""
+        ...
+
+    def default_sizes(self, size_px: int, *, negative: bool = False) -> Sequence[float] | None:
+        """The K sizes of a whole picture of this side; None where there are none to give."""
+        ...

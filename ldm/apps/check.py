@@ -47,6 +47,12 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 "this weighting gives the last step of the schedule no weight, and sampling begins "
                 "there; set weighting=uniform."
             )
+    if config.stage == "text_encoder" and "text_encoder_2" in config.text_encoder:
+        raise UserError(
+            "text_encoder=sdxl is two towers, which learn one by one: train "
+            "text_encoder=clip_vit_l14 and text_encoder=openclip_vit_bigg14, each with a run= of "
+            "its own, then give both to `ldm cache text_run=[A,B]`."
+        )
     if config.stage == "autoencoder":
         check_regularizer(config)
         stride = 2 ** (len(config.autoencoder.channels) - 1)
@@ -87,11 +93,6 @@ def obstacles(config: DictConfig) -> Iterator[str]:
             )
         elif config.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
             yield "this GPU has no bf16; set precision=32-true."
-    if config.stage == "diffusion" and config.backbone.get("vector_dim") is not None:
-        yield (
-            f"backbone.vector_dim={config.backbone.vector_dim} needs a text encoder that makes a "
-            "vector beside the tokens (SDXL's pair), which cannot be trained with yet."
-        )
     if config.stage == "autoencoder" and config.perceptual == "lpips":
         from ldm import weights
 

@@ -130,7 +130,8 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
         key = unknown[1].split("@")[0]
         without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
         try:
-            known = list(_keys(_compose(command, without, config_dir)))
+            left_out = len(without) < len(overrides)
+            known = list(_keys(_compose(command, without, config_dir))) if left_out else []
         except UserError:
             known = []
         if key in known:
@@ -138,7 +139,13 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
                 f"the value of {key!r} has entries that the configuration does not have. Add each "
                 f"by itself, +{key}.NAME=VALUE, or write a file of your own for --config-dir."
             )
-        known += [path.name for path in config_root().iterdir() if path.is_dir()]
+        groups = [path.name for path in config_root().iterdir() if path.is_dir()]
+        if key in groups:
+            return (
+                f"{key!r} has no place in this `ldm {command}`: its stage does without. Leave it "
+                "out, or choose another stage= or experiment=."
+            )
+        known += groups
         return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known)}"
     if group:
         options = sorted(p.stem for p in (config_root() / group[1]).glob("*.yaml"))

@@ -7,11 +7,9 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.evaluations.subject import Subject
-from ldm.apps.locate import model_folder
 from ldm.apps.sample import generate, load_model
 from ldm.apps.sample_folder import generation_protocol, open_samples, record_of, write_samples
 from ldm.apps.stages.assembly import open_shards
-from ldm.interop.pipeline import read_towers
 from ldm.manifest import write_json
 from ldm.metrics.protocol import record
 
@@ -22,11 +20,9 @@ def evaluate(config: DictConfig) -> int:
     train, held_out = open_shards(config.data.root)
     captions = held_out.captions + train.captions  # the latter only where the former run out
     prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
-    model = load_model(config)
-    towers = read_towers(model_folder(config.model, "unet")).eval()
+    model = load_model(config, prompts)
     subject = Subject(
         model=model,
-        towers=towers,
         draw=lambda: generate(model, prompts, config, name=f"evaluate ({len(prompts)} pictures)"),
         prompts=prompts,
         train=train,

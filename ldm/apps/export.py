@@ -6,26 +6,27 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ldm.apps.conditioning import condition_inputs
 from ldm.apps.lineage import fitting_metrics, lineage
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
-from ldm.interop.compvis_layouts import SD1
+from ldm.interop.compvis_layouts import SD1, SDXL
 from ldm.interop.diffusers_export import export_pipeline
-from ldm.interop.diffusers_export_vq import export_vq_pipeline
+from ldm.interop.diffusers_vq_pipeline import write_vq_pipeline
 from ldm.interop.model_card import model_card
 from ldm.interop.pipeline import read_pipeline
 from ldm.interop.single_file import pack
 from ldm.manifest import fingerprint, write_manifest
-
-PARTS = ("unet", "vae", "text_encoder")
+from ldm.text.sdxl_text import SdxlText
 
 
 def export(config: DictConfig) -> int:
     """Write the directory ``out``, unless it holds this very export."""
     out = Path(config.out)
-    inputs = {part: part_input(config.model, part) for part in PARTS}
+    inputs = {part: part_input(config.model, part) for part in ("unet", "vae")}
+    inputs |= condition_inputs(config.model)
     fingerprints = {part: entry["fingerprint"] for part, entry in inputs.items()}
     metrics = fitting_metrics(config.model, config.metrics_file, fingerprints)
     settings = {"format": config.format, "license": config.license}
@@ -61,21 +62,22 @@ def export(config: DictConfig) -> int:
 
 def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
     has_codebook = isinstance(model.autoencoder.regularizer, VQ)
-    (export_vq_pipeline if has_codebook else export_pipeline)(model, directory)
+    (write_vq_pipeline if has_codebook else export_pipeline)(model, directory)
 
 
 def _single_file(model: TextToImage, directory: Path, name: str) -> None:
     parts = directory / "parts"
     # Programs that read such files divide latents by this number, whatever the model.
-    export_pipeline(model, parts, factor=SD1.scaling_factor)
+    kind = SDXL if isinstance(model.text_encoder, SdxlText) else SD1
+    export_pipeline(model, parts, factor=kind.scaling_factor)
     for setting in pack(parts, directory / f"{name}.safetensors"):
         print(f"other programs cannot see from the file's tensors: {setting}")
     shutil.rmtree(parts)
 
 
 _SINGLE_FILE_USAGE = """`{name}.safetensors` holds the whole model, laid out as the checkpoints of
-Stable Diffusion 1: put it where ComfyUI or a web UI looks for checkpoints. They know the widths and
-heads of Stable Diffusion 1; those of another model are in the file's metadata, and
+Stable Diffusion: put it where ComfyUI or a web UI looks for checkpoints. They know the widths and
+heads of the published models; those of another model are in the file's metadata, and
 `ldm import from={out} run=DIR` makes it a run again."""
 _DIFFUSERS_USAGE = """```python
 from diffusers import DiffusionPipeline

@@ -10,12 +10,12 @@ from ldm.apps.errors import UserError
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
 from ldm.generation import TextToImage
-from ldm.interop.pipeline import INDEX, read_pipeline, read_towers, write_pipeline
+from ldm.interop.diffusers_files import read
+from ldm.interop.diffusers_vq_pipeline import read_vq_pipeline
+from ldm.interop.pipeline import INDEX, VQ_PIPELINE, read_pipeline, write_pipeline
 from ldm.interop.single_file import WEIGHTS_OF, unpack
 from ldm.interop.weight_files import what_was_chosen
 from ldm.manifest import file_hash, fingerprint, write_manifest
-from ldm.text.clip import ClipTowers
-from ldm.text.clip_text_tower import ClipTextTower
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 _EXPERIMENT = """# @package _global_
@@ -33,20 +33,23 @@ def import_model(config: DictConfig) -> int:
     if found.is_dir():
         files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
     content = {str(p.relative_to(found)): file_hash(p) for p in files}
-    inputs = {"source": {"path": str(source.resolve()), "fingerprint": fingerprint(content)}}
-    wanted = {"source": inputs["source"]["fingerprint"]}
-    if holds(run, "run", kind="run_import", wanted=wanted):
+    choice = {"weights": config.weights, "prediction": config.prediction}
+    fingerprints = {"source": fingerprint(content), "request": fingerprint(choice)}
+    if holds(run, "run", kind="run_import", wanted=fingerprints):
         print(f"{run}: this model is imported there already")
         return 0
     with whole_directory(run) as directory:
-        model, towers = _read(found, directory / "unpacked")
-        write_pipeline(model, towers, directory / "model")
+        model = _read(found, directory / "unpacked", **choice)
+        write_pipeline(model, directory / "model")
         _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
             directory,
             kind="run_import",
-            settings={"from": str(config["from"])},
-            inputs=inputs,
+            settings={"from": str(config["from"]), **choice},
+            inputs={
+                name: {"path": str(source.resolve()), "fingerprint": value}
+                for name, value in fingerprints.items()
+            },
             facts={"step": 0},
         )
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -57,20 +60,38 @@ def import_model(config: DictConfig) -> int:
     return 0
 
 
-def _read(found: Path, unpacked: Path) -> tuple[TextToImage, ClipTowers | ClipTextTower]:
-    """The model and its towers; a single file is unpacked for as long as that takes."""
+def _read(
+    found: Path, unpacked: Path, *, weights: str | None, prediction: str | None
+) -> TextToImage:
+    """The model; a single file is unpacked for as long as that takes."""
     if found.is_dir():
-        for part, name in WEIGHTS_OF.items():
-            if (clause := what_was_chosen(found / part, name)) is not None:
-                print(f"{part}: {clause}")
-        return read_pipeline(found), read_towers(found)
-    unpack(found, unpacked)
+        return _read_folder(found, weights=weights, prediction=prediction)
     try:
-        return read_pipeline(unpacked), read_towers(unpacked)
-    except ValueError as error:  # which speaks of a folder that nobody else has seen
+        for sentence in unpack(found, unpacked, weights=weights, prediction=prediction):
+            print(sentence)
+        return read_pipeline(unpacked)
+    except ValueError as error:  # which may speak of a folder that nobody else has seen
         raise UserError(str(error).replace(str(unpacked), f"{found}:")) from error
     finally:
-        shutil.rmtree(unpacked)
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _read_folder(found: Path, *, weights: str | None, prediction: str | None) -> TextToImage:
+    if weights is not None:
+        raise UserError(
+            f"weights={weights} chooses within a single file, and {found} is a folder: leave in it "
+            "the weights that you mean, and weights= out."
+        )
+    if prediction is not None:
+        raise UserError(
+            f"prediction={prediction} is for single files; {found} is a folder, which says it in "
+            "scheduler/scheduler_config.json. Leave prediction= out."
+        )
+    for part, name in WEIGHTS_OF.items():
+        if (clause := what_was_chosen(found / part, name)) is not None:
+            print(f"{part}: {clause}")
+    has_codebook = read(found / INDEX).get("_class_name") == VQ_PIPELINE
+    return read_vq_pipeline(found) if has_codebook else read_pipeline(found)
 
 
 def _model_at(source: Path) -> Path:

@@ -1,28 +1,31 @@
 """Where the parts of a model lie: in a recipe's directory, a run, or a model folder."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ldm.apps.errors import UserError
+from ldm.interop.condition_encoders import TEXT_ENCODERS
 from ldm.manifest import file_hash, fingerprint
 
 MAKES = {
     "unet": "`ldm train` with stage=diffusion",
     "vae": "`ldm train` with stage=autoencoder",
     "text_encoder": "`ldm train` with stage=text_encoder",
+    "text_encoder_2": "`ldm train` with stage=text_encoder",
+    "class_encoder": "`ldm train` with stage=diffusion, on latents cached with condition=classes,",
     "scheduler": "`ldm train` with stage=diffusion",
 }
 
 
 def model_folder(path: str, part: str) -> Path:
-    """The model folder under ``path`` that holds ``part`` (unet, vae or text_encoder).
+    """The model folder under ``path`` that holds ``part`` (unet, vae, text_encoder, ...).
 
     ``path`` may be a recipe's directory, a run directory or the folder itself. UserError naming
     what makes the part when it is not there.
     """
     root = Path(path)
-    places = [root, root / "model", root / "diffusion" / "model"]
-    for place in places:
+    for place in _places(root):
         if (place / part).is_dir():
             return place
     if not root.is_dir():
@@ -34,6 +37,15 @@ def model_folder(path: str, part: str) -> Path:
     raise UserError(f"{path} holds no {part}; {MAKES[part]} makes one.")
 
 
+def parts_at(path: str, parts: Iterable[str]) -> list[str]:
+    """Those of ``parts`` that lie under ``path``."""
+    return [part for part in parts if any((p / part).is_dir() for p in _places(Path(path)))]
+
+
+def _places(root: Path) -> list[Path]:
+    return [root, root / "model", root / "diffusion" / "model"]
+
+
 def part_input(path: str, part: str) -> dict[str, str]:
     """Path and fingerprint of a model part, for the manifest of what is made from it.
 
@@ -41,8 +53,8 @@ def part_input(path: str, part: str) -> dict[str, str]:
     """
     folder = model_folder(path, part) / part
     files = [p for p in folder.iterdir() if p.suffix in (".json", ".safetensors")]
-    if part == "text_encoder":  # what its captions are padded with is the tokenizer's to say
-        files += (folder.parent / "tokenizer").glob("*.json")
+    if part in TEXT_ENCODERS:  # what its captions are padded with is the tokenizer's to say
+        files += (folder.parent / TEXT_ENCODERS[part]).glob("*.json")
     content = {p.name: file_hash(p) for p in sorted(files)}
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
 

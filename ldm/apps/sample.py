@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ldm.apps.build import build, device_of
+from ldm.apps.conditioning import condition_inputs
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.progress import track
@@ -32,7 +33,7 @@ def sample(config: DictConfig) -> int:
     if is_finished(out, record):
         print(f"{out}: these {len(prompts)} pictures are there already, {out / GRID}")
         return 0
-    model = load_model(config)
+    model = load_model(config, prompts)
     open_samples(out, record)
     images = generate(model, prompts, config, name=f"sample ({out})")
     write_samples(images, record, out)
@@ -40,10 +41,13 @@ def sample(config: DictConfig) -> int:
     return 0
 
 
-def load_model(config: DictConfig) -> TextToImage:
-    """The model at ``model=`` on the device of ``accelerator=``, which can do the asked steps."""
+def load_model(config: DictConfig, prompts: list[str]) -> TextToImage:
+    """The model at ``model=`` on the device of ``accelerator=``, which can do what is asked."""
     model = read_pipeline(model_folder(config.model, "unet"))
     model.levels(config.steps, _spacing(config))
+    model.sizes(config.sizes)
+    model.sizes(config.negative_sizes, negative=True)
+    model.text_encoder.tokenize([*dict.fromkeys(prompts), config.negative])
     return model.to(device_of(config.accelerator))
 
 
@@ -60,6 +64,8 @@ def generate(model: TextToImage, prompts: list[str], config: DictConfig, *, name
         guidance_interval=guidance_interval(config),
         spacing=_spacing(config),
         negative=config.negative,
+        sizes=config.sizes,
+        negative_sizes=config.negative_sizes,
     )
     count = -(-len(prompts) // config.block)
     return torch.cat([images.cpu() for images in track(blocks, name, count)])
@@ -72,6 +78,13 @@ def _spacing(config: DictConfig) -> Spacing:
 
 
 def _prompts(config: DictConfig) -> list[str]:
+    if not condition_inputs(config.model):
+        if config.prompt or config.prompts or config.negative:
+            raise UserError(
+                f"the model {config.model} is conditioned by nothing; leave prompt=, prompts= and "
+                "negative= out."
+            )
+        return [""]
     if (config.prompt is None) == (config.prompts is None):
         raise UserError('give either prompt="..." or prompts=FILE (one prompt per line).')
     if config.prompt is not None:

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.apps.build import device_of
+from ldm.apps.conditioning import condition_inputs
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
 from ldm.apps.run_directory import unused_name
@@ -40,7 +41,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     return {
         "model": part_input(config.model, "unet")["fingerprint"],
         "autoencoder": part_input(config.model, "vae")["fingerprint"],
-        "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
+        **{part: found["fingerprint"] for part, found in condition_inputs(config.model).items()},
         "schedule": part_input(config.model, "scheduler")["fingerprint"],
         "weights": _weights(model_folder(config.model, "unet").parent),
         "sampler": sampler_name(config),
@@ -51,6 +52,8 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "guidance_rescale": float(config.guidance_rescale),
         "guidance_interval": None if interval is None else list(interval),
         "negative": config.negative,
+        "sizes": None if config.sizes is None else list(config.sizes),
+        "negative_sizes": None if config.negative_sizes is None else list(config.negative_sizes),
         "block": config.block,
         "device": device_of(config.accelerator).type,
     }

@@ -21,7 +21,8 @@ def _number(low: float, *, whole: bool = False, optional: bool = False) -> Rule:
 
 
 def _one_of(*names: Any) -> Rule:
-    return lambda value: value in names, "one of " + ", ".join(map(str, names))
+    words = ["null" if name is None else str(name) for name in names]
+    return lambda value: value in names, "one of " + ", ".join(words)
 
 
 def _text(*, optional: bool = False) -> Rule:
@@ -55,6 +56,20 @@ def _fits_interval(value: Any) -> bool:
     return whole and value[0] < value[1] < math.inf
 
 
+def _fits_numbers(value: Any) -> bool:
+    if value is None:
+        return True
+    fits, _ = _number(0)
+    return isinstance(value, list) and all(map(fits, value))
+
+
+def _fits_runs(value: Any) -> bool:
+    if isinstance(value, list):
+        return 1 <= len(value) <= 2 and all(isinstance(run, str) for run in value)
+    return value is None or isinstance(value, str)
+
+
+_NUMBERS: Rule = (_fits_numbers, "null or a list of numbers of at least 0")
 _SAMPLING: dict[str, Rule] = {
     "sampler": _OBJECT,
     "steps": _number(1, whole=True),
@@ -67,6 +82,8 @@ _SAMPLING: dict[str, Rule] = {
     "spacing": _one_of("trailing", "leading", "linspace", "karras", "diffusers"),
     "seed": _number(0, whole=True),
     "negative": _text(),
+    "sizes": _NUMBERS,
+    "negative_sizes": _NUMBERS,
     "block": _number(1, whole=True),
     "accelerator": _one_of("cpu", "gpu", "auto"),
     "model": _text(),
@@ -129,7 +146,8 @@ SETTINGS: dict[str, dict[str, Rule]] = {
     "prepare": {"data": _PART, "out": _text()},
     "cache": {
         "autoencoder_run": _text(),
-        "text_run": _text(),
+        "condition": _one_of("text", "classes", "none"),
+        "text_run": (_fits_runs, "a run, a list of two runs, or null"),
         "data": _PART,
         "out": _text(),
         "size": _number(8, whole=True, optional=True),
@@ -159,7 +177,12 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "license": _text(optional=True),
         "metrics_file": _text(optional=True),
     },
-    "import": {"from": _text(), "run": _text()},
+    "import": {
+        "from": _text(),
+        "run": _text(),
+        "weights": _one_of("ema", "raw", None),
+        "prediction": _one_of("epsilon", "v", None),
+    },
 }
 PARTS: dict[tuple[str, str], dict[str, Rule]] = {
     ("train", "data"): {"root": _text(), "workers": _number(0, whole=True)},

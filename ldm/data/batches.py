@@ -48,7 +48,8 @@ class LatentBatch(Batch):
     """Cached codes of one micro-batch."""
 
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
-    ids: Tensor  # (B, L) token ids
+    ids: Tensor  # (B, ...) as the condition encoder takes them
+    sizes: Tensor  # (B, 6) of the pictures, in pixels: ``ldm.data.sizes``
 
 
 Tokenize = Callable[[Sequence[str]], Tensor]
@@ -95,15 +96,16 @@ def crop(image: np.ndarray, size_px: int) -> Tensor:
 
 
 class LatentBatches(Dataset[LatentBatch]):
-    """Codes and token ids gathered from a latent cache."""
+    """Codes, ids and sizes gathered from a latent cache."""
 
     def __init__(self, cache: LatentCache, *, seed: int) -> None:
         self.cache, self.seed = cache, seed
 
     def __getitem__(self, slot: Slot) -> LatentBatch:
         step, index = slot
-        code, ids = self.cache.gather(positions(self.seed, len(self.cache), index))
-        return LatentBatch(step, index, code, ids)
+        return LatentBatch(
+            step, index, *self.cache.gather(positions(self.seed, len(self.cache), index))
+        )
 
 
 def train_loader(

@@ -1,9 +1,10 @@
 """The latent cache: what the autoencoder and the tokenizer make of the shards, made once.
 
 A directory with ``codes.npy`` (N, S, h, w) fp16, raw and unscaled (for KL mean and logvar, so that
-the posterior is drawn anew at every visit), ``ids.npy`` (N, L) uint16 token ids, and
-``manifest.json`` with the fingerprints of shards, autoencoder and tokenizer and with per-channel
-statistics of the latents. Both arrays are memory-mapped: no workers, no RAM.
+the posterior is drawn anew at every visit), ``ids.npy`` (N, ...) uint16 token ids, ``sizes.npy``
+(N, 6) int32 (``ldm.data.sizes``), and ``manifest.json`` with the fingerprints of shards,
+autoencoder and text encoder and with per-channel statistics of the latents. All arrays are
+memory-mapped: no workers, no RAM.
 """
 
 import os
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 
 from ldm.data.shards import ImageShards
+from ldm.data.source import Sample
 from ldm.manifest import Manifest, read_json, read_manifest, write_json, write_manifest
 
 KIND = "latents"
 REMEDY = "Make it with: ldm cache autoencoder_run=RUN text_run=RUN data.root=SHARDS out=DIR"
 EXAMPLES = 64  # captions kept in the manifest, for previews
 _PROGRESS = "progress.json"
+_ARRAYS = {"codes": np.float16, "ids": np.uint16, "sizes": np.int32}
 
 
 class LatentCache:
@@ -32,15 +35,19 @@ class LatentCache:
         self.manifest = read_manifest(self.root, kind=KIND, remedy=REMEDY)
         self._open()
         expected = self.manifest.facts["num_samples"]
-        if len(self.codes) != expected or len(self.ids) != expected:
+        if {len(self.codes), len(self.ids), len(self.sizes)} != {expected}:
             raise ValueError(
                 f"{self.root} should hold {expected} latents but holds {len(self.codes)}; "
                 f"delete it. {REMEDY}"
             )
 
     def _open(self) -> None:
-        self.codes = np.load(self.root / "codes.npy", mmap_mode="r")
-        self.ids = np.load(self.root / "ids.npy", mmap_mode="r")
+        for name in _ARRAYS:
+            if not (file := _file(self.root, name)).is_file():
+                raise ValueError(f"{file} is missing; delete {self.root}. {REMEDY}")
+        self.codes, self.ids, self.sizes = (
+            np.load(_file(self.root, name), mmap_mode="r") for name in _ARRAYS
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its content; each worker opens the files itself.
@@ -53,11 +60,18 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def gather(self, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B, S, h, w) float32 and ids (B, L) int64 at positions (B,)."""
+    def gather(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (B, S, h, w) float32, ids (B, ...) and sizes (B, 6) int64 at positions (B,)."""
         rows = where.numpy()
         code = torch.from_numpy(self.codes[rows].astype(np.float32))
-        return code, torch.from_numpy(self.ids[rows].astype(np.int64))
+        ids = torch.from_numpy(self.ids[rows].astype(np.int64))
+        return code, ids, torch.from_numpy(self.sizes[rows].astype(np.int64))
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The classes that the ids count; None where they are not of classes."""
+        names = self.manifest.facts.get("classes")
+        return None if names is None else list(names)
 
     @property
     def examples(self) -> list[str]:
@@ -83,31 +97,32 @@ def write_cache(
     moments: Callable[[Tensor], tuple[Tensor, Tensor]],
     tokenize: Callable[[Sequence[str]], Tensor],
     load: Callable[[np.ndarray], Tensor],
+    sizes: Callable[[Sample], Sequence[int]],
     block: int,
     settings: Mapping[str, Any],
     inputs: Mapping[str, Mapping[str, str]],
+    facts: Mapping[str, Any],
 ) -> Iterator[int]:
     """Encode every sample in fixed blocks of ``block``; yields the number of samples done.
 
     ``encode``: images (B, 3, H, W) -> codes (B, S, h, w). ``moments``: codes -> (mean, variance)
-    of the latents (B, C, h, w), for the statistics. ``load``: uint8 picture -> (3, H, W). A killed
-    run continues after its last finished block; a block is always the same samples, so the result
-    does not depend on where it stopped. ValueError on a latent that is not finite or overflows
-    fp16, naming its key.
+    of the latents (B, C, h, w), for the statistics. ``load``: uint8 picture -> (3, H, W).
+    ``sizes``: sample -> its six sizes. ``facts`` join the manifest. A killed run continues after
+    its last finished block; a block is always the same samples, so the result does not depend on
+    where it stopped. ValueError on a latent that is not finite or overflows fp16, naming its key.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     total, done = len(shards), 0
     asked = {"settings": dict(settings), "inputs": {k: v["fingerprint"] for k, v in inputs.items()}}
     progress = directory / _PROGRESS
-    codes: np.memmap | None = None
-    ids: np.memmap | None = None
+    arrays: dict[str, np.memmap] = {}
     if progress.is_file():
         state = read_json(progress)
         if state["asked"] == asked:
             done = state["done"]
-            codes = np.lib.format.open_memmap(directory / "codes.npy", mode="r+")
-            ids = np.lib.format.open_memmap(directory / "ids.npy", mode="r+")
+            for name in _ARRAYS:
+                arrays[name] = np.lib.format.open_memmap(_file(directory, name), mode="r+")
     yield done
     while done < total:
         samples = [shards[i] for i in range(done, min(done + block, total))]
@@ -119,19 +134,23 @@ def write_cache(
                 f"the latent of sample {bad!r} is not finite in fp16; the autoencoder diverged. "
                 "Train it again with a lower lr or a larger kl_weight."
             )
-        tokens = tokenize([sample.caption for sample in samples])
-        if codes is None or ids is None:
-            codes = _create(directory / "codes.npy", np.float16, (total, *code.shape[1:]))
-            ids = _create(directory / "ids.npy", np.uint16, (total, tokens.shape[1]))
+        rows = {
+            "codes": half.numpy(),
+            "ids": tokenize([sample.caption for sample in samples]).numpy(),
+            "sizes": np.array([sizes(sample) for sample in samples]),
+        }
+        arrays = arrays or {
+            name: _create(_file(directory, name), dtype, (total, *rows[name].shape[1:]))
+            for name, dtype in _ARRAYS.items()
+        }
         end = done + len(samples)
-        codes[done:end] = half.numpy()
-        ids[done:end] = tokens.numpy()
-        codes.flush()
-        ids.flush()
+        for name, array in arrays.items():
+            array[done:end] = rows[name]
+            array.flush()
         done = end
         write_json(progress, {"asked": asked, "done": done})
         yield done
-    assert codes is not None
+    codes = arrays["codes"]
     mean, std = _statistics(codes, moments)
     write_manifest(
         directory,
@@ -144,6 +163,7 @@ def write_cache(
             "mean": mean,
             "std": std,
             "examples": shards.captions[:EXAMPLES],
+            **facts,
         },
     )
     progress.unlink(missing_ok=True)
@@ -173,6 +193,10 @@ def finished(
                 f"now {setting!r}. Delete it or choose another out=."
             )
     return found
+
+
+def _file(directory: Path, name: str) -> Path:
+    return directory / f"{name}.npy"
 
 
 def _create(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

@@ -55,7 +55,7 @@ def guided(
     def plain(x: Tensor, t: Tensor) -> Tensor:
         return denoiser(x, t, condition)
 
-    if scale == 1.0:
+    if scale == 1.0 or all(part is None for part in condition):  # or there is nothing to push
         return plain
 
     def join(empty: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -1,16 +1,18 @@
-"""A model as the folder that StableDiffusionPipeline.from_pretrained loads, offline."""
+"""A model as the folder that a stock pipeline of diffusers loads with from_pretrained, offline."""
 
 from pathlib import Path
+from typing import Any
 
 from ldm.backbones.unet import UNet
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
+from ldm.interop.condition_encoders import write_condition_encoder
 from ldm.interop.diffusers_autoencoder import write_autoencoder
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.diffusers_scheduler import write_schedule
 from ldm.interop.diffusers_unet import write_unet
 from ldm.interop.fold import folded
-from ldm.interop.pipeline import INDEX, TRANSFORMERS_PARTS, classes, require_fit, write_text
+from ldm.interop.pipeline import INDEX, OWN_PIPELINE, classes, pipeline_class, require_fit
 from ldm.manifest import write_json
 
 _CLASSES = {
@@ -21,14 +23,21 @@ _CLASSES = {
 
 
 def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1.0) -> None:
-    """Write the five parts, and the index last; the latent statistics are folded in.
+    """Write the parts, and the index last; the latent statistics are folded in.
 
-    That pipeline knows one scaling factor and no statistics per channel, so the autoencoder is
-    written ``folded``, with ``factor`` as its scaling factor. ValueError for what it could not
-    load, naming the setting.
+    StableDiffusionPipeline knows one scaling factor and no statistics per channel, so the
+    autoencoder is written ``folded``, with ``factor`` as its scaling factor, which the pipeline of
+    Stable Diffusion XL computes alike. ValueError for what they could not load, naming the setting.
     """
     folder = Path(folder)
     require_fit(model, "the model")
+    pipeline = pipeline_class(model.text_encoder)
+    if pipeline == OWN_PIPELINE:
+        raise ValueError(
+            "the latents of this model were cached with condition=classes or condition=none, and "
+            "diffusers has no pipeline for such latent diffusion models; only condition=text can "
+            "be exported. `ldm sample` draws from the run itself."
+        )
     denoiser = model.denoiser
     assert isinstance(denoiser.network, UNet)
     autoencoder = folded(model.autoencoder, model.scale, factor=factor)
@@ -44,14 +53,11 @@ def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1
         if found[part][1] != allowed:
             raise ValueError(
                 f"the setting {setting}= of this model makes its {part} a {found[part][1]}, which "
-                f"StableDiffusionPipeline does not take; it must be a {allowed}."
+                f"{pipeline} does not take; it must be a {allowed}."
             )
-    write_text(model.text_encoder, folder)
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-    }
-    write_json(folder / INDEX, index | found | TRANSFORMERS_PARTS)
+    text = write_condition_encoder(model.text_encoder, folder, for_transformers=True)
+    index: dict[str, Any] = {"_class_name": pipeline, "feature_extractor": [None, None]}
+    index |= {"image_encoder": [None, None]}
+    if pipeline == "StableDiffusionPipeline":
+        index |= {"safety_checker": [None, None], "requires_safety_checker": False}
+    write_json(folder / INDEX, index | found | text)

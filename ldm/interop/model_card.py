@@ -81,6 +81,7 @@ def _header(
 
 
 def _parts(model: TextToImage, lineage: Mapping[str, Manifest]) -> str:
+    assert isinstance(model.text_encoder, nn.Module)
     parts: dict[str, tuple[nn.Module, str]] = {
         "denoiser": (model.denoiser.network, "run_diffusion"),
         "autoencoder": (model.autoencoder, "run_autoencoder"),

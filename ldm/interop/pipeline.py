@@ -1,8 +1,4 @@
-"""A whole model as a folder: diffusers' layout, one sub-folder per part, and back.
-
-The text tower comes in either of two layouts: open_clip's, with the image tower it was trained
-with, or that of transformers, by itself.
-"""
+"""A whole model as a folder: diffusers' layout, one sub-folder per part, and back."""
 
 from pathlib import Path
 from typing import Any
@@ -10,28 +6,24 @@ from typing import Any
 from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
+from ldm.interop.condition_encoders import PARTS, read_condition_encoder, write_condition_encoder
 from ldm.interop.diffusers_autoencoder import read_autoencoder, read_scale, write_autoencoder
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule, write_schedule
 from ldm.interop.diffusers_unet import read_unet, write_unet
-from ldm.interop.transformers import read_text_encoder, write_text_encoder
-from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
-from ldm.manifest import read_json, write_json
-from ldm.text.clip import CONFIG_FILE, ClipText, ClipTowers
-from ldm.text.clip_text_tower import ClipTextTower
+from ldm.manifest import write_json
+from ldm.text.clip import ClipText
+from ldm.text.sdxl_text import SdxlText
+from ldm.types import ConditionEncoder
 
 INDEX = "model_index.json"
 CONFIGS = {"unet": CONFIG, "vae": CONFIG, "scheduler": SCHEDULER_CONFIG}
-TRANSFORMERS_PARTS = {
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-}
+VQ_PIPELINE = "LDMTextToImagePipeline"  # whose parts have names of their own
+OWN_PIPELINE = "ldm.TextToImage"  # the class name of a model that diffusers has no pipeline for
 
 
-def write_pipeline(
-    model: TextToImage, towers: ClipTowers | ClipTextTower, folder: str | Path
-) -> None:
-    """Write unet/, scheduler/, vae/ (with the latent statistics), text_encoder/; the index last."""
+def write_pipeline(model: TextToImage, folder: str | Path) -> None:
+    """Write unet/, scheduler/, vae/ (with the latent statistics), the text; the index last."""
     folder = Path(folder)
     denoiser = model.denoiser
     assert isinstance(denoiser.network, UNet)
@@ -41,14 +33,17 @@ def write_pipeline(
     write_autoencoder(
         model.autoencoder, folder / "vae", scale=model.scale, sample_size=model.size_px
     )
-    if isinstance(towers, ClipTowers):
-        towers.save(folder / "text_encoder")
-        text = {"text_encoder": ["open_clip", "CLIP"]}
-    else:
-        write_text(model.text_encoder, folder)
-        text = TRANSFORMERS_PARTS
-    index = {"_class_name": "StableDiffusionPipeline", "size_px": model.size_px}
+    text = write_condition_encoder(model.text_encoder, folder)
+    index = {"_class_name": pipeline_class(model.text_encoder), "size_px": model.size_px}
     write_json(folder / INDEX, index | classes(folder) | text)
+
+
+def pipeline_class(encoder: ConditionEncoder) -> str:
+    """The pipeline of diffusers for models with this kind of condition, or our own."""
+    if isinstance(encoder, SdxlText):
+        kind = "Img2Img" if encoder.num_sizes == 5 else ""  # the refiner starts from a picture
+        return f"StableDiffusionXL{kind}Pipeline"
+    return "StableDiffusionPipeline" if isinstance(encoder, ClipText) else OWN_PIPELINE
 
 
 def classes(folder: Path) -> dict[str, list[str]]:
@@ -58,24 +53,6 @@ def classes(folder: Path) -> dict[str, list[str]]:
         part: ["ldm" if name.startswith("ldm.") else "diffusers", name]
         for part, name in names.items()
     }
-
-
-def write_text(text_encoder: ClipText, folder: Path) -> None:
-    """Write text_encoder/ and tokenizer/ as transformers reads them."""
-    write_text_encoder(text_encoder, folder / "text_encoder")
-    tokenize = text_encoder.tokenize
-    write_tokenizer(
-        folder / "tokenizer", context_length=tokenize.context_length, pad_id=tokenize.pad_id
-    )
-
-
-def read_towers(folder: str | Path) -> ClipTowers | ClipTextTower:
-    """The text tower of a model folder, with its image tower where that lies there too."""
-    folder = Path(folder)
-    part = folder / "text_encoder"
-    if (part / CONFIG).is_file() and not (part / CONFIG_FILE).is_file():
-        return read_text_encoder(part, pad_id=read_pad_id(folder / "tokenizer"))
-    return ClipTowers.load(part)
 
 
 def read_pipeline(folder: str | Path) -> TextToImage:
@@ -90,19 +67,18 @@ def read_pipeline(folder: str | Path) -> TextToImage:
             f"{folder} is no complete model ({INDEX} is missing); a finished `ldm train` of stage "
             "diffusion writes one."
         )
-    index = read_json(folder / INDEX)
-    _require_parts(folder, index)
+    _require_parts(folder, read(folder / INDEX))
     schedule, prediction = read_schedule(folder / "scheduler")
     model = TextToImage(
         denoiser=Denoiser(
             network=read_unet(folder / "unet"), schedule=schedule, prediction=prediction
         ),
         autoencoder=read_autoencoder(folder / "vae"),
-        text_encoder=ClipText(read_towers(folder)),
+        text_encoder=read_condition_encoder(folder),
         scale=read_scale(folder / "vae"),
         size_px=0,
     )
-    model.size_px = _size_px(folder, index, model.autoencoder.stride)
+    model.size_px = size_px(folder, stride=model.autoencoder.stride)
     require_fit(model, str(folder))
     return model.requires_grad_(False).eval()
 
@@ -111,42 +87,55 @@ def require_fit(model: TextToImage, origin: str) -> None:
     """ValueError where the parts of a model do not belong together."""
     unet, latent = model.denoiser.network, model.autoencoder.latent_channels
     assert isinstance(unet, UNet)
-    width = model.text_encoder.width
-    if unet.vector_dim is not None:
-        raise ValueError(
-            f"{origin}: the UNet takes a vector of {unet.vector_dim} numbers beside the prompt's "
-            "tokens (Stable Diffusion XL), which this text encoder does not give; such models "
-            "cannot be read as a whole, only their parts."
-        )
     if unet.in_channels != latent or unet.out_channels != latent:
         raise ValueError(
             f"{origin}: the UNet maps {unet.in_channels} channels to {unet.out_channels}, and the "
             f"autoencoder's latents have {latent}; only plain text-to-image models can be read."
         )
-    if unet.config["context_dim"] not in (None, width):
+    text = model.text_encoder
+    if unet.vector_dim != text.vector_dim:
+        raise ValueError(
+            f"{origin}: the UNet takes {_vector(unet.vector_dim)} beside the tokens, and the text "
+            f"encoder gives {_vector(text.vector_dim)}; they are of different models (Stable "
+            "Diffusion XL has one, from text_encoder_2)."
+        )
+    if unet.config["context_dim"] not in (None, text.width):
         raise ValueError(
             f"{origin}: the UNet attends to tokens {unet.config['context_dim']} wide, and the text "
-            f"encoder's are {width} wide; they are of different models."
+            f"encoder's are {text.width or 'not there'}; they are of different models."
         )
 
 
+def _vector(dim: int | None) -> str:
+    return "no vector" if dim is None else f"a vector of {dim} numbers"
+
+
 def _require_parts(folder: Path, index: dict[str, Any]) -> None:
-    missing = [name for name in (*CONFIGS, "text_encoder") if not (folder / name).is_dir()]
+    """ValueError for parts that the index names, or that every such model has, and are missing."""
+    if index.get("_class_name") == VQ_PIPELINE:
+        raise ValueError(
+            f"{folder} is laid out for diffusers' {VQ_PIPELINE}; make it a run first, with `ldm "
+            f"import from={folder} run=DIR`."
+        )
+    named = [part for part in (*PARTS, "image_encoder") if (index.get(part) or [None])[0]]
+    if not named and index.get("_class_name") != OWN_PIPELINE:
+        named = ["text_encoder"]
+    if "image_encoder" in named:
+        raise ValueError(
+            f"{folder} has an image_encoder ({index.get('_class_name')}): it is conditioned by "
+            "pictures; only models conditioned by text, by classes or by nothing can be read."
+        )
+    missing = [name for name in (*CONFIGS, *named) if not (folder / name).is_dir()]
     if missing:
         raise ValueError(
             f"{folder} is no complete model: {', '.join(f'{name}/' for name in missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Copy the whole folder."
         )
-    more = [name for name in ("text_encoder_2", "image_encoder") if (index.get(name) or [None])[0]]
-    if more:
-        raise ValueError(
-            f"{folder} has a {more[0]} ({index.get('_class_name')}); only models with one text "
-            "encoder, as Stable Diffusion 1, can be read as a whole."
-        )
 
 
-def _size_px(folder: Path, index: dict[str, Any], stride: int) -> int:
+def size_px(folder: Path, *, stride: int) -> int:
     """The pictures' side: ours say it, others by the UNet's sample size, as pipelines take it."""
+    index = read(folder / INDEX)
     if "size_px" in index:
         return int(index["size_px"])
     file = folder / "unet" / CONFIG

@@ -28,6 +28,7 @@ from ldm.interop.compvis_names import (
     upsamplers,
 )
 from ldm.interop.compvis_process import NAMES, inferred_scheduler, unseen_process, written
+from ldm.interop.condition_encoders import TEXT_ENCODERS
 from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read, read_weights
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule
 from ldm.interop.pipeline import INDEX
@@ -41,7 +42,6 @@ METADATA = "ldm_config"
 WEIGHTS_OF = {
     "unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_encoder_2": TEXT_WEIGHTS,
 }  # fmt: skip
-TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 _TEXT = {"hidden_act": "quick_gelu", "num_attention_heads": 8}
 _SHOWN_BY_NO_TENSOR: dict[str, dict[str, Any]] = {  # with what diffusers and transformers assume
     "unet": {"attention_head_dim": 8, "norm_num_groups": 32},
@@ -131,8 +131,8 @@ def unpack(
 
 def _described(folder: Path) -> tuple[Layout, Configs]:
     """The layout for the model of a folder, and its settings; ValueError where there is none."""
-    texts = [part for part in TOKENIZERS if (folder / part).is_dir()]
-    pads = {part: read_pad_id(folder / TOKENIZERS[part]) for part in texts}
+    texts = [part for part in TEXT_ENCODERS if (folder / part).is_dir()]
+    pads = {part: read_pad_id(folder / TEXT_ENCODERS[part]) for part in texts}
     layout = layout_for(texts, pad_id=pads[texts[0]])
     configs = {part: read(folder / part / CONFIG) for part in layout.prefixes}
     configs["scheduler"] = read(folder / "scheduler" / SCHEDULER_CONFIG)
@@ -238,7 +238,7 @@ def _metadata(file: Path, layout: Layout) -> Configs | None:
 
 def _write_folder(folder: Path, layout: Layout, configs: Configs, weights: Parts) -> None:
     index: dict[str, Any] = {**configs["index"], "scheduler": ["diffusers", "DDIMScheduler"]}
-    index |= {name: [None, None] for part in TOKENIZERS for name in (part, TOKENIZERS[part])}
+    index |= {name: [None, None] for part in TEXT_ENCODERS for name in (part, TEXT_ENCODERS[part])}
     for part, tensors in weights.items():
         write_json(folder / part / CONFIG, configs[part])
         file = folder / part / WEIGHTS_OF[part]
@@ -246,7 +246,7 @@ def _write_folder(folder: Path, layout: Layout, configs: Configs, weights: Parts
         index[part] = ["diffusers", configs[part].get("_class_name")]
     for tower in layout.text:
         length = configs[tower.part].get("max_position_embeddings", 77)
-        tokenizer = TOKENIZERS[tower.part]
+        tokenizer = TEXT_ENCODERS[tower.part]
         write_tokenizer(folder / tokenizer, context_length=length, pad_id=tower.pad_id)
         kind = "CLIPTextModelWithProjection" if tower.has_projection else "CLIPTextModel"
         index |= {tower.part: ["transformers", kind], tokenizer: ["transformers", "CLIPTokenizer"]}

@@ -1,6 +1,7 @@
-"""The text tower as the CLIPTextModel of transformers: config.json and model.safetensors.
+"""A text tower as the CLIPTextModel of transformers: config.json and model.safetensors.
 
-The map of names is exact: the hidden states after the final layer norm agree to rounding.
+The map of names is exact: the hidden states after the final layer norm agree to rounding. One with
+a projection is a CLIPTextModelWithProjection.
 """
 
 from collections.abc import Mapping
@@ -12,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.interop.diffusers_files import CONFIG, find, read
+from ldm.interop.weight_files import read_files
 from ldm.manifest import atomic, write_json
 from ldm.text.clip import ClipText
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE
-from ldm.weights import load_state_dict
 
 WEIGHTS = "model.safetensors"
 # transformers from 5.6 on saves the names without it and reads both; older ones expect it.
@@ -50,6 +51,7 @@ _NAMES = (
 )
 _IN_PROJECTION = ".attn.in_proj_"
 _PARTS = tuple(f".self_attn.{part}_proj." for part in "qkv")
+_PROJECTION = "text_projection.weight"  # (E, D), outside of the prefix; ours is (D, E)
 
 
 def to_theirs(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,9 +85,10 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def text_config(text_encoder: ClipText) -> dict[str, Any]:
+def text_config(text_encoder: ClipText, *, projection_dim: int | None = None) -> dict[str, Any]:
     """The config.json of a text tower; ValueError where CLIPTextModel has no such setting."""
     text = text_encoder.config["text_cfg"]
+    with_projection = "" if projection_dim is None else "WithProjection"
     for name, allowed in _FIXED.items():
         if text.get(name, allowed) != allowed:
             raise ValueError(
@@ -93,13 +96,13 @@ def text_config(text_encoder: ClipText) -> dict[str, Any]:
                 f"CLIPTextModel, which knows only {allowed!r}; this text tower cannot be exported."
             )
     return {
-        "architectures": ["CLIPTextModel"],
+        "architectures": [f"CLIPTextModel{with_projection}"],
         "model_type": "clip_text_model",
         "vocab_size": text["vocab_size"],
         "hidden_size": text["width"],
         "intermediate_size": int(text["width"] * text.get("mlp_ratio", 4.0)),
-        "projection_dim": text_encoder.config.get("embed_dim", text["width"]),
-        "num_hidden_layers": text["layers"],
+        "projection_dim": projection_dim or text_encoder.config.get("embed_dim", text["width"]),
+        "num_hidden_layers": text["layers"] - _blocks_unused(text_encoder, projection_dim),
         "num_attention_heads": text["heads"],
         "max_position_embeddings": text["context_length"],
         "hidden_act": "quick_gelu" if text_encoder.config["quick_gelu"] else "gelu",
@@ -111,13 +114,25 @@ def text_config(text_encoder: ClipText) -> dict[str, Any]:
     }
 
 
-def write_text_encoder(text_encoder: ClipText, folder: str | Path) -> None:
-    """Write a text tower as ``CLIPTextModel.from_pretrained(folder)`` reads it."""
-    folder, config = Path(folder), text_config(text_encoder)
+def write_text_encoder(
+    text_encoder: ClipText, folder: str | Path, *, projection: Tensor | None = None
+) -> None:
+    """Write a text tower as ``CLIPTextModel.from_pretrained(folder)`` reads it.
+
+    A tower whose penultimate states are used loses its last block, as that model gives the last.
+    With a ``projection`` (D, E) it is whole, and one for CLIPTextModelWithProjection.
+    """
+    folder = Path(folder)
+    projection_dim = None if projection is None else projection.shape[1]
+    config = text_config(text_encoder, projection_dim=projection_dim)
+    unused = f"encoder.layers.{config['num_hidden_layers']}."
     state = {
         PREFIX + name: value.detach().cpu().clone().contiguous()  # thirds share their memory
         for name, value in to_theirs(text_encoder.state_dict()).items()
+        if not name.startswith(unused)
     }
+    if projection is not None:
+        state[_PROJECTION] = projection.detach().cpu().T.contiguous()
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(folder / CONFIG, config)
@@ -131,13 +146,7 @@ def read_text_encoder(folder: str | Path, *, pad_id: int) -> ClipTextTower:
     ValueError when a file is missing or damaged, or a setting is not supported.
     """
     file = find(folder, "text_encoder", CONFIG, made_by="ldm export format=diffusers")
-    weights = file.parent / WEIGHTS
-    if not weights.is_file():
-        raise ValueError(
-            f"{weights} is missing. Copy it there, or export the model again with `ldm export "
-            "format=diffusers`; pickled weights (.bin) are not opened."
-        )
-    return text_tower(read(file), load_state_dict(weights), pad_id=pad_id, origin=file)
+    return text_tower(read(file), read_files(file.parent, WEIGHTS), pad_id=pad_id, origin=file)
 
 
 def text_tower(
@@ -163,6 +172,9 @@ def text_tower(
             f"{VOCABULARY_SIZE}, so its captions have another tokenizer, which cannot be read."
         )
     width = found["hidden_size"]
+    plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
+    plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
+    projection = plain.pop(_PROJECTION, None)
     tower = ClipTextTower(
         context_length=found["max_position_embeddings"],
         vocab_size=found["vocab_size"],
@@ -170,14 +182,20 @@ def text_tower(
         heads=found["num_attention_heads"],
         layers=found["num_hidden_layers"],
         mlp_ratio=found["intermediate_size"] / width,
+        embed_dim=None if projection is None else projection.shape[0],
         quick_gelu=found["hidden_act"] == "quick_gelu",
         pad_id=pad_id,
     )
-    plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    for unused in ("embeddings.position_ids", "text_projection.weight"):
-        plain.pop(unused, None)  # 0, 1, 2, ... in older files; the way into CLIP's shared space
+    ours = to_ours(plain)
+    if projection is not None:
+        ours["text_projection"] = projection.T
     try:
-        tower.model.load_state_dict(to_ours(plain))
+        tower.model.load_state_dict(ours)
     except RuntimeError as error:
         raise ValueError(f"the text tower's weights do not fit {origin}: {error}") from error
     return tower
+
+
+def _blocks_unused(text_encoder: ClipText, projection_dim: int | None) -> int:
+    """How many of its last blocks a tower's tokens do without; a projection needs them all."""
+    return int(projection_dim is None and text_encoder.towers.states == "penultimate")

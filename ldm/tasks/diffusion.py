@@ -15,7 +15,7 @@ from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
 from ldm.tasks.trained import MicroSteps, Trained
-from ldm.text.clip import ClipText
+from ldm.types import ConditionEncoder
 
 TIMESTEP_BINS = 8
 
@@ -28,7 +28,8 @@ class DiffusionTask(LightningModule):
     channel, added to the whole channel's noise in training, so that a picture's mean is noised
     away too and must be learnt (Guttenberg 2023). ``weighting`` of the noise levels is for the
     gradient alone: the losses logged, in training and validation, count all alike.
-    ``text_encoder`` is frozen. One optimizer step is one ``step``.
+    ``trained`` moves the network, and with it a ``text_encoder`` that is learned; others are
+    frozen. One optimizer step is one ``step``.
     """
 
     product = "denoiser"
@@ -37,7 +38,7 @@ class DiffusionTask(LightningModule):
         self,
         *,
         denoiser: Denoiser,
-        text_encoder: ClipText,
+        text_encoder: ConditionEncoder,
         regularizer: Regularizer,
         scale: LatentScale,
         trained: Trained,
@@ -55,7 +56,7 @@ class DiffusionTask(LightningModule):
         self.denoiser, self.scale = denoiser, scale
         # In a tuple: a codebook is the autoencoder's, so it is not registered here.
         self._regularizer = (regularizer,)
-        self.text_encoder = text_encoder.requires_grad_(False)
+        self.text_encoder = text_encoder
         self.trained = {self.product: trained}
         self.global_batch, self.num_held_out = global_batch, num_held_out
         self.drop_rate, self.seed = drop_rate, seed
@@ -91,15 +92,15 @@ class DiffusionTask(LightningModule):
                 key = stream(seed, "offset_noise", step)
                 eps = eps + offset_noise * normal(key, index, (x0.shape[1], 1, 1))
             t = self.denoiser.schedule.draw(seed, step, index, count)
-            condition = drop(
-                self.text_encoder(batch.ids),
-                self.text_encoder.null(),
-                drop_rate,
-                seed=seed,
-                step=step,
-                index=index,
-            )
             x, target = self.denoiser.noised(x0, eps, t), self.denoiser.target(x0, eps, t)
+        condition = drop(
+            self.text_encoder(batch.ids, batch.sizes),
+            self.text_encoder.null(batch.sizes),
+            drop_rate,
+            seed=seed,
+            step=step,
+            index=index,
+        )
         return denoising_loss(self.denoiser.predict(x, t, condition), target), t
 
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:

@@ -16,15 +16,17 @@ from ldm.text.tokenizer import ClipTokenizer
 from ldm.types import Condition
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+STATES = ("last", "penultimate")
 
 
 class ClipTowers(nn.Module):
     """A text and an image tower with a learned temperature, as open_clip builds them.
 
     ``vision`` and ``text`` are open_clip's vision_cfg and text_cfg; ``quick_gelu`` is its
-    activation x sigmoid(1.702 x), which OpenAI's weights need. ``forward``: normalised images
-    (B, 3, H, W) and ids (B, L) -> (image features (B, E), text features (B, E), scale), features
-    of unit length.
+    activation x sigmoid(1.702 x), which OpenAI's weights need. ``states`` says which of the text
+    tower's states a denoiser is given: those after the "last" block, or after the "penultimate"
+    as in Stable Diffusion 2. ``forward``: normalised images (B, 3, H, W) and ids (B, L) ->
+    (image features (B, E), text features (B, E), scale), features of unit length.
     """
 
     def __init__(
@@ -34,10 +36,13 @@ class ClipTowers(nn.Module):
         vision: Mapping[str, Any],
         text: Mapping[str, Any],
         quick_gelu: bool,
+        states: str,
     ) -> None:
         super().__init__()
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
+        if states not in STATES:
+            raise ValueError(f"states={states!r} is unknown; choose {' or '.join(STATES)}.")
         _check_names("vision", vision, CLIPVisionCfg)
         _check_names("text", text, CLIPTextCfg)
         self.config: dict[str, Any] = {
@@ -46,6 +51,7 @@ class ClipTowers(nn.Module):
         }  # fmt: skip
         self.model = CLIP(embed_dim, dict(vision), dict(text), quick_gelu)
         over_global_batch(self.model)
+        self.states = states
         self.tokenize = ClipTokenizer(text["context_length"])
 
     def forward(self, image: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +62,11 @@ class ClipTowers(nn.Module):
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        config = {"model_cfg": self.config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        config = {
+            "model_cfg": self.config,
+            "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
+            "condition_cfg": {"states": self.states},  # ours; open_clip passes it over
+        }
         state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
         with atomic(folder / WEIGHTS_FILE) as temporary:
             save_file(state, temporary)
@@ -80,15 +90,20 @@ class ClipTowers(nn.Module):
                     f"{folder / name} is missing: {folder} is no CLIP folder. Train one with "
                     "`ldm train experiment=demo_text_encoder`, or copy an open_clip folder there."
                 )
-        config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
+        whole = json.loads((folder / CONFIG_FILE).read_text())
+        config = whole["model_cfg"]
         towers = cls(
             embed_dim=config["embed_dim"],
             vision=config["vision_cfg"],
             text=config["text_cfg"],
             quick_gelu=config.get("quick_gelu", False),
+            states=whole.get("condition_cfg", {}).get("states", "last"),
         )
         towers.model.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
         return towers
+
+
+Towers = ClipTowers | ClipTextTower
 
 
 def _check_names(part: str, given: Mapping[str, Any], settings: type) -> None:
@@ -105,14 +120,19 @@ def _check_names(part: str, given: Mapping[str, Any], settings: type) -> None:
 class ClipText(nn.Module):
     """The text tower as condition encoder: ids (B, L) -> Condition with tokens (B, L, D).
 
-    Tokens are the last hidden states after the final layer norm, as Stable Diffusion 1 uses them.
-    An image tower is not kept; ``config`` is that of the towers. The null condition is the encoding
-    of "".
+    Tokens are hidden states after the final layer norm: those of the last block (Stable Diffusion
+    1) or of the one before it (Stable Diffusion 2), as ``towers.states`` says. The null condition
+    is the encoding of "". ``towers`` keeps what it was made from, image tower and all, beside its
+    own weights.
     """
 
-    def __init__(self, towers: ClipTowers | ClipTextTower) -> None:
+    vector_dim = None
+    is_learned = False
+
+    def __init__(self, towers: Towers) -> None:
         super().__init__()
         clip = towers.model
+        self._towers = (towers,)  # in a tuple: the image tower is no part of this module
         self.tokenize = towers.tokenize
         self.config = towers.config
         self.width = int(towers.config["text_cfg"]["width"])
@@ -122,11 +142,33 @@ class ClipText(nn.Module):
         self.ln_final = clip.ln_final
         self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
 
-    def forward(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
-        x = self.token_embedding(ids) + self.positional_embedding  # (B, L, D)
-        x = self.transformer(x, attn_mask=self.attn_mask)
-        return Condition(tokens=self.ln_final(x))
+    @property
+    def towers(self) -> Towers:
+        """What the text tower was taken from."""
+        return self._towers[0]
 
-    def null(self) -> Condition:
+    def is_truncated(self, caption: str) -> bool:
+        return self.tokenize.is_truncated(caption)
+
+    def penultimate(self, ids: Tensor) -> Tensor:
+        """States (B, L, D) before the last block, not normalised."""
+        x = self.token_embedding(ids) + self.positional_embedding  # (B, L, D)
+        for block in self.transformer.resblocks[:-1]:
+            x = block(x, attn_mask=self.attn_mask)
+        return x
+
+    def last(self, penultimate: Tensor) -> Tensor:
+        """States (B, L, D) after the last block, not normalised."""
+        return self.transformer.resblocks[-1](penultimate, attn_mask=self.attn_mask)
+
+    def forward(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
+        x = self.penultimate(ids)
+        return Condition(tokens=self.ln_final(self.last(x) if self.towers.states == "last" else x))
+
+    def null(self, sizes: Tensor | None = None) -> Condition:
         """The encoding of the empty caption, with a batch of one."""
         return self(self.tokenize([""]).to(self.positional_embedding.device))
+
+    def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
+        """It is told no sizes."""
+        return None

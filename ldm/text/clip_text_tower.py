@@ -10,10 +10,12 @@ from ldm.text.tokenizer import ClipTokenizer
 class ClipTextTower(nn.Module):
     """The text half of ``ClipTowers``, as open_clip builds it; ``ClipText`` is made from either.
 
-    It has no projection into a space shared with pictures, so it scores none. ``quick_gelu`` is
-    x sigmoid(1.702 x) in place of the exact GELU, as OpenAI's towers have it; ``pad_id`` is what
-    its captions are padded with.
+    ``embed_dim`` is the width of its projection into a space shared with pictures; None has no
+    projection. ``quick_gelu`` is x sigmoid(1.702 x) in place of the exact GELU, as OpenAI's towers
+    have it; ``pad_id`` is what its captions are padded with.
     """
+
+    states = "last"
 
     def __init__(
         self,
@@ -24,6 +26,7 @@ class ClipTextTower(nn.Module):
         heads: int,
         layers: int,
         mlp_ratio: float,
+        embed_dim: int | None,
         quick_gelu: bool,
         pad_id: int,
     ) -> None:
@@ -35,6 +38,10 @@ class ClipTextTower(nn.Module):
             "heads": heads, "layers": layers, "mlp_ratio": mlp_ratio,
         }  # fmt: skip
         self.config: dict[str, Any] = {"text_cfg": text, "quick_gelu": quick_gelu}
-        activation = QuickGELU if quick_gelu else nn.GELU
-        self.model = TextTransformer(**text, act_layer=activation, proj_type="none")
+        self.model = TextTransformer(
+            **text,
+            act_layer=QuickGELU if quick_gelu else nn.GELU,
+            output_dim=embed_dim,
+            proj_type="none" if embed_dim is None else "linear",
+        )
         self.tokenize = ClipTokenizer(context_length, pad_id)

@@ -167,6 +167,14 @@ def test_a_setting_of_another_stage_is_refused():
     assert "'drop_rate' is not a setting" in refused("train", *AUTOENCODER, "drop_rate=0.2")
 
 
+def test_a_group_of_another_stage_is_no_endless_search():
+    for words in (
+        ["experiment=demo_diffusion", "stage=text_encoder", "backbone.channels=[8,16]"],
+        ["experiment=demo_text_encoder", "backbone=unet_sd1"],
+    ):
+        assert "'backbone' has no place in this `ldm train`" in refused("train", *words)
+
+
 def test_new_entries_of_a_mapping_are_told_how_to_enter():
     words = ("experiment=demo_text_encoder", "data.root=DATA", "text_encoder.vision={patch_size:4}")
     assert "+text_encoder.vision.NAME=VALUE" in refused("train", *words)

@@ -136,7 +136,7 @@ def test_an_imported_model_is_evaluated(world, imported, ldm, tmp_path, capsys):
         capsys.readouterr()
         assert ldm(*words, f"metrics=[reconstruction,{metric}]") == 2
         said = capsys.readouterr()
-        assert "has a text tower only" in said.err and "psnr" not in said.out
+        assert "need the model's own image tower" in said.err and "psnr" not in said.out
 
 
 def test_an_imported_model_trains_on(world, imported, ldm, tmp_path, capsys):

@@ -107,5 +107,7 @@ def test_every_tensor_of_a_batch_is_pinned(world, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self + 0)
     batch = LatentBatches(LatentCache(world.latents), seed=0)[0, torch.arange(4)]
     again = batch.pin_memory()
-    assert [id(t) for t in pinned] == [id(batch.index), id(batch.code), id(batch.ids)]
+    assert [id(t) for t in pinned] == [
+        id(part) for part in (batch.index, batch.code, batch.ids, batch.sizes)
+    ]
     assert again is not batch and torch.equal(again.code, batch.code) and again.step == batch.step

@@ -8,6 +8,7 @@ from ldm.autoencoders.regularizers import KL
 from ldm.data.batches import crop
 from ldm.data.cache import LatentCache, finished, write_cache
 from ldm.data.shards import ImageShards
+from ldm.data.sizes import picture_sizes
 from ldm.manifest import FILE_NAME, read_json
 
 INPUTS = {
@@ -38,6 +39,8 @@ def write(shards, directory, **changes):
         "moments": moments,
         "tokenize": tokenize,
         "load": lambda image: crop(image, 32),
+        "sizes": lambda sample: picture_sizes(sample, 32),
+        "facts": {},
         "block": 10,
         "settings": SETTINGS,
         "inputs": INPUTS,
@@ -65,10 +68,11 @@ def test_what_was_cached_comes_back(shards, made):
     cache = LatentCache(made)
     assert len(cache) == 64 and cache.codes.dtype == np.float16 and cache.ids.dtype == np.uint16
     where = torch.tensor([63, 0, 17])
-    code, ids = cache.gather(where)
+    code, ids, sizes = cache.gather(where)
     images = torch.stack([crop(shards[i].image, 32) for i in where.tolist()])
     assert torch.equal(code, encode(images).half().float())
     assert ids.tolist() == tokenize([shards.captions[i] for i in where.tolist()]).tolist()
+    assert sizes.tolist() == [[32, 32, 0, 0, 32, 32]] * 3
     assert cache.examples == shards.captions[:64]
 
 

@@ -5,10 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from ldm.apps.build import build
-from ldm.apps.compose import config_root
 from ldm.autoencoders.regularizers import KL, Regularizer
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
@@ -17,6 +14,7 @@ from ldm.diffusion.schedule import NoiseSchedule
 from ldm.generation import TextToImage
 from ldm.text.clip import ClipText
 from ldm.text.clip_text_tower import ClipTextTower
+from tests.shipped import shipped
 
 UNET = {
     "channels": [8, 16], "attention": [True, False], "heads": [2, 4], "transformer_depth": [1, 1],
@@ -27,14 +25,8 @@ AUTOENCODER = {
 }  # fmt: skip
 TOWER = {
     "context_length": 12, "vocab_size": 49408, "width": 12, "heads": 3, "layers": 2,
-    "mlp_ratio": 4.0, "quick_gelu": True, "pad_id": 49407,
+    "mlp_ratio": 4.0, "embed_dim": None, "quick_gelu": True, "pad_id": 49407,
 }  # fmt: skip
-
-
-def shipped(group: str, name: str, /, **changes: Any) -> Any:
-    """The part that a shipped configuration describes, with other settings."""
-    node = OmegaConf.load(config_root() / group / f"{name}.yaml")
-    return build(node, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,11 @@ def away_from_zero(network: nn.Module) -> None:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
-def text_encoder(*, quick_gelu: bool = False, **changes: object) -> ClipText:
+def text_encoder(*, quick_gelu: bool = False, states: str = "last", **changes: object) -> ClipText:
     torch.manual_seed(0)
-    towers = ClipTowers(embed_dim=8, vision=VISION, text=TEXT | changes, quick_gelu=quick_gelu)
+    towers = ClipTowers(
+        embed_dim=8, vision=VISION, text=TEXT | changes, quick_gelu=quick_gelu, states=states
+    )
     away_from_zero(towers)
     return ClipText(towers)
 
@@ -93,22 +95,25 @@ def test_the_tokenizer_of_transformers_is_recognised(
         read_pad_id(other)
 
 
+@pytest.mark.parametrize("states", ["last", "penultimate"])
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_states_are_equal_in_transformers(
-    quick_gelu: bool, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
-) -> None:
-    ours = text_encoder(quick_gelu=quick_gelu, mlp_ratio=3.0)
+    states: str, quick_gelu: bool, dtype: torch.dtype, tolerance: float, tmp_path: Path,
+    agree: Agree,
+) -> None:  # fmt: skip
+    ours = text_encoder(quick_gelu=quick_gelu, states=states, mlp_ratio=3.0)
     write_text_encoder(ours, tmp_path)
     assert all(name.startswith("text_model.") for name in load_file(tmp_path / "model.safetensors"))
     theirs, loading = transformers.CLIPTextModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     ids = ours.tokenize(CAPTIONS)
-    states = ours.to(dtype)(ids).tokens
+    found = ours.to(dtype)(ids).tokens
     expected = theirs.to(dtype).eval()(ids).last_hidden_state
-    assert states.std() > 0.1
-    name = "quick_gelu" if quick_gelu else "gelu"
-    agree(states, expected, component="CLIPTextModel", configuration=name, tolerance=tolerance)
+    assert found.std() > 0.1
+    assert theirs.config.num_hidden_layers == (2 if states == "last" else 1)
+    name = f"{states} block, {'quick_gelu' if quick_gelu else 'gelu'}"
+    agree(found, expected, component="CLIPTextModel", configuration=name, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
@@ -186,5 +191,5 @@ def test_missing_and_misfitting_weights_are_named(tmp_path: Path) -> None:
     for name in ("ln_final.bias", "resblocks.0.attn.in_proj_bias", "resblocks.7.mlp.c_fc.bias"):
         assert name in str(error.value)
     file.unlink()
-    with pytest.raises(ValueError, match=r"model\.safetensors is missing.*\.bin"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing.*ldm export"):
         read_text_encoder(tmp_path, pad_id=END_OF_TEXT)

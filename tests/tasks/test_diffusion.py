@@ -58,6 +58,7 @@ def towers():
         vision={"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
         text={"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
         quick_gelu=False,
+        states="last",
     )
 
 
@@ -80,7 +81,7 @@ def make(towers):
                 schedule=scaled_linear(num_steps=1000, start=0.00085, end=0.012),
                 prediction=Epsilon(),
             ),
-            text_encoder=ClipText(copy.deepcopy(towers)),
+            text_encoder=ClipText(copy.deepcopy(towers)).requires_grad_(False),
             regularizer=KL(),
             scale=LatentScale([0.5, -0.5], [2.0, 0.5]),
             trained=trained,
@@ -102,7 +103,7 @@ def batch(towers):
         index = torch.as_tensor(index)
         code = normal(stream(0, "code"), index % 7, (4, 4, 4))
         ids = towers.tokenize([CAPTIONS[int(i) % 3] for i in index])
-        return LatentBatch(step, index, code, ids)
+        return LatentBatch(step, index, code, ids, torch.zeros(len(index), 6))
 
     return some
 

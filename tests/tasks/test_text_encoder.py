@@ -20,6 +20,7 @@ def make(accumulate=1, lr=0.1):
         vision={"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
         text={"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
         quick_gelu=False,
+        states="last",
     )
     trained = Trained(
         towers,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.apps.evaluations.own_towers import image_features
+from ldm.apps.evaluations.own_towers import image_features, own_towers
 from ldm.apps.evaluations.subject import BLOCK, Found, Subject
 from ldm.metrics.clip_score import ClipScore
 
@@ -14,7 +14,8 @@ def clip_score_own(subject: Subject) -> Found:
     if not any(subject.prompts):
         print("clip_score_own: left out, the pictures have no captions")
         return iter(())
-    towers, features = subject.towers, image_features(subject.towers, normalize=True)
+    towers = own_towers(subject.model.text_encoder)
+    features = image_features(towers, normalize=True)
 
     def encode_text(captions: list[str]) -> Tensor:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """The Frechet distance of generated to held-out pictures, in two feature spaces."""
 
-from ldm.apps.evaluations.own_towers import image_features
+from ldm.apps.evaluations.own_towers import image_features, own_towers
 from ldm.apps.evaluations.subject import BLOCK, Found, Subject
 from ldm.features.clip_image import ClipImageFeatures
 from ldm.features.inception import InceptionFeatures, pretrained_inception
@@ -16,7 +16,8 @@ def fid(subject: Subject) -> Found:
 
 def fd_own(subject: Subject) -> Found:
     """In the features of the model's own image tower."""
-    return _measure("fd_own", image_features(subject.towers, normalize=False), subject)
+    towers = own_towers(subject.model.text_encoder)
+    return _measure("fd_own", image_features(towers, normalize=False), subject)
 
 
 def _measure(name: str, features: InceptionFeatures | ClipImageFeatures, subject: Subject) -> Found:

@@ -11,8 +11,6 @@ from torch import Tensor
 from ldm.data.batches import crop
 from ldm.data.shards import ImageShards
 from ldm.generation import TextToImage
-from ldm.text.clip import ClipTowers
-from ldm.text.clip_text_tower import ClipTextTower
 
 BLOCK = 64
 
@@ -33,7 +31,6 @@ class Subject:
     """
 
     model: TextToImage
-    towers: ClipTowers | ClipTextTower
     draw: Callable[[], Tensor]
     prompts: list[str]
     train: ImageShards

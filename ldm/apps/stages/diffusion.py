@@ -1,28 +1,31 @@
 """Stage diffusion: a denoiser on a latent cache, which names its autoencoder and text encoder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.apps.build import build
+from ldm.apps.conditioning import encoder_of
 from ldm.apps.errors import UserError
-from ldm.apps.locate import input_folder, part_input
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import Assembly, trained
+from ldm.apps.stages.latents import check_size, check_widths, latent_scale, verified_inputs
+from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
 from ldm.data.cache import LatentCache
 from ldm.data.order import Share
 from ldm.diffusion.denoiser import Denoiser
-from ldm.diffusion.latent_scale import LatentScale
 from ldm.generation import TextToImage
+from ldm.interop.condition_encoders import CLASS_ENCODER, read_condition_encoder
 from ldm.interop.diffusers import read_autoencoder, read_scale, read_schedule, read_unet
 from ldm.interop.diffusers_files import WEIGHTS
-from ldm.interop.pipeline import read_towers, write_pipeline
+from ldm.interop.pipeline import write_pipeline
 from ldm.manifest import file_hash
 from ldm.tasks.diffusion import DiffusionTask
-from ldm.text.clip import ClipText
+from ldm.text.classes import ClassTable
 
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -33,35 +36,30 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
-    """Denoiser, frozen text tower, their task and the cached latents."""
+    """Denoiser, what conditions it, their task and the cached latents."""
     cache = LatentCache(config.data.root)
-    folders = _verified_inputs(cache)
-    held_out_root = Path(config.data.root) / "held_out"
-    held_out = LatentCache(held_out_root) if held_out_root.is_dir() else cache
-    if held_out is cache:
-        print(f"{cache.root} has no held_out/: the validation loss is that of training latents")
-    autoencoder = read_autoencoder(folders["autoencoder"] / "vae").requires_grad_(False)
-    towers = read_towers(folders["text_encoder"])
-    _check_widths(config, cache, int(towers.config["text_cfg"]["width"]))
-    scale = latent_scale(cache, config.latent_scale)
-    network = build(config.backbone)
-    _check_size(config, cache, network.stride)
-    if config.initialization is not None:
-        build(config.initialization)(network)
-    if config.channels_last:
-        network.to(memory_format=torch.channels_last)
-    denoiser = Denoiser(
-        network=network,
-        schedule=build(config.schedule),
-        prediction=build(config.prediction),
+    vae = verified_inputs(cache)["autoencoder"] / "vae"
+    held_out = _held_out(cache)
+    text_encoder = encoder_of(cache, width=config.backbone.get("context_dim"))
+    assert isinstance(text_encoder, nn.Module)
+    check_widths(config, cache, text_encoder)
+    model = TextToImage(
+        denoiser=_denoiser(config),
+        autoencoder=read_autoencoder(vae).requires_grad_(False),
+        text_encoder=text_encoder.requires_grad_(text_encoder.is_learned),
+        scale=latent_scale(cache, config.latent_scale),
+        size_px=int(cache.manifest.settings["size_px"]),
     )
-    text_encoder = ClipText(towers)
+    network = model.denoiser.network
+    assert isinstance(network, UNet)
+    check_size(config, cache, network.stride)
+    learned = nn.ModuleDict({"unet": network, CLASS_ENCODER: text_encoder})
     task = DiffusionTask(
-        denoiser=denoiser,
+        denoiser=model.denoiser,
         text_encoder=text_encoder,
-        regularizer=autoencoder.regularizer,
-        scale=scale,
-        trained=trained(denoiser.network, config),
+        regularizer=model.autoencoder.regularizer,
+        scale=model.scale,
+        trained=trained(learned if text_encoder.is_learned else network, config),
         global_batch=share.global_batch,
         num_held_out=len(held_out),
         accumulate=share.accumulate,
@@ -70,20 +68,49 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         weighting=build(config.weighting),
         seed=config.seed,
     )
-    model = TextToImage(
-        denoiser=denoiser,
-        autoencoder=autoencoder,
-        text_encoder=text_encoder,
-        scale=scale,
-        size_px=int(cache.manifest.settings["size_px"]),
+    captions = list(dict.fromkeys(held_out.examples + cache.examples))
+    return Assembly(
+        task=task,
+        batches=LatentBatches(cache, seed=config.seed),
+        held_out=LatentBatches(held_out, seed=config.seed),
+        num_held_out=len(held_out),
+        part="unet",
+        initialise=lambda folder: _initialise(model, folder, vae),
+        write_model=lambda folder: write_pipeline(model, folder),
+        draw=_preview(config, model, captions),
     )
-    preview = config.preview
-    prompts = list(preview.prompts) or list(dict.fromkeys(held_out.examples + cache.examples))
+
+
+def _held_out(cache: LatentCache) -> LatentCache:
+    root = cache.root / "held_out"
+    if root.is_dir():
+        return LatentCache(root)
+    print(f"{cache.root} has no held_out/: the validation loss is that of training latents")
+    return cache
+
+
+def _denoiser(config: DictConfig) -> Denoiser:
+    network = build(config.backbone)
+    if config.initialization is not None:
+        build(config.initialization)(network)
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
+    schedule, prediction = build(config.schedule), build(config.prediction)
+    return Denoiser(network=network, schedule=schedule, prediction=prediction)
+
+
+def _preview(
+    config: DictConfig, model: TextToImage, captions: list[str]
+) -> Callable[[], Tensor] | None:
+    """What draws the sample pictures: of the configured prompts, or else of ``captions``."""
+    preview, sampler = config.preview, build(config.sampler)
+    if not preview.num:
+        return None
+    prompts = list(preview.prompts) or captions
     prompts = [prompts[i % len(prompts)] for i in range(preview.num)]
-    sampler = build(config.sampler)
 
     def draw() -> Tensor:
-        model.autoencoder.to(task.device)
+        model.autoencoder.to(model.scale.mean.device)
         return model(
             prompts,
             torch.arange(len(prompts)),
@@ -93,70 +120,19 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
             spacing=preview.spacing,
         )
 
-    def initialise(folder: Path) -> None:
-        denoiser.network.load_state_dict(read_unet(folder / "unet").state_dict())
-        _say_what_differs(denoiser, folder)
-        if _same_weights(folder / "vae", folders["autoencoder"] / "vae"):
-            # The latent space is theirs, so the denoiser goes on seeing it on their scale.
-            found = read_scale(folder / "vae")
-            scale.mean, scale.std = found.mean, found.std
-
-    def write_model(folder: Path) -> None:
-        write_pipeline(model, towers, folder)
-
-    return Assembly(
-        task=task,
-        batches=LatentBatches(cache, seed=config.seed),
-        held_out=LatentBatches(held_out, seed=config.seed),
-        num_held_out=len(held_out),
-        part="unet",
-        initialise=initialise,
-        write_model=write_model,
-        draw=draw if prompts else None,
-    )
+    return draw
 
 
-def latent_scale(cache: LatentCache, mode: str) -> LatentScale:
-    """Per-channel standardisation, or one factor for all channels as Stable Diffusion has it."""
-    if mode == "per_channel":
-        return LatentScale(cache.mean, cache.std)
-    mean, std = torch.tensor(cache.mean), torch.tensor(cache.std)
-    # The spread of all channels together around zero: what dividing by one factor makes unit.
-    pooled = float((std.square() + mean.square()).mean().sqrt())
-    return LatentScale([0.0], [pooled])
-
-
-def _verified_inputs(cache: LatentCache) -> dict[str, Path]:
-    """Folders of the cache's autoencoder and text encoder, still the ones it was made with."""
-    folders = {}
-    for name, part in (("autoencoder", "vae"), ("text_encoder", "text_encoder")):
-        folder = input_folder(cache.manifest.inputs, name, cache.root)
-        found = part_input(str(folder), part)["fingerprint"]
-        made_with = cache.manifest.inputs[name]["fingerprint"]
-        if found != made_with:
-            raise UserError(
-                f"the latent cache {cache.root} was made with another {name} (fingerprint "
-                f"{made_with}) than lies at {folder} now ({found}). Make it again: ldm cache "
-                f"out={cache.root} ..., after deleting it."
-            )
-        folders[name] = folder
-    return folders
-
-
-def _check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
-    size_px, (height, width) = cache.manifest.settings["size_px"], cache.manifest.facts["shape"][1:]
-    if config.size != size_px:
-        raise UserError(
-            f"size={config.size}, but the latents of {cache.root} are of pictures of {size_px} px; "
-            f"set size={size_px}, or cache them again with `ldm cache size={config.size} ...`."
-        )
-    if height % stride or width % stride:
-        multiple = stride * size_px // height
-        raise UserError(
-            f"latents of {height} x {width} cannot be halved to the depth of this backbone, which "
-            f"needs multiples of {stride}; cache pictures whose size is a multiple of {multiple}, "
-            "or use fewer backbone.channels."
-        )
+def _initialise(model: TextToImage, folder: Path, vae: Path) -> None:
+    """Begin with the denoiser of a model folder, and with what is learned beside it."""
+    model.denoiser.network.load_state_dict(read_unet(folder / "unet").state_dict())
+    _say_what_differs(model.denoiser, folder)
+    if isinstance(model.text_encoder, ClassTable):
+        _initialise_classes(model.text_encoder, folder)
+    if _same_weights(folder / "vae", vae):
+        # The latent space is theirs, so the denoiser goes on seeing it on their scale.
+        found = read_scale(folder / "vae")
+        model.scale.mean, model.scale.std = found.mean, found.std
 
 
 def _say_what_differs(denoiser: Denoiser, folder: Path) -> None:
@@ -175,16 +151,18 @@ def _same_weights(one: Path, other: Path) -> bool:
     return all(file.is_file() for file in files) and len({*map(file_hash, files)}) == 1
 
 
-def _check_widths(config: DictConfig, cache: LatentCache, width: int) -> None:
-    channels = len(cache.mean)
-    if config.backbone.get("in_channels") != channels:
+def _initialise_classes(table: ClassTable, folder: Path) -> None:
+    """The tokens of those classes that the other model has too; the others stay as they are."""
+    other = read_condition_encoder(folder)
+    if not isinstance(other, ClassTable) or other.width != table.width:
         raise UserError(
-            f"backbone.in_channels={config.backbone.get('in_channels')}, but the latents of "
-            f"{cache.root} have {channels} channels; set backbone.in_channels={channels} "
-            f"backbone.out_channels={channels}."
+            f"init={folder} has no table of classes {table.width} wide to begin with; use a model "
+            "with condition=classes and this backbone.context_dim."
         )
-    if config.backbone.get("context_dim") not in (width, None):  # None: unconditional
-        raise UserError(
-            f"backbone.context_dim={config.backbone.get('context_dim')}, but the text encoder's "
-            f"tokens are {width} wide; set backbone.context_dim={width}."
-        )
+    shared = [*(name for name in table.names if name in other.names), ""]
+    with torch.no_grad():
+        table.embedding.weight[table.tokenize(shared)[:, 0]] = other(other.tokenize(shared)).tokens[
+            :, 0
+        ]
+    if is_first_process() and len(shared) <= len(table.names):
+        print(f"init: {len(table.names) + 1 - len(shared)} classes of these latents are new to it")

@@ -14,7 +14,7 @@ from ldm.diffusion.samplers.ddim import ddim
 from ldm.diffusion.schedules.flow import flow
 from ldm.generation import TextToImage
 from ldm.interop.diffusers_export import export_pipeline
-from ldm.interop.diffusers_export_vq import export_vq_pipeline
+from ldm.interop.diffusers_vq_pipeline import write_vq_pipeline
 from ldm.random import normal, stream
 
 PROMPTS, SEEDS = ["wow! a cat!", "a large red circle"], torch.tensor([3, 11])
@@ -34,7 +34,7 @@ def test_the_exported_folder_draws_our_picture(make_model, changes, tmp_path: Pa
     model = with_codebook(make_model, **changes)
     images = model(PROMPTS, SEEDS, sampler=ddim, steps=5, guidance=3.0, spacing="trailing")
     assert images.std() > 0.05
-    export_vq_pipeline(model, tmp_path)
+    write_vq_pipeline(model, tmp_path)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     assert type(pipeline).__name__ == "LDMTextToImagePipeline"
@@ -51,7 +51,7 @@ def test_the_exported_folder_draws_our_picture(make_model, changes, tmp_path: Pa
 
 def test_stable_diffusions_pipeline_cannot(make_model, tmp_path: Path):
     """The reason for another pipeline; should this fail, diffusers has learned it."""
-    export_vq_pipeline(with_codebook(make_model), tmp_path)
+    write_vq_pipeline(with_codebook(make_model), tmp_path)
     vqvae = diffusers.VQModel.from_pretrained(tmp_path / "vqvae")
     export_pipeline(make_model(), tmp_path / "kl")
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "kl", vae=vqvae)
@@ -72,5 +72,5 @@ def test_stable_diffusions_pipeline_cannot(make_model, tmp_path: Path):
 )
 def test_what_that_pipeline_would_draw_otherwise_is_refused(make_model, changes, setting, tmp_path):
     with pytest.raises(ValueError, match=setting):
-        export_vq_pipeline(with_codebook(make_model, **changes), tmp_path)
+        write_vq_pipeline(with_codebook(make_model, **changes), tmp_path)
     assert not (tmp_path / "model_index.json").exists()
