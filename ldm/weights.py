@@ -7,6 +7,7 @@ needs it asks ``find`` before any work starts, so offline machines learn at once
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,14 +95,6 @@ def find(name: str, weights_dir: str | Path | None) -> Path:
     return path
 
 
-# What lies under the name of a weights file where fetching it went wrong.
-_NO_WEIGHTS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it: git lfs pull.",
-    b"<!doctype html": "a web page, not the file that it offers; fetch the file itself.",
-    b"<html": "a web page, not the file that it offers; fetch the file itself.",
-}
-
-
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or torch file, on the CPU; code in a pickle is never run.
 
@@ -111,10 +104,8 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     with open(path, "rb") as file:
         head = file.read(64)
-    for start, found in _NO_WEIGHTS.items():
-        if head.lstrip().lower().startswith(start):
-            raise ValueError(f"{path} is {found}")
-    is_safetensors = head[8:9] == b"{"  # after the length of this header
+    if (what := _what_else(head, path.suffix)) is not None:
+        raise ValueError(f"{path} is {what}")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -122,18 +113,34 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            if head.startswith((b"PK", b"\x80")):
-                what = "is a torch file (a pickle), whatever its name says; rename it to .ckpt."
-                raise ValueError(f"{path} {what}") from error
             raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
-    if is_safetensors:
-        raise ValueError(f"{path} is a safetensors file; rename it to .safetensors.")
     loaded = _unpickled(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ValueError(f"{path} is not a state dict: a mapping from names to tensors is needed.")
     return dict(loaded)
+
+
+# What lies under the name of a weights file where fetching it went wrong.
+_NO_WEIGHTS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it: git lfs pull.",
+    b"<!doctype html": "a web page, not the file that it offers; fetch the file itself.",
+    b"<html": "a web page, not the file that it offers; fetch the file itself.",
+}
+
+
+def _what_else(head: bytes, suffix: str) -> str | None:
+    """What a file is that begins like this and is not what its name says; None if it may be."""
+    named = suffix == ".safetensors"
+    if head[8:9] == b"{":  # after the length of this header, which may be any bytes
+        return None if named else "a safetensors file by its content; rename it to .safetensors."
+    for start, found in _NO_WEIGHTS.items():
+        if head.lstrip().lower().startswith(start):
+            return found
+    if head.startswith((b"PK", b"\x80")):  # an archive; a pickle of old
+        return "a torch file (a pickle) by its content; rename it to .ckpt." if named else None
+    return None if named or not head else "neither a safetensors nor a torch file."
 
 
 class _Inert:
@@ -147,7 +154,8 @@ _NAMED_ONLY: list[Any] = [(_Inert, "pytorch_lightning.callbacks.model_checkpoint
 def _unpickled(path: Path) -> Any:
     """What a torch file holds, by the restricted loader; ValueError where that refuses."""
     try:
-        with torch.serialization.safe_globals(_NAMED_ONLY):
+        with torch.serialization.safe_globals(_NAMED_ONLY), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))

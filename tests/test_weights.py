@@ -88,7 +88,8 @@ CUT = "is damaged .*Fetch it again"
 STRANGE = {
     "cut.pth": (b"PK\x03\x04 not a whole archive", CUT),
     "empty.pth": (b"", CUT),
-    "text.pth": (b"no pickle", "is damaged, or no torch file.*safetensors version"),
+    "text.pth": (b"hello, who is there?", "neither a safetensors nor a torch file"),
+    "pickle.pth": (b"\x80\x04no", "is damaged, or no torch file.*safetensors version"),
     "cut.safetensors": (b"\x08", "is damaged: .*Fetch it again"),
     "pointer.ckpt": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
     "page.safetensors": (b"\n<!DOCTYPE html>", "a web page"),
@@ -103,6 +104,14 @@ def test_damaged_and_other_files_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"(?s)^{tmp_path / name} .*{message}"):
         weights.load_state_dict(tmp_path / name)
+
+
+def test_a_header_of_any_length_is_a_header(tmp_path):
+    """Its first byte may be one with which a pickle begins."""
+    for length in (0x80, 0x4B50):
+        header = b"{}".ljust(length)
+        (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header)
+        assert weights.load_state_dict(tmp_path / "a.safetensors") == {}
 
 
 def test_a_file_of_other_things_than_tensors_is_refused(tmp_path):

@@ -6,9 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
+from ldm.diffusion.prediction import Prediction
 from ldm.generation import TextToImage
 from ldm.interop.diffusers_files import read
 from ldm.interop.diffusers_vq_pipeline import read_vq_pipeline
@@ -33,13 +35,14 @@ def import_model(config: DictConfig) -> int:
     if found.is_dir():
         files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
     content = {str(p.relative_to(found)): file_hash(p) for p in files}
-    choice = {"weights": config.weights, "prediction": config.prediction}
+    prediction = None if config.prediction is None else build(config.prediction)
+    choice = {"weights": config.weights, "prediction": prediction and prediction.name}
     fingerprints = {"source": fingerprint(content), "request": fingerprint(choice)}
     if holds(run, "run", kind="run_import", wanted=fingerprints):
         print(f"{run}: this model is imported there already")
         return 0
     with whole_directory(run) as directory:
-        model = _read(found, directory / "unpacked", **choice)
+        model = _read(found, directory / "unpacked", config.weights, prediction)
         write_pipeline(model, directory / "model")
         _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
@@ -61,22 +64,23 @@ def import_model(config: DictConfig) -> int:
 
 
 def _read(
-    found: Path, unpacked: Path, *, weights: str | None, prediction: str | None
+    found: Path, unpacked: Path, weights: str | None, prediction: Prediction | None
 ) -> TextToImage:
     """The model; a single file is unpacked for as long as that takes."""
     if found.is_dir():
-        return _read_folder(found, weights=weights, prediction=prediction)
+        return _read_folder(found, weights, prediction)
     try:
         for sentence in unpack(found, unpacked, weights=weights, prediction=prediction):
             print(sentence)
         return read_pipeline(unpacked)
     except ValueError as error:  # which may speak of a folder that nobody else has seen
-        raise UserError(str(error).replace(str(unpacked), f"{found}:")) from error
+        said = str(error).replace(f"{unpacked}/", f"{found}: ")
+        raise UserError(said if str(found) in said else f"{found}: {said}") from error
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _read_folder(found: Path, *, weights: str | None, prediction: str | None) -> TextToImage:
+def _read_folder(found: Path, weights: str | None, prediction: Prediction | None) -> TextToImage:
     if weights is not None:
         raise UserError(
             f"weights={weights} chooses within a single file, and {found} is a folder: leave in it "
@@ -84,8 +88,8 @@ def _read_folder(found: Path, *, weights: str | None, prediction: str | None) ->
         )
     if prediction is not None:
         raise UserError(
-            f"prediction={prediction} is for single files; {found} is a folder, which says it in "
-            "scheduler/scheduler_config.json. Leave prediction= out."
+            f"prediction={prediction.name} is for single files; {found} is a folder, whose "
+            "scheduler/scheduler_config.json says it. Leave prediction= out."
         )
     for part, name in WEIGHTS_OF.items():
         if (clause := what_was_chosen(found / part, name)) is not None:

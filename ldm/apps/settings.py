@@ -181,7 +181,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "from": _text(),
         "run": _text(),
         "weights": _one_of("ema", "raw", None),
-        "prediction": _one_of("epsilon", "v", None),
+        "prediction": _OBJECT,
     },
 }
 PARTS: dict[tuple[str, str], dict[str, Rule]] = {

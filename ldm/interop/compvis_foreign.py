@@ -5,11 +5,12 @@ from collections.abc import Collection
 _NO_MODEL = "which changes another model and is none itself. Import that model"
 _FOLDER = "of a folder in diffusers' layout. Name the folder that holds model_index.json"
 _ALONE = "by itself, and a model has three networks. Import the file of the whole model"
+_OTHERS = "another kind (Flux, Stable Diffusion 3); only Stable Diffusion 1, 2 and XL can be read"
 _KINDS = (  # what some name starts with, or holds where a * stands before it
     (("lora_", "*.lora", "*_lora", "*.hada_"), f"a LoRA, {_NO_MODEL}, with the LoRA fused into it"),
     (("control_model.", "controlnet_"), f"a ControlNet, {_NO_MODEL}"),
     (("emb_params", "clip_g", "clip_l"), f"a textual inversion, {_NO_MODEL}"),
-    (("*double_blocks.", "*joint_blocks."), "a model of another kind (Flux, Stable Diffusion 3)"),
+    (("*double_blocks.", "*joint_blocks."), f"of {_OTHERS}"),
     (("down_blocks.",), f"a UNet {_FOLDER}"),
     (("encoder.down_blocks.",), f"an autoencoder {_FOLDER}"),
     (("text_model.encoder.",), f"a text encoder {_FOLDER}"),

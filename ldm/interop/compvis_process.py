@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldm.diffusion.prediction import Prediction
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.interop.compvis_layouts import Layout
+from ldm.interop.diffusers_scheduler import their_prediction
 
 _NUM_STEPS, _BETA_START, _BETA_END = 1000, 0.00085, 0.012  # of Stable Diffusion, all versions
 # Empty tensors by which programs know XL models with v-prediction, and with zero terminal SNR.
@@ -20,18 +22,17 @@ TABLES = (
 )  # fmt: skip
 SIGMAS = "denoiser.sigmas"  # the table of XL models
 NAMES = {*TABLES, SIGMAS, V_MARK, ZERO_SNR_MARK}  # of tensors that are no network's
-_PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}  # ours: theirs
 
 
 def inferred_scheduler(
-    state: Mapping[str, Tensor], layout: Layout, *, prediction: str | None
+    state: Mapping[str, Tensor], layout: Layout, *, prediction: Prediction | None
 ) -> dict[str, Any]:
     """The scheduler_config.json of a file that has no settings; ``prediction`` is what was asked.
 
     ValueError for tables that are not Stable Diffusion's, and where the prediction must be asked.
     """
     if prediction is not None:
-        theirs = _PREDICTIONS[prediction]
+        theirs = their_prediction(prediction)
     elif V_MARK in state:
         theirs = "v_prediction"
     elif len(layout.sizes_px) > 1:

@@ -56,6 +56,12 @@ def read_autoencoder(folder: str | Path) -> Autoencoder:
     A codebook's folder does not say how it was trained: its loss is the published one and no code
     is restarted. ValueError when a file is missing or damaged, or an option is not supported.
     """
+    file, _ = _autoencoder_config(folder)
+    return filled(empty_autoencoder(file.parent), file.parent)
+
+
+def empty_autoencoder(folder: str | Path) -> Autoencoder:
+    """The same without its weights, on the meta device."""
     file, theirs = _autoencoder_config(folder)
     ours = to_ours(theirs, AUTOENCODER_BLOCKS, file)
     image_channels, out_channels = ours.pop("in_channels"), ours.pop("out_channels")
@@ -71,8 +77,10 @@ def read_autoencoder(folder: str | Path) -> Autoencoder:
                 loss_weight=1.0,
                 restart_rate=0.0,
             )
-        autoencoder = Autoencoder(image_channels=image_channels, regularizer=regularizer, **ours)
-    return filled(autoencoder, file.parent)
+        try:
+            return Autoencoder(image_channels=image_channels, regularizer=regularizer, **ours)
+        except ValueError as error:
+            raise ValueError(f"{file} does not describe an autoencoder: {error}") from error
 
 
 def read_scale(folder: str | Path) -> LatentScale:

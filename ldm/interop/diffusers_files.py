@@ -1,5 +1,6 @@
 """The files of a part in diffusers' folder format: config.json beside safetensors weights."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,8 +8,8 @@ from typing import Any, TypeVar
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ldm.interop.weight_files import index_of, read_files
-from ldm.manifest import atomic, read_json, write_json
+from ldm.interop.weight_files import index_of, read_files, require_fit
+from ldm.manifest import atomic, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -38,7 +39,10 @@ def find(folder: str | Path, part: str, file: str, *, made_by: str) -> Path:
 
 def read(file: Path) -> dict[str, Any]:
     """The JSON object of a config file; ValueError when it is damaged."""
-    config = read_json(file)
+    try:
+        config = json.loads(file.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is damaged ({error}). Copy or export it again.") from error
     if not isinstance(config, dict):
         raise ValueError(f"{file} is damaged: it holds no JSON object. Copy or export it again.")
     return config
@@ -71,10 +75,8 @@ def filled(network: Network, folder: Path) -> Network:
     are first changed; others are cast to fp32.
     """
     state = {name: value.float() for name, value in read_weights(folder).items()}
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from error
+    require_fit(state, network.state_dict(), origin=str(folder))
+    network.load_state_dict(state, assign=True)
     assert not any(value.is_meta for value in (*network.parameters(), *network.buffers()))
     return network
 

@@ -47,7 +47,7 @@ def write_schedule(schedule: NoiseSchedule, prediction: Prediction, folder: str 
     config: dict[str, Any] = {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": schedule.num_steps,
-        "prediction_type": _their_prediction(prediction),
+        "prediction_type": their_prediction(prediction),
     }
     if schedule.description["name"] == "flow":
         config |= {"_class_name": _FLOW_SCHEDULER, "shift": 1.0, _FIRST_STEP: 0}
@@ -87,7 +87,8 @@ def read_schedule(folder: str | Path) -> tuple[NoiseSchedule, Prediction]:
     return _read_betas(config, file), prediction
 
 
-def _their_prediction(prediction: Prediction) -> str:
+def their_prediction(prediction: Prediction) -> str:
+    """Its name in diffusers' scheduler_config.json; ValueError where there is none."""
     names = {kind.name: name for name, kind in _PREDICTIONS.items()}
     if prediction.name not in names:
         raise ValueError(

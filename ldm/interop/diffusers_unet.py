@@ -48,11 +48,16 @@ def read_unet(folder: str | Path) -> UNet:
 
     ValueError when a file is missing or damaged, or an option is not supported.
     """
-    file = find(folder, "unet", CONFIG, made_by="ldm train experiment=demo_diffusion")
+    return filled(empty_unet(folder), _file(folder).parent)
+
+
+def empty_unet(folder: str | Path) -> UNet:
+    """The same without its weights, on the meta device."""
+    file = _file(folder)
     found = read(file)
     if found.get("_class_name") == OWN_UNET:
         ours = {k: v for k, v in found.items() if not k.startswith("_") and k != "sample_size"}
-        return _filled_unet(ours, file)
+        return _made(ours, file)
     theirs = checked(found, file, class_name="UNet2DConditionModel", defaults=UNET_DEFAULTS)
     ours = to_ours(theirs, UNET_BLOCKS, file)
     if (norm := theirs["resnet_time_scale_shift"]) not in _TIME_SHIFT.values():
@@ -67,13 +72,16 @@ def read_unet(folder: str | Path) -> UNet:
         if addition != allowed:
             option = "(addition_embed_type, addition_time_embed_dim)"
             raise unsupported(file, option, addition, allowed)
-    return _filled_unet(ours, file)
+    return _made(ours, file)
 
 
-def _filled_unet(ours: dict[str, Any], file: Path) -> UNet:
+def _file(folder: str | Path) -> Path:
+    return find(folder, "unet", CONFIG, made_by="ldm train experiment=demo_diffusion")
+
+
+def _made(ours: dict[str, Any], file: Path) -> UNet:
     try:
         with torch.device("meta"):
-            unet = UNet(**ours)
-    except TypeError as error:
-        raise ValueError(f"{file} does not describe a UNet of this version: {error}.") from error
-    return filled(unet, file.parent)
+            return UNet(**ours)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not describe a UNet of this version: {error}") from error

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.interop.diffusers_files import CONFIG, find, read
-from ldm.interop.weight_files import read_files
+from ldm.interop.weight_files import read_files, require_fit
 from ldm.manifest import atomic, write_json
 from ldm.text.clip import ClipText
 from ldm.text.clip_text_tower import ClipTextTower
@@ -174,7 +174,7 @@ def text_tower(
     width = found["hidden_size"]
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
     plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
-    projection = plain.pop(_PROJECTION, None)
+    projection = plain.get(_PROJECTION)
     tower = ClipTextTower(
         context_length=found["max_position_embeddings"],
         vocab_size=found["vocab_size"],
@@ -186,13 +186,14 @@ def text_tower(
         quick_gelu=found["hidden_act"] == "quick_gelu",
         pad_id=pad_id,
     )
+    expected = to_theirs(tower.model.state_dict())
+    if projection is not None:
+        expected[_PROJECTION] = expected.pop("text_projection").T
+    require_fit(plain, expected, origin=str(origin.parent))
     ours = to_ours(plain)
     if projection is not None:
-        ours["text_projection"] = projection.T
-    try:
-        tower.model.load_state_dict(ours)
-    except RuntimeError as error:
-        raise ValueError(f"the text tower's weights do not fit {origin}: {error}") from error
+        ours["text_projection"] = ours.pop(_PROJECTION).T
+    tower.model.load_state_dict(ours)
     return tower
 
 

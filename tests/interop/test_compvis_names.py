@@ -51,6 +51,23 @@ def test_stable_diffusion_1_has_its_686_tensors():
         assert found[name].shape == shape, name
 
 
+def test_stable_diffusion_xl_has_its_1680_tensors():
+    table = unet_table(3, 2) | upsamplers(3, 2, [True, True, False])
+    found = names_of("backbone", "unet_sdxl", table)
+    assert len(found) == 1680
+    for name, shape in {
+        "label_emb.0.0.weight": (1280, 2816),
+        "label_emb.0.2.bias": (1280,),
+        "input_blocks.3.0.op.weight": (320, 320, 3, 3),
+        "input_blocks.8.1.transformer_blocks.9.attn2.to_k.weight": (1280, 2048),
+        "middle_block.1.transformer_blocks.9.norm3.bias": (1280,),
+        "output_blocks.2.2.conv.weight": (1280, 1280, 3, 3),
+        "output_blocks.5.2.conv.weight": (640, 640, 3, 3),
+        "output_blocks.8.0.skip_connection.weight": (320, 640, 1, 1),
+    }.items():
+        assert found[name].shape == shape, name
+
+
 def test_the_autoencoder_has_its_248_tensors():
     found = names_of("autoencoder", "kl_f8", autoencoder_table(4, 2), regularizer=KL())
     sides = [sum(name.startswith(side) for name in found) for side in ("encoder.", "decoder.")]

@@ -20,7 +20,8 @@ from ldm.generation import TextToImage
 from ldm.interop.compvis_layouts import SD1 as SD1_LAYOUT
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.pipeline import read_pipeline
-from ldm.interop.single_file import METADATA, pack, unpack
+from ldm.interop.single_file import pack, unpack
+from ldm.interop.single_file_settings import METADATA
 from ldm.random import normal, stream
 
 SCALING_FACTOR = SD1_LAYOUT.scaling_factor
@@ -226,7 +227,7 @@ def test_the_prediction_is_asked_where_nothing_says_it(make_model, published, tm
     export_pipeline(make_model(**MODELS["stable diffusion 2"]), folder, factor=SCALING_FACTOR)
     pack(folder, file)
     with pytest.raises(ValueError, match="its settings say .* v_prediction; leave prediction= out"):
-        unpack(file, tmp_path / "x", prediction="epsilon")
+        unpack(file, tmp_path / "x", prediction=Epsilon())
     state = load_file(file)
     save_file(state, file)  # which drops the settings, but not the mark
     unpack(file, tmp_path / "marked")
@@ -234,9 +235,9 @@ def test_the_prediction_is_asked_where_nothing_says_it(make_model, published, tm
     save_file(state, file)
     with pytest.raises(ValueError, match=r"Add prediction=v .* or prediction=epsilon"):
         unpack(file, tmp_path / "unsaid")
-    unpack(file, tmp_path / "v", prediction="v")
-    unpack(file, tmp_path / "base", prediction="epsilon")
-    unpack(published, tmp_path / "sd1", prediction="v")
+    unpack(file, tmp_path / "v", prediction=Velocity())
+    unpack(file, tmp_path / "base", prediction=Epsilon())
+    unpack(published, tmp_path / "sd1", prediction=Velocity())
     for name, kind, size_px in (
         ("marked", Velocity, 768), ("v", Velocity, 768), ("base", Epsilon, 512),
         ("sd1", Velocity, 512),
@@ -271,9 +272,17 @@ def unpacked(file: Path) -> Path:
 CHANGES: dict[str, tuple[str, torch.Tensor | None, str]] = {
     "unknown": ("control_model.x.weight", torch.zeros(1), r"control_model\.x\.weight"),
     "unknown in a part": (f"{UNET}extra.weight", torch.zeros(1), r"diffusion_model\.extra\.weight"),
-    "missing": (f"{UNET}out.2.bias", None, r"Missing key.*conv_out\.bias"),
+    "missing": (
+        f"{UNET}out.2.bias",
+        None,
+        r"m\.safetensors do .*; missing: model\.diffusion_model\.out\.2\.bias\.",
+    ),
     "missing shape": (f"{UNET}out.2.weight", None, r"out\.2\.weight is missing"),
-    "another size": (f"{UNET}out.2.bias", torch.zeros(5), r"size mismatch for conv_out\.bias"),
+    "another size": (
+        f"{UNET}out.2.bias",
+        torch.zeros(5),
+        r"size: model\.diffusion_model\.out\.2\.bias is \(5,\), not \(4,\)",
+    ),
     "schedule": ("betas", torch.linspace(1e-4, 0.02, 1000), "noise schedule"),
     "two text towers": ("conditioner.embedders.1.model.x", torch.zeros(1), r"no text_encoder \("),
 }

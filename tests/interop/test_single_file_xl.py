@@ -1,5 +1,6 @@
 """Single files of Stable Diffusion XL and its refiner, against diffusers' own reader."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from ldm.diffusion.samplers.ddim import ddim
+from ldm.interop.compvis_layouts import SDXL
+from ldm.interop.diffusers import read_pipeline, read_schedule
+from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.single_file import WEIGHTS_OF, pack, unpack
 from ldm.interop.transformers_tokenizer import write_tokenizer
+from ldm.random import normal, stream
+from ldm.text.sdxl_text import SdxlText
 
+IDS = "text_model.embeddings.position_ids"
 SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "timestep_spacing": "trailing", "clip_sample": False, "steps_offset": 1,
@@ -111,9 +119,9 @@ def stripped(file: Path) -> Path:
     state = {name: value.half() for name, value in load_file(file).items()}
     alpha_bar = diffusers.DDIMScheduler(**SCHEDULE).alphas_cumprod
     state["denoiser.sigmas"] = (1 / alpha_bar - 1).sqrt().flip(0)
-    ids = "conditioner.embedders.0.transformer.text_model.embeddings.position_ids"
-    if any(name.startswith(ids.removesuffix("position_ids")) for name in state):
-        state[ids] = torch.arange(77)[None]
+    first = "conditioner.embedders.0.transformer."
+    if any(name.startswith(first) for name in state):
+        state[first + IDS] = torch.arange(77)[None]
     other = file.with_name("stripped.safetensors")
     save_file(state, other)
     return other
@@ -135,3 +143,64 @@ def test_a_file_without_settings_is_a_folder_again(theirs, tmp_path):
         assert after.config[name] == setting
     after.scheduler = before.scheduler  # the sampler's grid is no part of a file
     torch.testing.assert_close(picture(kind, after), picture(kind, before), rtol=0, atol=1e-5)
+
+
+def test_a_published_file_draws_their_picture_here(theirs, tmp_path):
+    kind, folder = theirs
+    pack(folder, tmp_path / "model.safetensors")
+    unpack(stripped(tmp_path / "model.safetensors"), tmp_path / "again")
+    model = read_pipeline(tmp_path / "again")
+    assert isinstance(model.text_encoder, SdxlText)
+    if kind == "refiner":  # it starts from a picture; its tower is compared in test_sdxl.py
+        assert model.text_encoder.num_sizes == 5 and not model.text_encoder.zero_null
+        return
+    model.size_px = 64  # for speed
+    seeds = torch.tensor([3])
+    pipeline = KINDS[kind][0].from_pretrained(folder)
+    for name in WEIGHTS_OF:
+        getattr(pipeline, name).half().float()
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "a cat", latents=normal(stream(0, "initial"), seeds, (4, 8, 8)), num_inference_steps=4,
+        guidance_scale=3.0, width=64, height=64, output_type="pt",
+    ).images  # fmt: skip
+    found = model(["a cat"], seeds, sampler=ddim, steps=4, guidance=3.0, spacing="trailing")
+    torch.testing.assert_close(found, expected * 2 - 1, rtol=0, atol=1e-4)
+    # And out again: the same tensors, settings and all.
+    export_pipeline(model, tmp_path / "out", factor=SDXL.scaling_factor)
+    assert pack(tmp_path / "out", tmp_path / "out.safetensors") == []
+    before, after = (load_file(tmp_path / f"{n}.safetensors") for n in ("stripped", "out"))
+    extra = {"denoiser.sigmas", "conditioner.embedders.0.transformer." + IDS}
+    assert before.keys() - after.keys() == extra and not after.keys() - before.keys()
+    for name, value in after.items():
+        assert name.endswith("logit_scale") or torch.equal(value, before[name].float()), name
+
+
+def test_the_marks_of_v_prediction_are_written_and_read(theirs, tmp_path):
+    kind, folder = theirs
+    marked = tmp_path / "marked"
+    shutil.copytree(folder, marked)
+    settings = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    diffusers.DDIMScheduler(**SCHEDULE | settings).save_pretrained(marked / "scheduler")
+    said = pack(marked, tmp_path / "model.safetensors")
+    assert len(said) == (kind == "refiner")  # whose readers do not look for the marks
+    state = load_file(tmp_path / "model.safetensors")
+    assert {"v_pred", "ztsnr"} <= state.keys()
+    save_file(state, tmp_path / "model.safetensors")
+    unpack(tmp_path / "model.safetensors", tmp_path / "again")
+    schedule, prediction = read_schedule(tmp_path / "again")
+    assert prediction.name == "v" and schedule.description["zero_terminal_snr"]
+
+
+def test_a_refiner_without_its_projection_says_so(theirs, tmp_path):
+    kind, folder = theirs
+    pack(folder, tmp_path / "model.safetensors")
+    state = load_file(tmp_path / "model.safetensors")
+    name = f"conditioner.embedders.{1 if kind == 'base' else 0}.model.text_projection"
+    assert torch.equal(
+        state.pop(name).T,
+        load_file(folder / "text_encoder_2" / "model.safetensors")["text_projection.weight"],
+    )
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        unpack(tmp_path / "model.safetensors", tmp_path / "again")

@@ -188,7 +188,11 @@ def test_missing_and_misfitting_weights_are_named(tmp_path: Path) -> None:
     save_file(state, file)
     with pytest.raises(ValueError) as error:
         read_text_encoder(tmp_path, pad_id=END_OF_TEXT)
-    for name in ("ln_final.bias", "resblocks.0.attn.in_proj_bias", "resblocks.7.mlp.c_fc.bias"):
+    for name in (
+        "final_layer_norm.bias",
+        "layers.0.self_attn.k_proj.bias",
+        "layers.7.mlp.fc1.bias",
+    ):
         assert name in str(error.value)
     file.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing.*ldm export"):

@@ -1,0 +1,126 @@
+"""The settings of a model in a single file: in its metadata, or as far as its tensors show them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from ldm.diffusion.prediction import Prediction
+from ldm.interop import compvis_config, compvis_text
+from ldm.interop.compvis_layouts import Layout, layout_for
+from ldm.interop.compvis_process import inferred_scheduler
+from ldm.interop.condition_encoders import TEXT_ENCODERS
+from ldm.interop.diffusers_files import CONFIG, read
+from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, their_prediction
+from ldm.interop.pipeline import INDEX
+from ldm.interop.transformers_tokenizer import read_pad_id
+
+METADATA = "ldm_config"  # the key, with JSON as its value
+_TEXT = {"hidden_act": "quick_gelu", "num_attention_heads": 8, "pad_token_id": 49407}
+_SHOWN_BY_NO_TENSOR: dict[str, dict[str, Any]] = {  # with what diffusers and transformers assume
+    "unet": {"attention_head_dim": 8, "norm_num_groups": 32},
+    "vae": {"norm_num_groups": 32},
+    "text_encoder": _TEXT,
+    "text_encoder_2": _TEXT,
+    "index": {"force_zeros_for_empty_prompt": True, "requires_aesthetics_score": False},
+}
+
+Configs = dict[str, dict[str, Any]]  # the config files of a folder, by its parts
+Parts = dict[str, dict[str, Tensor]]  # the tensors of each network, by the file's names
+
+
+def described(folder: Path) -> tuple[Layout, Configs]:
+    """The layout for the model of a folder, and its settings; ValueError where there is none."""
+    pads = {
+        part: read_pad_id(folder / tokenizer)
+        for part, tokenizer in TEXT_ENCODERS.items()
+        if (folder / part).is_dir()
+    }
+    layout = layout_for(pads)
+    configs = {part: read(folder / part / CONFIG) for part in layout.prefixes}
+    for part, pad_id in pads.items():
+        configs[part]["pad_token_id"] = pad_id  # the tokenizer's counts
+    configs["scheduler"] = read(folder / "scheduler" / SCHEDULER_CONFIG)
+    index = read(folder / INDEX)
+    configs["index"] = {k: index[k] for k in _SHOWN_BY_NO_TENSOR["index"] if k in index}
+    unet, predicted = configs["unet"], configs["scheduler"].get("prediction_type", "epsilon")
+    found = {
+        "backbone.pooling_heads": unet.get("addition_embed_type") == "text",
+        "backbone.adaptive_norm": unet.get("resnet_time_scale_shift", "default") != "default",
+        "prediction": predicted not in ("epsilon", "v_prediction"),
+        "schedule": "beta_schedule" not in configs["scheduler"],
+    }
+    for setting, present in found.items():
+        if present:
+            raise ValueError(
+                f"the setting {setting}= of this model has no place in the layout of single files, "
+                f"which other programs take for {layout.name}. Export it with format=diffusers."
+            )
+    return layout, configs
+
+
+def configs_of(
+    file: Path,
+    parts: Parts,
+    state: Mapping[str, Tensor],
+    layout: Layout,
+    prediction: Prediction | None,
+) -> Configs:
+    """The settings that ``pack`` left in a file, or those that its tensors show."""
+    if (configs := _metadata(file, layout)) is None:
+        return _inferred(parts, inferred_scheduler(state, layout, prediction=prediction), layout)
+    says = configs["scheduler"].get("prediction_type")
+    if prediction is not None and says != their_prediction(prediction):
+        raise ValueError(f"its settings say prediction_type {says}; leave prediction= out.")
+    return configs
+
+
+def unseen(configs: Configs, parts: Parts, layout: Layout) -> list[str]:
+    """What a program that sees the tensors only takes to be otherwise, in clauses."""
+    seen, found = _inferred(parts, configs["scheduler"], layout), []
+    for part, names in _SHOWN_BY_NO_TENSOR.items():
+        for name, default in names.items() if part in configs else ():
+            has = configs[part].get(name, default)
+            levels = len(configs[part].get("block_out_channels", []))
+            has = [has] * levels if name == "attention_head_dim" and isinstance(has, int) else has
+            if has != (taken := seen[part].get(name, default)):
+                found.append(f"{part}: {name} {has} (taken for {taken})")
+    return found
+
+
+def _inferred(parts: Parts, scheduler: dict[str, Any], layout: Layout) -> Configs:
+    """What a program takes the model for that sees its tensors only."""
+    size_px = layout.size_px(scheduler.get("prediction_type", "epsilon"))
+    configs = {
+        "unet": compvis_config.unet_config(parts["unet"], size_px=size_px),
+        "vae": compvis_config.autoencoder_config(
+            parts["vae"], size_px=size_px, scaling_factor=layout.scaling_factor
+        ),
+        "scheduler": scheduler,
+        "index": dict(layout.index),
+    }
+    for tower in layout.text:
+        configs[tower.part] = compvis_config.text_config(
+            compvis_text.to_folder(parts[tower.part], tower), is_openai=not tower.is_open_clip
+        )
+        configs[tower.part]["pad_token_id"] = tower.pad_id
+    return configs
+
+
+def _metadata(file: Path, layout: Layout) -> Configs | None:
+    """The settings that ``pack`` left in a file; None in those of others."""
+    if file.suffix != ".safetensors":
+        return None
+    with safe_open(file, framework="pt") as opened:
+        text = (opened.metadata() or {}).get(METADATA)
+    if text is None:
+        return None
+    try:
+        configs = json.loads(text)
+        found = {part: dict(configs[part]) for part in (*layout.prefixes, "scheduler")}
+        return found | {"index": dict(layout.index) | configs.get("index", {})}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"its metadata {METADATA} is damaged ({error}).") from error
