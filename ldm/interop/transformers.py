@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldm.interop.diffusers_files import CONFIG, find, read
 from ldm.manifest import atomic, write_json
-from ldm.text.clip import ClipText
+from ldm.text.clip import ClipText, fill
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE
 from ldm.weights import load_state_dict
@@ -181,22 +181,23 @@ def text_tower(
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
     plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
     projection = plain.pop(_PROJECTION, None)
-    tower = ClipTextTower(
-        context_length=found["max_position_embeddings"],
-        vocab_size=found["vocab_size"],
-        width=width,
-        heads=found["num_attention_heads"],
-        layers=found["num_hidden_layers"],
-        mlp_ratio=found["intermediate_size"] / width,
-        embed_dim=None if projection is None else projection.shape[0],
-        quick_gelu=found["hidden_act"] == "quick_gelu",
-        pad_id=pad_id,
-    )
+    with torch.device("meta"):
+        tower = ClipTextTower(
+            context_length=found["max_position_embeddings"],
+            vocab_size=found["vocab_size"],
+            width=width,
+            heads=found["num_attention_heads"],
+            layers=found["num_hidden_layers"],
+            mlp_ratio=found["intermediate_size"] / width,
+            embed_dim=None if projection is None else projection.shape[0],
+            quick_gelu=found["hidden_act"] == "quick_gelu",
+            pad_id=pad_id,
+        )
     ours = to_ours(plain)
     if projection is not None:
-        ours["text_projection"] = projection.T
+        ours["text_projection"] = projection.T.contiguous()
     try:
-        tower.model.load_state_dict(ours)
+        fill(tower.model, ours)
     except RuntimeError as error:
         raise ValueError(f"the text tower's weights do not fit {origin}: {error}") from error
     return tower
