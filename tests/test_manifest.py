@@ -29,6 +29,16 @@ def test_fingerprint_is_of_the_value_not_of_its_spelling() -> None:
     assert fingerprint({"a": 1}) == "015abd7f5cc57a2d"  # frozen: it joins runs of long ago
 
 
+def test_what_is_written_may_be_read_by_whom_the_umask_says(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "usual").touch()
+    with atomic(tmp_path / "weights") as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_file_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import input_folder, part_input, parts_at
+from ldm.apps.locate import input_folder, model_folder, part_input, parts_at
 from ldm.data.cache import LatentCache
 from ldm.interop.condition_encoders import (
     PARTS,
@@ -67,7 +67,9 @@ def part_of(name: str, folder: Path) -> str:
 
 def text_parts(run: str) -> list[str]:
     """The text encoders of a run or folder; UserError where there is none."""
-    return parts_at(run, TEXT_ENCODERS) or [part_input(run, "text_encoder")["path"]]
+    if not (found := parts_at(run, TEXT_ENCODERS)):
+        model_folder(run, "text_encoder")  # which says what makes one
+    return found
 
 
 def encoder_of(cache: LatentCache, *, width: int | None) -> ConditionEncoder:

@@ -13,8 +13,8 @@ from ldm.backbones.unet import UNet
 from ldm.diffusion.prediction import Prediction
 from ldm.generation import TextToImage
 from ldm.interop.diffusers_files import read
-from ldm.interop.diffusers_vq_pipeline import read_vq_pipeline
-from ldm.interop.pipeline import INDEX, VQ_PIPELINE, read_pipeline, write_pipeline
+from ldm.interop.diffusers_vq_pipeline import VQ_PIPELINE, read_vq_pipeline
+from ldm.interop.pipeline import INDEX, read_pipeline, write_pipeline
 from ldm.interop.single_file import WEIGHTS_OF, unpack
 from ldm.interop.weight_files import what_was_chosen
 from ldm.manifest import file_hash, fingerprint, write_manifest

@@ -12,20 +12,26 @@ def lineage(path: str) -> dict[str, Manifest]:
     """Manifests by kind (run_diffusion, latents, run_autoencoder, ..., shards), as far as known.
 
     A bare model folder has none. Inputs that have been moved or deleted end the chain there. Of
-    two of a kind, as where a run began with another's weights (init=), the later one is kept.
+    two of a kind, as where a run began with another's weights (init=), the later one is kept; but
+    the second of two text encoders is the kind run_text_encoder_2.
     """
     found: dict[str, Manifest] = {}
     seen: set[str] = set()
-    open_ends = [model_folder(path, "unet")]
-    for directory in open_ends:  # which grows
+    open_ends = [("model", model_folder(path, "unet"))]
+    for role, directory in open_ends:  # which grows
         # A run is found by its model folder, which is inside of it.
         places = {p: known_manifest(p) for p in (directory, directory.parent)}
         place, manifest = next((item for item in places.items() if item[1]), (directory, None))
-        if manifest is None or manifest.fingerprint in seen:
+        if manifest is None:
+            continue
+        second = role == "text_encoder_2" and manifest.kind == "run_text_encoder"
+        found.setdefault("run_text_encoder_2" if second else manifest.kind, manifest)
+        if manifest.fingerprint in seen:
             continue
         seen.add(manifest.fingerprint)
-        found.setdefault(manifest.kind, manifest)
-        open_ends += [input_folder(manifest.inputs, name, place) for name in manifest.inputs]
+        open_ends += [
+            (name, input_folder(manifest.inputs, name, place)) for name in manifest.inputs
+        ]
     return found
 
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.interop.condition_encoders import TEXT_ENCODERS
+from ldm.interop.condition_encoders import TEXT_ENCODERS, sdxl_settings
+from ldm.interop.diffusers_vq_pipeline import VQ_PART, VQ_PIPELINE
 from ldm.manifest import file_hash, fingerprint
 
 MAKES = {
@@ -43,6 +45,11 @@ def parts_at(path: str, parts: Iterable[str]) -> list[str]:
 
 
 def _places(root: Path) -> list[Path]:
+    if (root / VQ_PART).is_dir():
+        raise UserError(
+            f"{root} is laid out for diffusers' {VQ_PIPELINE}; make it a run first: ldm import "
+            f"from={root} run=DIR"
+        )
     return [root, root / "model", root / "diffusion" / "model"]
 
 
@@ -55,7 +62,9 @@ def part_input(path: str, part: str) -> dict[str, str]:
     files = [p for p in folder.iterdir() if p.suffix in (".json", ".safetensors")]
     if part in TEXT_ENCODERS:  # what its captions are padded with is the tokenizer's to say
         files += (folder.parent / TEXT_ENCODERS[part]).glob("*.json")
-    content = {p.name: file_hash(p) for p in sorted(files)}
+    content: dict[str, Any] = {p.name: file_hash(p) for p in sorted(files)}
+    if part == "text_encoder_2":  # and what no caption is, the index's
+        content |= sdxl_settings(folder.parent)
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
 
 

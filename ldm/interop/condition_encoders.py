@@ -42,16 +42,26 @@ def read_condition_encoder(folder: str | Path) -> ConditionEncoder:
     folder = Path(folder)
     has = {part: (folder / part).is_dir() for part in PARTS}
     if has["text_encoder_2"]:
-        index = read(file) if (file := folder / "model_index.json").is_file() else {}
         return SdxlText(
             text_encoder=read_towers(folder) if has["text_encoder"] else None,
             text_encoder_2=read_towers(folder, "text_encoder_2"),
-            num_sizes=5 if index.get("requires_aesthetics_score") else 6,
-            zero_null=bool(index.get("force_zeros_for_empty_prompt", True)),  # as in diffusers
+            **sdxl_settings(folder),
         )
     if has["text_encoder"]:
         return ClipText(read_towers(folder))
     return _read_classes(folder / CLASS_ENCODER) if has[CLASS_ENCODER] else Unconditional()
+
+
+def sdxl_settings(folder: Path) -> dict[str, Any]:
+    """What a folder's index says of the condition of Stable Diffusion XL, as ``SdxlText`` has it.
+
+    Where it says nothing, the defaults are those of diffusers' pipeline.
+    """
+    index = read(file) if (file := folder / "model_index.json").is_file() else {}
+    return {
+        "num_sizes": 5 if index.get("requires_aesthetics_score", False) else 6,
+        "zero_null": bool(index.get("force_zeros_for_empty_prompt", True)),
+    }
 
 
 def write_condition_encoder(

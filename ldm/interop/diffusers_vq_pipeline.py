@@ -14,17 +14,18 @@ from ldm.interop.diffusers_autoencoder import read_autoencoder, read_scale, writ
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule, write_schedule
 from ldm.interop.diffusers_unet import read_unet, write_unet
-from ldm.interop.pipeline import INDEX, VQ_PIPELINE, require_fit, size_px
+from ldm.interop.pipeline import INDEX, require_fit, size_px
 from ldm.interop.transformers import read_text_encoder, write_text_encoder
 from ldm.interop.transformers_tokenizer import read_pad_id, write_tokenizer
 from ldm.manifest import write_json
 from ldm.text.clip import ClipText
 
+VQ_PIPELINE, VQ_PART = "LDMTextToImagePipeline", "vqvae"  # its name of the autoencoder
 _CONTEXT_LENGTH, _STRIDE = 77, 8  # of every model, in the pipeline's code
 _PARTS = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "scheduler": ["diffusers", "DDIMScheduler"],
-    "vqvae": ["diffusers", "VQModel"],
+    VQ_PART: ["diffusers", "VQModel"],
     "bert": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
 }
@@ -59,7 +60,7 @@ def write_vq_pipeline(model: TextToImage, folder: str | Path) -> None:
     write_unet(denoiser.network, folder / "unet", sample_size=side * _STRIDE // stride)
     write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
     write_autoencoder(
-        model.autoencoder, folder / "vqvae", scale=model.scale, sample_size=model.size_px
+        model.autoencoder, folder / VQ_PART, scale=model.scale, sample_size=model.size_px
     )
     files = {"unet": CONFIG, "scheduler": SCHEDULER_CONFIG}
     for part, setting in (("unet", "backbone"), ("scheduler", "schedule")):
@@ -69,7 +70,7 @@ def write_vq_pipeline(model: TextToImage, folder: str | Path) -> None:
             )
     write_text_encoder(text, folder / "bert")
     write_tokenizer(folder / "tokenizer", context_length=length, pad_id=text.tokenize.pad_id)
-    write_json(folder / INDEX, {"_class_name": VQ_PIPELINE, "size_px": model.size_px} | _PARTS)
+    write_json(folder / INDEX, {"_class_name": VQ_PIPELINE} | _PARTS)
 
 
 def read_vq_pipeline(folder: str | Path) -> TextToImage:
@@ -79,13 +80,13 @@ def read_vq_pipeline(folder: str | Path) -> TextToImage:
     """
     folder = Path(folder)
     schedule, prediction = read_schedule(folder / "scheduler")
-    network, autoencoder = read_unet(folder / "unet"), read_autoencoder(folder / "vqvae")
+    network, autoencoder = read_unet(folder / "unet"), read_autoencoder(folder / VQ_PART)
     tower = read_text_encoder(folder / "bert", pad_id=read_pad_id(folder / "tokenizer"))
     model = TextToImage(
         denoiser=Denoiser(network=network, schedule=schedule, prediction=prediction),
         autoencoder=autoencoder,
         text_encoder=ClipText(tower),
-        scale=read_scale(folder / "vqvae"),
+        scale=read_scale(folder / VQ_PART),
         size_px=size_px(folder, stride=autoencoder.stride**2 // _STRIDE),  # as written above
     )
     require_fit(model, str(folder))

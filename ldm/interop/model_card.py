@@ -1,17 +1,19 @@
 """The model card: README.md with a YAML header, in the convention of the Hugging Face hub."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
 from ldm.generation import TextToImage
 from ldm.manifest import VERSION, Manifest
+from ldm.text.sdxl_text import SdxlText
 from ldm.weights import TABLE
 
 _RUNS = {
     "run_text_encoder": "text encoder",
+    "run_text_encoder_2": "second text encoder",
     "run_autoencoder": "autoencoder",
     "run_diffusion": "denoiser",
 }
@@ -39,7 +41,7 @@ def model_card(
         "Training data": _data(lineage),
         "Training": _training(lineage),
         "Metrics": _metrics(metrics),
-        "Licences": _licences(licence, lineage),
+        "Licences": _licences(licence, lineage, _text_encoders(model)),
     }
     text = [
         _header(title, licence, lineage, metrics),
@@ -81,12 +83,12 @@ def _header(
 
 
 def _parts(model: TextToImage, lineage: Mapping[str, Manifest]) -> str:
-    assert isinstance(model.text_encoder, nn.Module)
     parts: dict[str, tuple[nn.Module, str]] = {
         "denoiser": (model.denoiser.network, "run_diffusion"),
         "autoencoder": (model.autoencoder, "run_autoencoder"),
-        "text encoder": (model.text_encoder, "run_text_encoder"),
     }
+    for name, encoder in _text_encoders(model).items():
+        parts[_RUNS[name]] = (encoder, name)
     rows = ["| part | network | parameters | made by |", "|---|---|---|---|"]
     for name, (network, kind) in parts.items():
         count = sum(parameter.numel() for parameter in network.parameters())
@@ -98,6 +100,16 @@ def _parts(model: TextToImage, lineage: Mapping[str, Manifest]) -> str:
             made = f"imported from {imported.settings['from']} ({imported.fingerprint})"
         rows.append(f"| {name} | {type(network).__name__} | {count:,} | {made} |")
     return "\n".join(rows)
+
+
+def _text_encoders(model: TextToImage) -> dict[str, nn.Module]:
+    """By the kind of the run that trains one."""
+    text = model.text_encoder
+    assert isinstance(text, nn.Module)
+    if not isinstance(text, SdxlText):
+        return {"run_text_encoder": text}
+    first = {} if text.text_encoder is None else {"run_text_encoder": text.text_encoder}
+    return {**first, "run_text_encoder_2": text.text_encoder_2}
 
 
 def _data(lineage: Mapping[str, Manifest]) -> str:
@@ -137,7 +149,9 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return text
 
 
-def _licences(licence: str | None, lineage: Mapping[str, Manifest]) -> str:
+def _licences(
+    licence: str | None, lineage: Mapping[str, Manifest], text_encoders: Iterable[str]
+) -> str:
     given = "No licence was given for these weights." if licence is None else f"Weights: {licence}."
     lines = [f"- {given}"]
     autoencoder = lineage.get("run_autoencoder")
@@ -158,6 +172,6 @@ def _licences(licence: str | None, lineage: Mapping[str, Manifest]) -> str:
     ]
     if "run_import" in lineage:
         lines.append("- Imported parts stay under the licence of their publisher.")
-    elif not started and len(_RUNS.keys() & lineage.keys()) == len(_RUNS):
-        lines.append("- All three networks were trained from random weights; none is pretrained.")
+    elif not started and {"run_autoencoder", "run_diffusion", *text_encoders} <= lineage.keys():
+        lines.append("- All networks were trained from random weights; none is pretrained.")
     return "\n".join(lines)

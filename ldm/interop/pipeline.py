@@ -18,7 +18,6 @@ from ldm.types import ConditionEncoder
 
 INDEX = "model_index.json"
 CONFIGS = {"unet": CONFIG, "vae": CONFIG, "scheduler": SCHEDULER_CONFIG}
-VQ_PIPELINE = "LDMTextToImagePipeline"  # whose parts have names of their own
 OWN_PIPELINE = "ldm.TextToImage"  # the class name of a model that diffusers has no pipeline for
 
 
@@ -112,11 +111,6 @@ def _vector(dim: int | None) -> str:
 
 def _require_parts(folder: Path, index: dict[str, Any]) -> None:
     """ValueError for parts that the index names, or that every such model has, and are missing."""
-    if index.get("_class_name") == VQ_PIPELINE:
-        raise ValueError(
-            f"{folder} is laid out for diffusers' {VQ_PIPELINE}; make it a run first, with `ldm "
-            f"import from={folder} run=DIR`."
-        )
     named = [part for part in (*PARTS, "image_encoder") if (index.get(part) or [None])[0]]
     if not named and index.get("_class_name") != OWN_PIPELINE:
         named = ["text_encoder"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ldm.interop.diffusers_files import CONFIG, find, read
 from ldm.interop.weight_files import read_files, require_fit
 from ldm.manifest import atomic, write_json
-from ldm.text.clip import ClipText
+from ldm.text.clip import ClipText, fill
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE
 
@@ -175,25 +175,26 @@ def text_tower(
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
     plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
     projection = plain.get(_PROJECTION)
-    tower = ClipTextTower(
-        context_length=found["max_position_embeddings"],
-        vocab_size=found["vocab_size"],
-        width=width,
-        heads=found["num_attention_heads"],
-        layers=found["num_hidden_layers"],
-        mlp_ratio=found["intermediate_size"] / width,
-        embed_dim=None if projection is None else projection.shape[0],
-        quick_gelu=found["hidden_act"] == "quick_gelu",
-        pad_id=pad_id,
-    )
+    with torch.device("meta"):
+        tower = ClipTextTower(
+            context_length=found["max_position_embeddings"],
+            vocab_size=found["vocab_size"],
+            width=width,
+            heads=found["num_attention_heads"],
+            layers=found["num_hidden_layers"],
+            mlp_ratio=found["intermediate_size"] / width,
+            embed_dim=None if projection is None else projection.shape[0],
+            quick_gelu=found["hidden_act"] == "quick_gelu",
+            pad_id=pad_id,
+        )
     expected = to_theirs(tower.model.state_dict())
     if projection is not None:
         expected[_PROJECTION] = expected.pop("text_projection").T
     require_fit(plain, expected, origin=str(origin.parent))
     ours = to_ours(plain)
     if projection is not None:
-        ours["text_projection"] = ours.pop(_PROJECTION).T
-    tower.model.load_state_dict(ours)
+        ours["text_projection"] = ours.pop(_PROJECTION).T.contiguous()
+    fill(tower.model, ours)
     return tower
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ldm.manifest import atomic, write_json
@@ -92,15 +93,31 @@ class ClipTowers(nn.Module):
                 )
         whole = json.loads((folder / CONFIG_FILE).read_text())
         config = whole["model_cfg"]
-        towers = cls(
-            embed_dim=config["embed_dim"],
-            vision=config["vision_cfg"],
-            text=config["text_cfg"],
-            quick_gelu=config.get("quick_gelu", False),
-            states=whole.get("condition_cfg", {}).get("states", "last"),
-        )
-        towers.model.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
+        with torch.device("meta"):
+            towers = cls(
+                embed_dim=config["embed_dim"],
+                vision=config["vision_cfg"],
+                text=config["text_cfg"],
+                quick_gelu=config.get("quick_gelu", False),
+                states=whole.get("condition_cfg", {}).get("states", "last"),
+            )
+        fill(towers.model, load_file(str(folder / WEIGHTS_FILE)))
         return towers
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a tower of open_clip, built on the meta device, its weights, in fp32.
+
+    RuntimeError where names or shapes do not fit.
+    """
+    floats = {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
+    model.load_state_dict(floats, assign=True)
+    if model.attn_mask is not None:  # causal, and in no file
+        length = len(floats["positional_embedding"])
+        model.attn_mask = torch.full((length, length), float("-inf")).triu(1)
+    assert not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
 
 
 Towers = ClipTowers | ClipTextTower

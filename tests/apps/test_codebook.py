@@ -12,6 +12,7 @@ from ldm.callbacks.metrics_log import read_jsonl
 from ldm.interop.diffusers import read_autoencoder
 from ldm.interop.pipeline import read_pipeline
 from ldm.manifest import read_json
+from ldm.random import normal, stream
 
 CODEBOOK = ["regularizer=vq", "regularizer.num_codes=32", "regularizer.restart_rate=0.5"]
 
@@ -143,3 +144,49 @@ def test_the_denoisers_training_leaves_the_codebook_to_the_autoencoder(road):
     )
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def pictures(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(p)) for p in sorted(folder.glob("0*.png"))]).astype(int)
+
+
+def test_a_codebook_goes_out_and_in_again(road, world, ldm, tmp_path, capsys):
+    import diffusers
+
+    def refused(model: Path, *words: str) -> str:
+        assert ldm("export", f"model={model}", f"out={tmp_path / 'no'}", *words) == 2
+        return capsys.readouterr().err
+
+    assert "Train the denoiser with latent_scale=scalar" in refused(road / "diffusion")
+    file = refused(road / "diffusion", "format=single_file")
+    assert "setting regularizer=vq of this model has no place" in file
+    scalar, text, latents = tmp_path / "scalar", tmp_path / "text", tmp_path / "latents"
+    train = ["train", *world.settings["diffusion"], "latent_scale=scalar", "max_steps=1"]
+    assert ldm(*train, f"data.root={road / 'latents'}", f"run={scalar}") == 0
+    assert "text_encoder.text.context_length=20 of this model has no place" in refused(scalar)
+    for words in (
+        world.train("text_encoder", text, "text_encoder.text.context_length=77", "max_steps=1"),
+        ["cache", f"autoencoder_run={road / 'autoencoder'}", f"text_run={text}",
+         f"data.root={world.shards}", f"out={latents}", "block=16"],
+        [*train, f"data.root={latents}", f"run={tmp_path / 'long'}"],
+        ["export", f"model={tmp_path / 'long'}", f"out={tmp_path / 'out'}"],
+    ):  # fmt: skip
+        assert ldm(*words) == 0, words
+    settings = ["prompt=a red circle", "num=2", "block=2", "sampler=ddim", "steps=4"]
+    how = ["sample", *settings, "guidance=3.0", "seed=7"]
+    assert ldm(*how, f"model={tmp_path / 'long'}", f"out={tmp_path / 'ours'}") == 0
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = normal(stream(0, "initial"), torch.arange(7, 9), (4, 8, 8)).float()
+    theirs = pipeline(
+        ["a red circle"] * 2, latents=noise, num_inference_steps=4, guidance_scale=3.0,
+        output_type="np",
+    ).images  # fmt: skip
+    ours = pictures(tmp_path / "ours")
+    assert ours.std() > 1 and abs((theirs * 255).round().astype(int) - ours).max() <= 1
+    capsys.readouterr()
+    assert ldm(*how, f"model={tmp_path / 'out'}", f"out={tmp_path / 'x'}") == 2
+    assert "laid out for diffusers' LDMTextToImagePipeline" in capsys.readouterr().err
+    assert ldm("import", f"from={tmp_path / 'out'}", f"run={tmp_path / 'run'}") == 0
+    assert ldm(*how, f"model={tmp_path / 'run'}", f"out={tmp_path / 'again'}") == 0
+    assert abs(pictures(tmp_path / "again") - ours).max() <= 1

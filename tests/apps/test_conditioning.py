@@ -118,6 +118,8 @@ def test_two_text_encoders_and_sizes(world, ldm, cache, tmp_path, capsys):
     assert ldm(*sample, f"out={tmp_path / 'd'}", "sizes=[32,32]") == 2
     assert "is told 6, as [32, 32, 0, 0, 32, 32]" in capsys.readouterr().err
     assert ldm("export", f"model={run}", f"out={tmp_path / 'export'}") == 0
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "| second text encoder | ClipText |" in card and "All networks were trained" in card
     # What it was made from is found again, and a changed tower is noticed.
     assert cache(tmp_path / "again", f"text_run={run}") == 0
     assert ldm("check", "train", "experiment=demo_text_encoder", "text_encoder=sdxl") == 2

@@ -26,7 +26,9 @@ def latent_scale(cache: LatentCache, mode: str) -> LatentScale:
 def verified_inputs(cache: LatentCache) -> dict[str, Path]:
     """Folders of the cache's autoencoder and text encoders, still the ones it was made with."""
     folders = {}
-    for name in cache.manifest.inputs.keys() - {"shards"}:
+    for name in cache.manifest.inputs:
+        if name == "shards":
+            continue  # may be gone: the cache is all that is needed of them
         folder = input_folder(cache.manifest.inputs, name, cache.root)
         found = part_input(str(folder), part_of(name, folder))["fingerprint"]
         made_with = cache.manifest.inputs[name]["fingerprint"]
@@ -41,6 +43,7 @@ def verified_inputs(cache: LatentCache) -> dict[str, Path]:
 
 
 def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
+    """UserError where the pictures have another size, or latents do not divide by ``stride``."""
     size_px, (height, width) = cache.manifest.settings["size_px"], cache.manifest.facts["shape"][1:]
     if config.size != size_px:
         raise UserError(
@@ -57,6 +60,7 @@ def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
 
 
 def check_widths(config: DictConfig, cache: LatentCache, text_encoder: ConditionEncoder) -> None:
+    """UserError naming the setting of the backbone that does not fit latents or condition."""
     channels = len(cache.mean)
     if config.backbone.get("in_channels") != channels:
         raise UserError(
