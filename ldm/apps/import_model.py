@@ -36,6 +36,7 @@ def import_model(config: DictConfig) -> int:
         files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
     content = {str(p.relative_to(found)): file_hash(p) for p in files}
     prediction = None if config.prediction is None else build(config.prediction)
+    _check_choice(found, config.weights, prediction)
     choice = {"weights": config.weights, "prediction": prediction and prediction.name}
     fingerprints = {"source": fingerprint(content), "request": fingerprint(choice)}
     if holds(run, "run", kind="run_import", wanted=fingerprints):
@@ -63,12 +64,26 @@ def import_model(config: DictConfig) -> int:
     return 0
 
 
+def _check_choice(found: Path, weights: str | None, prediction: Prediction | None) -> None:
+    """UserError for a choice that is the folder's to make."""
+    if weights is not None and found.is_dir():
+        raise UserError(
+            f"weights={weights} chooses within a single file, and {found} is a folder: leave in it "
+            "the weights that you mean, and weights= out."
+        )
+    if prediction is not None and found.is_dir():
+        raise UserError(
+            f"prediction={prediction.name} is for single files; {found} is a folder, whose "
+            "scheduler/scheduler_config.json says it. Leave prediction= out."
+        )
+
+
 def _read(
     found: Path, unpacked: Path, weights: str | None, prediction: Prediction | None
 ) -> TextToImage:
     """The model; a single file is unpacked for as long as that takes."""
     if found.is_dir():
-        return _read_folder(found, weights, prediction)
+        return _read_folder(found)
     try:
         for sentence in unpack(found, unpacked, weights=weights, prediction=prediction):
             print(sentence)
@@ -80,17 +95,7 @@ def _read(
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _read_folder(found: Path, weights: str | None, prediction: Prediction | None) -> TextToImage:
-    if weights is not None:
-        raise UserError(
-            f"weights={weights} chooses within a single file, and {found} is a folder: leave in it "
-            "the weights that you mean, and weights= out."
-        )
-    if prediction is not None:
-        raise UserError(
-            f"prediction={prediction.name} is for single files; {found} is a folder, whose "
-            "scheduler/scheduler_config.json says it. Leave prediction= out."
-        )
+def _read_folder(found: Path) -> TextToImage:
     for part, name in WEIGHTS_OF.items():
         if (clause := what_was_chosen(found / part, name)) is not None:
             print(f"{part}: {clause}")

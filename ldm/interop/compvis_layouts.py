@@ -99,8 +99,8 @@ def layout_of_file(names: Collection[str]) -> Layout:
     return SD1
 
 
-def layout_for(pad_ids: Mapping[str, int]) -> Layout:
-    """For a model with these text encoders, by what each one's captions are padded with."""
-    if "text_encoder_2" in pad_ids:
-        return SDXL if "text_encoder" in pad_ids else REFINER
-    return SD2 if pad_ids["text_encoder"] == 0 else SD1
+def layout_for(text_parts: Collection[str], *, linear_projection: bool) -> Layout:
+    """For a model with these text encoders and a UNet like this, by which readers know it."""
+    if "text_encoder_2" in text_parts:
+        return SDXL if "text_encoder" in text_parts else REFINER
+    return SD2 if linear_projection else SD1

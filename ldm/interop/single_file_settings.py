@@ -34,15 +34,12 @@ Parts = dict[str, dict[str, Tensor]]  # the tensors of each network, by the file
 
 def described(folder: Path) -> tuple[Layout, Configs]:
     """The layout for the model of a folder, and its settings; ValueError where there is none."""
-    pads = {
-        part: read_pad_id(folder / tokenizer)
-        for part, tokenizer in TEXT_ENCODERS.items()
-        if (folder / part).is_dir()
-    }
-    layout = layout_for(pads)
-    configs = {part: read(folder / part / CONFIG) for part in layout.prefixes}
-    for part, pad_id in pads.items():
-        configs[part]["pad_token_id"] = pad_id  # the tokenizer's counts
+    texts = [part for part in TEXT_ENCODERS if (folder / part).is_dir()]
+    configs = {part: read(folder / part / CONFIG) for part in ("unet", "vae", *texts)}
+    for part in texts:  # of a tower, the tokenizer's counts
+        configs[part]["pad_token_id"] = read_pad_id(folder / TEXT_ENCODERS[part])
+    linear = bool(configs["unet"].get("use_linear_projection", False))
+    layout = layout_for(texts, linear_projection=linear)
     configs["scheduler"] = read(folder / "scheduler" / SCHEDULER_CONFIG)
     index = read(folder / INDEX)
     configs["index"] = {k: index[k] for k in _SHOWN_BY_NO_TENSOR["index"] if k in index}

@@ -20,6 +20,7 @@ from ldm.interop.pipeline import read_pipeline
 from ldm.manifest import read_json, read_manifest
 from ldm.random import normal, stream
 
+NAME = "diffusion_pytorch_model.safetensors"
 PROMPT = "wow! a large red circle, on navy!"
 HOW = ["sampler=ddim", "steps=5", "guidance=3.0", "seed=7", "num=3", "block=3"]
 
@@ -212,4 +213,55 @@ def test_a_single_file_goes_out_and_in(world, drawn, ldm, tmp_path, capsys):
     (tmp_path / "old.ckpt").write_bytes(b"no pickle")
     assert ldm("import", f"from={tmp_path / 'old.ckpt'}", f"run={tmp_path / 'x'}") == 2
     assert "old.ckpt is neither a safetensors nor a torch file" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_taken_of_a_file_or_folder_is_said(exported, ldm, tmp_path, capsys):
+    def said(code: int, *words: object) -> str:
+        assert ldm("import", *words) == code
+        return "".join(capsys.readouterr())
+
+    folder, run = tmp_path / "folder", f"run={tmp_path / 'run'}"
+    shutil.copytree(exported, folder)
+    tower = folder / "text_encoder" / "model.safetensors"
+    tower.rename(tower.with_name("model.fp16.safetensors"))
+    taken = "text_encoder: model.fp16.safetensors was taken, as there is no model.safetensors"
+    assert taken in said(0, f"from={folder}", run)
+    assert "leave in it the weights that you mean" in said(2, f"from={folder}", run, "weights=raw")
+    assert "scheduler_config.json says it" in said(2, f"from={folder}", run, "prediction=v")
+
+
+def test_averages_and_prediction_of_a_checkpoint_are_chosen(world, ldm, tmp_path, capsys):
+    plain, file = tmp_path / "plain", tmp_path / "full.ckpt"
+    words = ["max_steps=1", "backbone.pooling_heads=null", "prediction=v"]
+    assert ldm(*world.train("diffusion", plain, *words)) == 0
+    out = tmp_path / "out"
+    assert ldm("export", f"model={plain}", "format=single_file", f"out={out}") == 0
+    assert "scheduler: v-prediction (in ComfyUI" in capsys.readouterr().out
+    source = out / "out.safetensors"
+    state, unet = load_file(source), "model.diffusion_model."
+    averages = {
+        "model_ema." + name.removeprefix("model.").replace(".", ""): value + 1
+        for name, value in state.items()
+        if name.startswith(unet)
+    }
+    settings = safe_open(source, framework="pt").metadata()
+    both = tmp_path / "both.safetensors"
+    save_file(state | averages, both, metadata=settings)
+    biases = []
+    for i, choice in enumerate(([], ["weights=ema"], ["weights=raw", "prediction=v"])):
+        assert ldm("import", f"from={both}", f"run={tmp_path / f'run_{i}'}", *choice) == 0
+        weights = load_file(tmp_path / f"run_{i}" / "model" / "unet" / NAME)
+        biases.append(weights["conv_out.bias"] - state[f"{unet}out.2.bias"])
+    assert [float(bias.mean()) for bias in biases] == pytest.approx([1.0, 1.0, 0.0])
+    assert "averaged weights (model_ema.*) were taken" in capsys.readouterr().out
+    again = ["import", f"from={both}", f"run={tmp_path / 'run_2'}"]
+    assert ldm(*again, "weights=raw", "prediction=v") == 0  # is there already
+    assert ldm(*again) == 2 and "holds something else" in capsys.readouterr().err
+    other = f"run={tmp_path / 'x'}"
+    assert ldm("import", f"from={source}", other, "prediction=epsilon") == 2
+    assert "its settings say prediction_type v_prediction" in capsys.readouterr().err
+    torch.save({"state_dict": state}, file)  # which has no settings: taken for Stable Diffusion 1
+    assert ldm("import", f"from={file}", other) == 2
+    assert f"{file}: unet/config.json does not describe" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))
