@@ -112,9 +112,14 @@ def _model_at(source: Path) -> Path:
         )
     if source.is_file() or (source / INDEX).is_file():
         return source
-    single = [p for p in source.glob("*") if p.suffix in SINGLE_FILES]
+    single = sorted(p for p in source.glob("*") if p.suffix in SINGLE_FILES)
     if len(single) == 1:
         return single[0]
+    if single:
+        raise UserError(
+            f"from={source} holds several single files ({', '.join(p.name for p in single)}); give "
+            "the one that you mean."
+        )
     raise UserError(
         f"from={source} is no model: it holds neither {INDEX} with unet/, vae/, scheduler/ and "
         "text_encoder/ beside it, as diffusers writes a model, nor one single file "

@@ -70,16 +70,17 @@ def written(config: Mapping[str, Any], layout: Layout, alpha_bar: Tensor) -> dic
 
 
 def unseen_process(config: Mapping[str, Any], layout: Layout, alpha_bar: Tensor) -> list[str]:
-    """What readers of a file with such a scheduler_config.json have to be told, in sentences."""
-    if (zero_snr := _zero_snr(alpha_bar)) is None:
-        return ["scheduler: the noise schedule"]
-    if config.get("prediction_type") != "v_prediction" or layout.knows_marks:
-        return []
-    more = " and zsnr" if zero_snr else ""
-    return [
-        f"scheduler: v-prediction{more} (in ComfyUI, the node ModelSamplingDiscrete says so; in "
-        "web UIs, a file of the same name ending in .yaml, with parameterization: v)"
-    ]
+    """What readers of a file with such a scheduler_config.json have to be told, in clauses."""
+    zero_snr = _zero_snr(alpha_bar)
+    found = ["scheduler: the noise schedule"] if zero_snr is None else []
+    if config.get("prediction_type") == "v_prediction" and not layout.knows_marks:
+        more = " and zsnr" if zero_snr else ""
+        found.append(
+            f"scheduler: v-prediction{more} (in ComfyUI, the node ModelSamplingDiscrete says so; "
+            "for web UIs, a CompVis config beside the file, of its name with .yaml, that has "
+            "parameterization: v)"
+        )
+    return found
 
 
 def tables(alpha_bar: Tensor) -> dict[str, Tensor]:

@@ -38,16 +38,15 @@ def to_folder(tensors: Mapping[str, Tensor], text: TextPart) -> dict[str, Tensor
 def to_file(state: Mapping[str, Tensor], text: TextPart) -> dict[str, Tensor]:
     """The inverse, without the prefix; what readers look for and nobody uses is made up."""
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
-    projection = plain.pop(PROJECTION, None)
-    plain = {name: value for name, value in plain.items() if name not in _UNUSED}
+    tower = {name: value for name, value in plain.items() if name not in _UNUSED}
     if not text.is_open_clip:
-        return {PREFIX + name: value for name, value in plain.items()}
-    tensors = to_ours(plain)
+        return {PREFIX + name: value for name, value in tower.items()}
+    tensors = to_ours(tower)
     if text.has_unused_block:
         tensors |= _idle_block(tensors)
-    if not text.has_projection or projection is None:
-        projection = torch.eye(len(tensors["ln_final.weight"]))
-    return tensors | {"text_projection": projection.T, "logit_scale": torch.tensor(_LOGIT_SCALE)}
+    width = len(tensors["ln_final.weight"])
+    projection = plain[PROJECTION].T if text.has_projection else torch.eye(width)
+    return tensors | {"text_projection": projection, "logit_scale": torch.tensor(_LOGIT_SCALE)}
 
 
 def num_blocks(tensors: Mapping[str, Tensor]) -> int:

@@ -68,7 +68,10 @@ def configs_of(
 ) -> Configs:
     """The settings that ``pack`` left in a file, or those that its tensors show."""
     if (configs := _metadata(file, layout)) is None:
-        return _inferred(parts, inferred_scheduler(state, layout, prediction=prediction), layout)
+        configs = _inferred(parts, inferred_scheduler(state, layout, prediction=prediction), layout)
+        if "scale_factor" in state:  # measured at the start of training, where it was
+            configs["vae"]["scaling_factor"] = float(state["scale_factor"])
+        return configs
     says = configs["scheduler"].get("prediction_type")
     if prediction is not None and says != their_prediction(prediction):
         raise ValueError(f"its settings say prediction_type {says}; leave prediction= out.")

@@ -4,16 +4,16 @@ Publishers put a variant (fp16, bf16, non_ema) between a file's name and its suf
 plain file or in its place. Pickled weights (.bin) are never opened.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ldm.manifest import read_json
 from ldm.weights import load_state_dict
 
-Shapes = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 def read_files(folder: Path, name: str) -> dict[str, Tensor]:
@@ -45,7 +45,10 @@ def weight_files(folder: Path, name: str) -> list[Path]:
         raise _missing(folder / name)
     if chosen.suffix != ".json":
         return [chosen]
-    index: Any = read_json(chosen)
+    try:
+        index: Any = json.loads(chosen.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        index = None
     listed = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(listed, dict) or not listed:
         raise ValueError(f"{chosen} is damaged: it has no weight_map. Copy it again.")
@@ -68,7 +71,7 @@ def what_was_chosen(folder: Path, name: str) -> str | None:
     return f"{weight_files(folder, name)[0].name} was taken, as there is no {name}"
 
 
-def require_fit(found: Shapes, expected: Shapes, *, origin: str) -> None:
+def require_fit(found: Tensors, expected: Tensors, *, origin: str) -> None:
     """ValueError naming the tensors that are missing, unknown or of another size."""
     sizes = [
         f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"

@@ -173,6 +173,11 @@ def test_what_cannot_be_imported_is_said(world, exported, ldm, tmp_path, capsys)
     run = f"run={tmp_path / 'run'}"
     assert "Nothing is downloaded" in said("from=runwayml/stable-diffusion-v1-5", run)
     assert "is no model: it holds neither" in said(f"from={world.shards}", run)
+    several = tmp_path / "several"
+    several.mkdir()
+    for name in ("a.ckpt", "b.safetensors"):
+        (several / name).write_bytes(b"")
+    assert "several single files (a.ckpt, b.safetensors)" in said(f"from={several}", run)
     broken = tmp_path / "broken"
     shutil.copytree(exported, broken)
     shutil.rmtree(broken / "scheduler")

@@ -30,7 +30,7 @@ def with_codebook(make_model: Any, **changes: Any) -> TextToImage:
 
 
 @pytest.mark.parametrize("changes", [{}, {"autoencoder": STRIDE_4}], ids=["stride 8", "stride 4"])
-def test_the_exported_folder_draws_our_picture(make_model, changes, tmp_path: Path):
+def test_the_exported_folder_draws_our_picture(make_model, changes, tmp_path: Path, agree):
     model = with_codebook(make_model, **changes)
     images = model(PROMPTS, SEEDS, sampler=ddim, steps=5, guidance=3.0, spacing="trailing")
     assert images.std() > 0.05
@@ -44,7 +44,10 @@ def test_the_exported_folder_draws_our_picture(make_model, changes, tmp_path: Pa
         num_inference_steps=5, guidance_scale=3.0, output_type="np",
     ).images  # fmt: skip
     theirs = torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1
-    torch.testing.assert_close(theirs, images, rtol=0, atol=1e-4)  # 1/255 is 8e-3
+    agree(
+        theirs, images, component="LDMTextToImagePipeline", configuration=f"VQ, stride "
+        f"{model.autoencoder.stride}", tolerance=1e-4,
+    )  # fmt: skip
     codes = "quantize.embedding.weight"  # untouched: nothing is folded into them
     assert torch.equal(pipeline.vqvae.state_dict()[codes], model.autoencoder.state_dict()[codes])
 

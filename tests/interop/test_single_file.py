@@ -112,7 +112,7 @@ def test_there_and_back_is_bit_for_bit(make_model, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stable diffusion 1", "stable diffusion 2", "linear, deep"])
-def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path):
+def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path, agree):
     model = make_model(**MODELS[name])
     export_pipeline(model, tmp_path / "folder", factor=SCALING_FACTOR)
     pack(tmp_path / "folder", tmp_path / "model.safetensors")
@@ -126,7 +126,10 @@ def test_diffusers_loads_the_file_with_equal_outputs(make_model, name, tmp_path)
         [PROMPT], latents=normal(stream(0, "initial"), torch.tensor([3]), (4, side, side)),
         num_inference_steps=4, guidance_scale=3.0, output_type="pt",
     ).images  # fmt: skip
-    torch.testing.assert_close(images * 2 - 1, drawn(model), rtol=0, atol=1e-4)
+    agree(
+        images * 2 - 1, drawn(model), component="StableDiffusionPipeline.from_single_file",
+        configuration=name, tolerance=1e-4,
+    )  # fmt: skip
 
 
 def test_what_no_tensor_shows_is_listed(make_model, tmp_path):
@@ -174,6 +177,13 @@ class Unwelcome:
 
     def __reduce__(self) -> Any:
         return print, ("this ran",)
+
+
+def test_a_measured_scale_is_read_from_the_file(published, tmp_path):
+    state = load_file(published) | {"scale_factor": torch.tensor(0.25)}
+    save_file(state, tmp_path / "m.safetensors")
+    unpack(tmp_path / "m.safetensors", tmp_path / "folder")
+    assert read_pipeline(tmp_path / "folder").scale.std.item() == 4.0
 
 
 def test_a_pickle_is_read_without_running_it(published, tmp_path, capsys):

@@ -103,7 +103,7 @@ def picture(kind: str, pipeline: Any) -> torch.Tensor:
     ).images  # fmt: skip
 
 
-def test_diffusers_loads_our_file_with_equal_outputs(theirs, tmp_path):
+def test_diffusers_loads_our_file_with_equal_outputs(theirs, tmp_path, agree):
     kind, folder = theirs
     assert pack(folder, tmp_path / "model.safetensors") == []
     pipeline = KINDS[kind][0].from_single_file(
@@ -111,7 +111,10 @@ def test_diffusers_loads_our_file_with_equal_outputs(theirs, tmp_path):
     )
     expected = picture(kind, KINDS[kind][0].from_pretrained(folder))
     assert expected.std() > 0.02
-    torch.testing.assert_close(picture(kind, pipeline), expected, rtol=0, atol=1e-5)
+    agree(
+        picture(kind, pipeline), expected, component=f"{type(pipeline).__name__}.from_single_file",
+        configuration=f"Stable Diffusion XL, {kind}", tolerance=1e-5,
+    )  # fmt: skip
 
 
 def stripped(file: Path) -> Path:

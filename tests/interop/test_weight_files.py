@@ -77,7 +77,7 @@ def test_what_is_unclear_or_missing_says_what_to_do(theirs, tmp_path: Path):
     index.write_text(json.dumps({"weight_map": {"a": "../../outside.safetensors"}}))
     with pytest.raises(ValueError, match=rf"{tmp_path}/outside\.safetensors is missing"):
         read_unet(tmp_path)
-    for damaged in ("[]", "{}", '{"weight_map": 3}'):
+    for damaged in ("[", "[]", "{}", '{"weight_map": 3}'):
         index.write_text(damaged)
         with pytest.raises(ValueError, match="is damaged: it has no weight_map"):
             read_unet(tmp_path)
