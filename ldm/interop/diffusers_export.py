@@ -1,4 +1,7 @@
-"""A model as the folder that StableDiffusionPipeline.from_pretrained loads, offline."""
+"""A model as the folder that StableDiffusionPipeline.from_pretrained loads, offline.
+
+One for inpainting is written for StableDiffusionInpaintPipeline.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,14 @@ from ldm.generation import TextToImage
 from ldm.interop.diffusers import write_autoencoder, write_schedule, write_unet
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.fold import folded
-from ldm.interop.pipeline import INDEX, TRANSFORMERS_PARTS, classes, require_fit, write_text
+from ldm.interop.pipeline import (
+    INDEX,
+    TRANSFORMERS_PARTS,
+    classes,
+    pipeline_class,
+    require_fit,
+    write_text,
+)
 from ldm.manifest import write_json
 
 _CLASSES = {
@@ -16,6 +26,7 @@ _CLASSES = {
     "vae": ("AutoencoderKL", "regularizer"),
     "scheduler": ("DDIMScheduler", "schedule"),
 }
+_LAYOUT = "0.36.0"  # whose layout it is; their loader of inpainting models insists on one
 
 
 def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1.0) -> None:
@@ -46,7 +57,8 @@ def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1
             )
     write_text(model.text_encoder, folder)
     index = {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": pipeline_class(model),
+        "_diffusers_version": _LAYOUT,
         "safety_checker": [None, None],
         "feature_extractor": [None, None],
         "image_encoder": [None, None],

@@ -28,6 +28,8 @@ from ldm.text.clip import CONFIG_FILE, ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
 
 INDEX = "model_index.json"
+PIPELINE, INPAINTING_PIPELINE = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
+INPAINTING_CHANNELS = 9  # Stable Diffusion's: latents 4, mask 1, latents of the masked picture 4
 CONFIGS = {"unet": CONFIG, "vae": CONFIG, "scheduler": SCHEDULER_CONFIG}
 TRANSFORMERS_PARTS = {
     "text_encoder": ["transformers", "CLIPTextModel"],
@@ -54,8 +56,18 @@ def write_pipeline(
     else:
         write_text(model.text_encoder, folder)
         text = TRANSFORMERS_PARTS
-    index = {"_class_name": "StableDiffusionPipeline", "size_px": model.size_px}
+    index = {"_class_name": pipeline_class(model), "size_px": model.size_px}
     write_json(folder / INDEX, index | classes(folder) | text)
+
+
+def pipeline_class(model: TextToImage) -> str:
+    """The name of diffusers' class for such a model."""
+    return INPAINTING_PIPELINE if model.inpaints else PIPELINE
+
+
+def is_inpainting(folder: Path) -> bool:
+    """Whether the model of a folder is one for inpainting, by its configuration alone."""
+    return read(folder / "unet" / CONFIG).get("in_channels") == INPAINTING_CHANNELS
 
 
 def classes(folder: Path) -> dict[str, list[str]]:
@@ -125,10 +137,12 @@ def require_fit(model: TextToImage, origin: str) -> None:
             "tokens (Stable Diffusion XL), which this text encoder does not give; such models "
             "cannot be read as a whole, only their parts."
         )
-    if unet.in_channels != latent or unet.out_channels != latent:
+    inpaints = unet.in_channels == INPAINTING_CHANNELS and latent == 4
+    if unet.out_channels != latent or not (inpaints or unet.in_channels == latent):
         raise ValueError(
             f"{origin}: the UNet maps {unet.in_channels} channels to {unet.out_channels}, and the "
-            f"autoencoder's latents have {latent}; only plain text-to-image models can be read."
+            f"autoencoder's latents have {latent}; only models from text to image can be read, and "
+            f"those for inpainting with Stable Diffusion's {INPAINTING_CHANNELS} channels to 4."
         )
     if unet.config["context_dim"] not in (None, width):
         raise ValueError(
