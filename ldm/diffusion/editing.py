@@ -19,6 +19,8 @@ def steps_left(num_steps: int, strength: float) -> int:
 
     Rounded down, as diffusers has it. ValueError where none is left.
     """
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(f"strength={strength:g} must be a number above 0, up to 1.")
     left = min(int(num_steps * strength), num_steps)
     if left < 1:
         raise ValueError(

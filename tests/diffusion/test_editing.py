@@ -48,6 +48,12 @@ def test_no_step_left_says_what_leaves_one(num_steps: int, strength: float) -> N
     assert steps_left(int(words["steps"]), strength) == 1
 
 
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01])
+def test_a_strength_out_of_range(strength: float) -> None:
+    with pytest.raises(ValueError, match="above 0, up to 1"):
+        steps_left(10, strength)
+
+
 KNOWN = torch.linspace(-1, 1, 64, dtype=torch.float64).view(1, 1, 8, 8)
 MASK = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
 MASK[..., 2:5, 3:] = True
