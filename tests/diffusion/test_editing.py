@@ -102,6 +102,23 @@ def test_every_look_of_every_sampler_finds_the_known_part(name: str) -> None:
     assert len({float(t[0]) for _, t in seen}) == 6  # those within a step are at a level too
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_mixes_positions(name: str) -> None:
+    """What blending relies on: with a network that mixes none, the inside knows no outside."""
+    levels, other = SCHEDULE.levels(6), keyed_noise((2, 1, 8, 8), seed=5)
+    ends = [
+        SAMPLERS[name](
+            made_up,
+            torch.where(MASK, NOISE(999), outside(999)),
+            levels,
+            noise=lambda i, outside=outside: torch.where(MASK, NOISE(i), outside(i)),
+        )
+        for outside in (NOISE, other)
+    ]
+    inside = MASK.expand_as(ends[0])
+    assert torch.equal(ends[0][inside], ends[1][inside]) and not torch.equal(*ends)
+
+
 def test_an_inpainting_network_sees_the_mask_first() -> None:
     masked = torch.randn(1, 4, 8, 8)
     channels = mask_channels(MASK, masked)
