@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import part_input
+from ldm.apps.locate import model_fingerprints
 from ldm.apps.png_record import PngRecord, read_png_record
 from ldm.manifest import file_hash
 
 _NUMBERS = ("steps", "guidance", "guidance_rescale", "guidance_interval", "block")
 _FILES = ("image", "mask")
 _NAMES = ("sampler", "spacing")
-_PARTS = {
-    "model": "unet", "autoencoder": "vae", "text_encoder": "text_encoder", "schedule": "scheduler",
-}  # fmt: skip
 
 
 def recalled(texts: dict[str, str], words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -89,7 +86,7 @@ def _require_inputs(record: PngRecord, file: str, typed: Collection[str]) -> Non
     if "model" not in typed:
         model = record.paths["model"]
         try:
-            found = {name: part_input(model, part)["fingerprint"] for name, part in _PARTS.items()}
+            found = model_fingerprints(model)
         except (UserError, FileNotFoundError) as error:
             raise UserError(
                 f"like={file} was made with model={model}, which is not there ({error}). Say where "

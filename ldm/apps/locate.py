@@ -47,6 +47,13 @@ def part_input(path: str, part: str) -> dict[str, str]:
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
 
 
+def model_fingerprints(path: str) -> dict[str, str]:
+    """The fingerprints of all parts of a model that decide its pictures, by name."""
+    parts = {"model": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
+    parts["schedule"] = "scheduler"
+    return {name: part_input(path, part)["fingerprint"] for name, part in parts.items()}
+
+
 def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:
     """The same input with its path relative to the artefact, so that a whole tree may move."""
     return entry | {"path": os.path.relpath(entry["path"], directory)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldm.apps.build import device_of
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, part_input
+from ldm.apps.locate import model_fingerprints, model_folder
 from ldm.apps.png_record import PngRecord, write_png
 from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
@@ -40,10 +40,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     del sampler["_target_"], sampler["_partial_"]
     interval = guidance_interval(config)
     return {
-        "model": part_input(config.model, "unet")["fingerprint"],
-        "autoencoder": part_input(config.model, "vae")["fingerprint"],
-        "text_encoder": part_input(config.model, "text_encoder")["fingerprint"],
-        "schedule": part_input(config.model, "scheduler")["fingerprint"],
+        **model_fingerprints(config.model),
         "weights": _weights(model_folder(config.model, "unet").parent),
         "sampler": sampler_name(config),
         "sampler_settings": sampler,
