@@ -19,6 +19,10 @@ from ldm.types import Condition
 def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     """Verify; 0 when the configuration is sound, with what is still missing before it can run."""
     config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
+    if command == "sample":
+        from ldm.apps.sample import asked
+
+        asked(config)
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
         return 0

@@ -14,7 +14,7 @@ from ldm.generation import TextToImage
 from ldm.interop.compvis_config import SCALING_FACTOR
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.model_card import model_card
-from ldm.interop.pipeline import read_pipeline
+from ldm.interop.pipeline import pipeline_class, read_pipeline
 from ldm.interop.single_file import pack
 from ldm.manifest import fingerprint, write_manifest
 
@@ -41,7 +41,12 @@ def export(config: DictConfig) -> int:
         card = model_card(
             title=out.resolve().name,
             licence=config.license,
-            usage=usage.format(out=out, name=out.resolve().name),
+            usage=usage.format(
+                out=out,
+                name=out.resolve().name,
+                pipeline=pipeline_class(model),
+                inputs="image=image, mask_image=mask, " if model.inpaints else "",
+            ),
             model=model,
             lineage=origin,
             metrics=metrics,
@@ -75,10 +80,11 @@ Stable Diffusion 1: put it where ComfyUI or a web UI looks for checkpoints. They
 heads of Stable Diffusion 1; those of another model are in the file's metadata, and
 `ldm import from={out} run=DIR` makes it a run again."""
 _DIFFUSERS_USAGE = """```python
-from diffusers import StableDiffusionPipeline
+from diffusers import {pipeline}
 
-pipeline = StableDiffusionPipeline.from_pretrained("{out}")
-pipeline("a prompt", num_inference_steps=20, guidance_scale=3.0).images[0].save("picture.png")
+pipeline = {pipeline}.from_pretrained("{out}")
+images = pipeline("a prompt", {inputs}num_inference_steps=20, guidance_scale=3.0).images
+images[0].save("picture.png")
 ```"""
 # Per format: what writes it (model, directory, name of the export), and how it is loaded.
 FORMATS: dict[str, tuple[Callable[[TextToImage, Path, str], None], str]] = {

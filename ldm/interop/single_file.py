@@ -31,7 +31,7 @@ from ldm.interop.compvis_names import (
 )
 from ldm.interop.diffusers import SCHEDULER_CONFIG, read_schedule
 from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read, read_weights
-from ldm.interop.pipeline import INDEX
+from ldm.interop.pipeline import INDEX, INPAINTING_CHANNELS
 from ldm.interop.transformers import PREFIX
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
 from ldm.interop.transformers_tokenizer import read_pad_id
@@ -137,7 +137,10 @@ def unpack(file: str | Path, folder: str | Path) -> None:
     for part, weights in (("unet", WEIGHTS), ("vae", WEIGHTS), ("text_encoder", TEXT_WEIGHTS)):
         tensors = {name: value.contiguous() for name, value in written[part].items()}
         save_file(tensors, folder / part / weights, metadata={"format": "pt"})
-    write_json(folder / INDEX, {"_class_name": "StableDiffusionPipeline"})
+    inpaints = configs["unet"]["in_channels"] == INPAINTING_CHANNELS
+    write_json(
+        folder / INDEX, {"_class_name": f"StableDiffusion{'Inpaint' if inpaints else ''}Pipeline"}
+    )
 
 
 def _inferred(

@@ -177,7 +177,7 @@ def test_what_is_missing_or_does_not_fit_is_named(published, tmp_path):
     "parts, message",
     [
         ({"unet": {"context_dim": 10}}, "tokens 10 wide, and the text encoder's are 12"),
-        ({"unet": {"in_channels": 9}}, "maps 9 channels to 4"),
+        ({"unet": {"in_channels": 7}}, "maps 7 channels to 4"),
         ({"unet": {"vector_dim": 8}}, "a vector of 8 numbers"),
     ],
 )
