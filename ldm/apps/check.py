@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.rules import check_regularizer, share_of
+from ldm.apps.rules import share_of
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
@@ -54,7 +54,6 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
             "its own, then give both to `ldm cache text_run=[A,B]`."
         )
     if config.stage == "autoencoder":
-        check_regularizer(config)
         stride = 2 ** (len(config.autoencoder.channels) - 1)
         if config.size % stride:
             raise UserError(

@@ -1,5 +1,7 @@
 """Rules between settings of different groups, in one readable place."""
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
@@ -21,14 +23,19 @@ def share_of(config: DictConfig, rank: int = 0) -> Share:
         raise UserError(str(error)) from error
 
 
-def check_regularizer(config: DictConfig) -> None:
-    """UserError for a ``regularizer=`` that the chosen autoencoder would not take."""
-    asked, own = config.regularizer, config.autoencoder.regularizer
-    # The default is no wish of the user's.
-    if asked != own and asked._target_ != "ldm.autoencoders.regularizers.KL":
-        raise UserError(
-            f"regularizer= asks for {asked._target_}, but this autoencoder is a published "
-            f"architecture that brings its own ({own._target_}). Leave regularizer= out and set "
-            "autoencoder.regularizer.NAME=VALUE, or choose an autoencoder that takes any "
-            "(autoencoder=kl_demo or kl_folder)."
-        )
+def choose_regularizer(config: DictConfig, overrides: Sequence[str]) -> None:
+    """What ``regularizer=`` asks for, or else the autoencoder's own; then both keys say it.
+
+    UserError where the settings of the one that is replaced were changed by ``overrides``.
+    """
+    if "regularizer" not in config:
+        config.regularizer = config.autoencoder.regularizer
+        return
+    for override in overrides:
+        _, replaced, setting = override.partition("autoencoder.regularizer.")
+        if replaced:
+            raise UserError(
+                f"{override} would be lost: regularizer= takes the place of what the autoencoder "
+                f"brings. Write regularizer.{setting}, or leave regularizer= out."
+            )
+    config.autoencoder.regularizer = config.regularizer

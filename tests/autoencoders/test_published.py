@@ -6,9 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.check import check
 from ldm.apps.compose import compose, config_root
-from ldm.apps.errors import UserError
 from ldm.autoencoders.regularizers import KL, VQ
 
 STAGE = ["experiment=demo_autoencoder", "data.root=DATA", "size=64"]
@@ -52,6 +50,9 @@ def test_autoencoder(name: str) -> None:
     assert image.shape == (1, 3, 64, 64)
     assert isinstance(network.regularizer, VQ if codes else KL)
     assert getattr(network.regularizer, "num_codes", None) == codes
+    if codes:  # commitment 0.25, as heavy as the likelihood's mean, no restarts
+        vq = network.regularizer
+        assert (vq.beta, vq.loss_weight, vq.restart_rate) == (0.25, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("name", RELATIVES)
@@ -77,7 +78,16 @@ def test_discriminator() -> None:
         assert count(build(config.discriminator)) == 2_765_633
 
 
-def test_a_published_autoencoder_takes_no_other_regularizer() -> None:
-    with pytest.raises(UserError, match=r"brings its own.*kl_demo"):
-        check("train", [*STAGE, "autoencoder=kl_f8", "regularizer=vq"], config_dir=None)
-    assert check("train", [*STAGE, "autoencoder=vq_f16"], config_dir=None) == 0
+def test_the_default_recipe_is_the_published_one() -> None:
+    """Of kl-f8, with sums per image: another reduction or weight is another recipe."""
+    stage = ["stage=autoencoder", "data.root=DATA", "run=RUN", "size=256", "max_steps=1", "lr=1"]
+    more = ["global_batch=1", "warmup_steps=0", "max_gradient_norm=1", "ema_decay=null"]
+    every = ["checkpoint_every=1", "validate_every=1"]
+    config = compose("train", [*stage, *more, *every, "autoencoder=kl_f8"])
+    assert config.loss == {
+        "_target_": "ldm.tasks.autoencoder.AutoencoderWeights",
+        "l1": 1.0, "l2": 0.0, "perceptual": 1.0, "kl": 1e-6, "gan": 0.5, "disc_start": 50001,
+        "gan_start": 50001, "gan_ramp_steps": 0, "adaptive_limit": 1e4,
+    }  # fmt: skip
+    assert config.optimizer.betas == [0.5, 0.9]
+    assert config.disc_lr == config.lr == 1  # as given: not times the batch or the processes
