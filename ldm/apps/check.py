@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.rules import share_of
+from ldm.apps.rules import check_weighting, share_of
+from ldm.apps.run_directory import is_first_process
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
@@ -41,12 +42,9 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
         schedule, prediction = build(config.schedule), build(config.prediction)
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)
         schedule.levels(config.preview.steps, config.preview.spacing)
-        last, weighting = schedule.steps[-1:], build(config.weighting)
-        if not weighting(prediction, schedule.alpha(last), schedule.sigma(last)).any():
-            raise UserError(
-                "this weighting gives the last step of the schedule no weight, and sampling begins "
-                "there; set weighting=uniform."
-            )
+        remark = check_weighting(build(config.weighting), schedule, prediction)
+        if remark and is_first_process():
+            print(remark)
     if config.stage == "text_encoder" and "text_encoder_2" in config.text_encoder:
         raise UserError(
             "text_encoder=sdxl is two towers, which learn one by one: train "
