@@ -137,6 +137,11 @@ def _dry_pass(config: DictConfig) -> tuple[str, int]:
             vector = config.backbone.vector_dim and torch.zeros(1, config.backbone.vector_dim)
             condition = Condition(tokens=tokens, vector=vector)
             network(x, torch.zeros(1), condition).sum().backward()
+        elif config.stage == "text_encoder":
+            side = config.text_encoder.vision.image_size
+            ids = torch.zeros(2, config.text_encoder.text.context_length, dtype=torch.int64)
+            pictures, texts, _ = network(torch.zeros(2, 3, side, side), ids)
+            (pictures * texts).sum().backward()
         elif config.stage == "autoencoder":
             image = torch.zeros(1, config.autoencoder.image_channels, config.size, config.size)
             code = network.encode(image)
