@@ -1,5 +1,8 @@
 """Published architectures: a configuration's name alone gives the published number of weights."""
 
+from typing import Any
+
+import diffusers
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -53,6 +56,29 @@ def test_autoencoder(name: str) -> None:
     if codes:  # commitment 0.25, as heavy as the likelihood's mean, no restarts
         vq = network.regularizer
         assert (vq.beta, vq.loss_weight, vq.restart_rate) == (0.25, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_names_and_shapes_are_diffusers(name: str) -> None:
+    _, _, channels, codes = AUTOENCODERS[name]
+    config = compose("train", [*STAGE, f"autoencoder={name}"]).autoencoder
+    attention = ["Attn" if attends else "" for attends in config.attention]
+    options: dict[str, Any] = {
+        "block_out_channels": tuple(config.channels), "layers_per_block": 2,
+        "latent_channels": channels,
+        "down_block_types": tuple(f"{attn}DownEncoderBlock2D" for attn in attention),
+        "up_block_types": tuple(f"{attn}UpDecoderBlock2D" for attn in reversed(attention)),
+    }  # fmt: skip
+    with torch.device("meta"):
+        network = build(config)
+        theirs: torch.nn.Module = (
+            diffusers.VQModel(**options, num_vq_embeddings=codes)
+            if codes
+            else diffusers.AutoencoderKL(**options)
+        )
+    assert {key: value.shape for key, value in network.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("name", RELATIVES)

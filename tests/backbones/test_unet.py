@@ -35,11 +35,128 @@ def test_every_config_of_a_published_network_is_in_the_table() -> None:
     assert {path.stem for path in CONFIGS.glob("unet_*.yaml")} - {"unet_demo"} == set(PUBLISHED)
 
 
+def as_published(name: str) -> nn.Module:
+    """Diffusers' network of a published config.json (whose ``attention_head_dim`` counts heads)."""
+    if name == "unet_lsun_churches":  # never published in this format
+        return diffusers.UNet2DModel(
+            in_channels=4, out_channels=4, block_out_channels=(192, 384, 384, 768, 768),
+            down_block_types=("AttnDownBlock2D",) * 4 + ("DownBlock2D",), layers_per_block=2,
+            up_block_types=("ResnetUpsampleBlock2D",) + ("AttnUpBlock2D",) * 4,
+            attn_norm_num_groups=32, downsample_type="resnet", upsample_type="resnet",
+            resnet_time_scale_shift="scale_shift",
+        )  # fmt: skip
+    crossed, down, up = "CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D"
+    vector = {"use_linear_projection": True, "addition_embed_type": "text_time",
+              "addition_time_embed_dim": 256}  # fmt: skip
+    return diffusers.UNet2DConditionModel(**{
+        "unet_sd1": {"cross_attention_dim": 768},
+        "unet_sd1_inpaint": {"cross_attention_dim": 768, "in_channels": 9},
+        "unet_sd2": {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
+                     "use_linear_projection": True},
+        "unet_sdxl": vector | {
+            "block_out_channels": (320, 640, 1280), "attention_head_dim": (5, 10, 20),
+            "down_block_types": (down, crossed, crossed),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", up),
+            "transformer_layers_per_block": (1, 2, 10), "cross_attention_dim": 2048,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        "unet_sdxl_refiner": vector | {
+            "block_out_channels": (384, 768, 1536, 1536), "attention_head_dim": (6, 12, 24, 24),
+            "down_block_types": (down, crossed, crossed, down),
+            "up_block_types": (up, "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", up),
+            "transformer_layers_per_block": 4, "cross_attention_dim": 1280,
+            "projection_class_embeddings_input_dim": 2560,
+        },
+        "unet_cin256": {
+            "block_out_channels": (256, 512, 1024), "attention_head_dim": (8, 16, 32),
+            "down_block_types": (crossed,) * 3, "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+            "cross_attention_dim": 512,
+        },
+    }[name])  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_parameter_counts(name: str) -> None:
+def test_published_networks_have_the_published_names_and_shapes(name: str) -> None:
     with torch.device("meta"):
-        network = UNet(**settings(name))
+        network, theirs = UNet(**settings(name)), as_published(name)
     assert sum(p.numel() for p in network.parameters()) == PUBLISHED[name]
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in theirs.state_dict().items()}
+
+
+def test_what_the_way_up_takes_from_the_way_down() -> None:
+    """Widths into its residual blocks, the skip included, as the originals' listings have them."""
+    expected = {
+        "unet_sd1": [2560] * 5 + [1920] * 2 + [1280, 960, 960, 640, 640],
+        "unet_sdxl": [2560, 2560, 1920, 1920, 1280, 960, 960, 640, 640],
+    }
+    for name, widths in expected.items():
+        with torch.device("meta"):
+            network = UNet(**settings(name))
+        resnets = [block for level in network.up_blocks for block in level.resnets]  # type: ignore[union-attr]
+        assert [block.norm1.num_channels for block in resnets] == widths
+
+
+DEEP = {"attention": [False, True, True, True], "in_channels": 3, "out_channels": 3}
+PLAIN = {"transformer_depth": [0] * 4, "adaptive_norm": False, "residual_resampling": False}
+RELATIVES: dict[str, tuple[str, dict[str, Any], int]] = {  # of latent diffusion, in some settings
+    "text2img-large": ("unet_sd1", {"context_dim": 1280}, 872_300_484),
+    "cin256-v2": (
+        "unet_cin256",
+        DEEP | {"channels": [192, 384, 576, 960], "heads": [1] * 4, "transformer_depth": [1] * 4},
+        400_920_579,
+    ),
+    "text2img256": (
+        "unet_cin256",
+        DEEP | {"channels": [192, 384, 576, 960], "heads": [6, 12, 18, 30],
+                "transformer_depth": [1] * 4, "context_dim": 640},
+        403_623_939,
+    ),
+    "layout2img": (
+        "unet_cin256",
+        DEEP | {"channels": [128, 256, 384, 512], "heads": [4, 8, 12, 16],
+                "transformer_depth": [3] * 4},
+        246_277_379,
+    ),
+    "celeba, ffhq, lsun-beds": (
+        "unet_lsun_churches",
+        DEEP | PLAIN | {"channels": [224, 448, 672, 896], "heads": [7, 14, 21, 28]},
+        274_056_163,
+    ),
+    "inpainting_big": (
+        "unet_lsun_churches",
+        DEEP | PLAIN | {"channels": [256, 512, 768, 1024], "heads": [8] * 4, "in_channels": 7,
+                        "residual_resampling": True},
+        387_245_827,
+    ),
+    "bsr_sr": (
+        "unet_lsun_churches",
+        DEEP | PLAIN | {"channels": [160, 320, 320, 640], "heads": [5, 10, 10, 20],
+                        "attention": [False, False, False, True], "in_channels": 6},
+        113_622_563,
+    ),
+    "semantic_synthesis256": (
+        "unet_lsun_churches",
+        DEEP | PLAIN | {"channels": [128, 512, 1024], "heads": [8] * 3, "attention": [False] * 3,
+                        "transformer_depth": [0] * 3, "in_channels": 6},
+        215_229_315,
+    ),
+    "retrieval-augmented, 768 px": (
+        "unet_cin256",
+        {"channels": [448, 896, 1344, 1792], "attention": [True, True, True, False],
+         "heads": [14, 28, 42, 56], "transformer_depth": [1] * 4, "context_dim": 768,
+         "in_channels": 16, "out_channels": 16},
+        1_335_480_400,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_published_relatives(name: str) -> None:
+    base, changes, weights = RELATIVES[name]
+    with torch.device("meta"):
+        network = UNet(**settings(base) | changes)
+    assert sum(p.numel() for p in network.parameters()) == weights
 
 
 def small(**changes: Any) -> dict[str, Any]:
