@@ -14,10 +14,11 @@ from ldm.backbones.initialization import fast_start
 from ldm.backbones.unet import UNet
 from ldm.interop.diffusers import read_unet, write_unet
 from ldm.types import Condition
-from tests.parity import Agree
+from tests.parity import Agree, same_gradients
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "backbone"
 
+PRECISIONS = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 PUBLISHED = {
     "unet_sd1": 859_520_964, "unet_sd1_inpaint": 859_535_364, "unet_sd2": 865_910_724,
     "unet_sdxl": 2_567_463_684, "unet_sdxl_refiner": 2_259_526_660,
@@ -180,14 +181,19 @@ def inputs() -> tuple[Tensor, Tensor]:
     return x, torch.tensor([3, 871])
 
 
+@pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
 @pytest.mark.parametrize("adaptive_norm", [False, True])
 @pytest.mark.parametrize("residual_resampling", [False, True])
 def test_unconditional_networks_are_diffusers_unet2dmodel(
-    adaptive_norm: bool, residual_resampling: bool, agree: Agree
+    adaptive_norm: bool,
+    residual_resampling: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+    agree: Agree,
 ) -> None:
     ours = randomised(
         UNet(**small(adaptive_norm=adaptive_norm, residual_resampling=residual_resampling))
-    )
+    ).to(dtype)
     resample = "resnet" if residual_resampling else "conv"
     theirs = diffusers.UNet2DModel(
         in_channels=4, out_channels=4, block_out_channels=(8, 8, 16), layers_per_block=2,
@@ -196,20 +202,18 @@ def test_unconditional_networks_are_diffusers_unet2dmodel(
         downsample_padding=1,
         downsample_type=resample, upsample_type=resample,
         resnet_time_scale_shift="scale_shift" if adaptive_norm else "default",
-    ).double()  # fmt: skip
+    ).to(dtype)  # fmt: skip
     theirs.load_state_dict(ours.state_dict())
     x, t = inputs()
-    out, expected = ours(x, t, Condition(tokens=None)), theirs(x, t).sample
+    out = ours(x.to(dtype), t, Condition(tokens=None))
+    expected = theirs(x.to(dtype), t).sample
     assert out.std() > 0.1
-    name = f"unconditional, adaptive norm {adaptive_norm}, residual {residual_resampling}"
-    agree(out, expected, component="UNet2DModel", configuration=name, tolerance=1e-10)
+    name = f"adaptive norm {adaptive_norm}, residual {residual_resampling}"
+    row = {"configuration": name, "tolerance": tolerance}
+    agree(out, expected, component="UNet2DModel", **row)
     (out**2).mean().backward()
     (expected**2).mean().backward()
-    theirs_by_name = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(
-            parameter.grad, theirs_by_name[name].grad, rtol=1e-10, atol=1e-10, msg=name
-        )
+    agree(*same_gradients(ours, theirs, tolerance), component="UNet2DModel, gradients", **row)
 
 
 def test_an_unconditional_network_goes_in_and_out_of_a_folder(tmp_path: Path) -> None:
@@ -221,9 +225,10 @@ def test_an_unconditional_network_goes_in_and_out_of_a_folder(tmp_path: Path) ->
         assert torch.equal(again.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
 @pytest.mark.parametrize("seed", range(8))
 def test_any_legal_configuration_is_diffusers_conditional_unet(
-    seed: int, tmp_path: Path, agree: Agree
+    seed: int, dtype: torch.dtype, tolerance: float, tmp_path: Path, agree: Agree
 ) -> None:
     draw = random.Random(seed)
     levels = draw.randint(1, 4)
@@ -238,18 +243,23 @@ def test_any_legal_configuration_is_diffusers_conditional_unet(
         "linear_projection": draw.random() < 0.5, "adaptive_norm": draw.random() < 0.3,
         "groups": groups,
     }  # fmt: skip
-    ours = randomised(UNet(**config))
+    ours = randomised(UNet(**config)).to(dtype)
     write_unet(ours, tmp_path)
     theirs = diffusers.UNet2DConditionModel.from_pretrained(
-        tmp_path, torch_dtype=torch.float64, low_cpu_mem_usage=False
-    )
-    x = torch.randn(2, config["in_channels"], 8, 8, dtype=torch.float64)
-    tokens = torch.randn(2, 3, config["context_dim"], dtype=torch.float64)
+        tmp_path, torch_dtype=dtype, low_cpu_mem_usage=False
+    ).train()
+    x = torch.randn(2, config["in_channels"], 8, 8, dtype=dtype)
+    tokens = torch.randn(2, 3, config["context_dim"], dtype=dtype)
+    mask = torch.tensor([[True, True, False], [True, False, True]])
     t = torch.tensor([3, 871])
-    out = ours(x, t, Condition(tokens=tokens))
-    expected = theirs(x, t, encoder_hidden_states=tokens).sample
-    name = f"random {seed}: {config['channels']}, {config['layers_per_level']} layers"
-    agree(out, expected, component="UNet2DConditionModel", configuration=name, tolerance=1e-10)
+    out = ours(x, t, Condition(tokens=tokens, mask=mask))
+    expected = theirs(x, t, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
+    name = f"random {seed}, masked: {config['channels']}, {config['layers_per_level']} layers"
+    part, row = "UNet2DConditionModel", {"configuration": name, "tolerance": tolerance}
+    agree(out, expected, component=part, **row)
+    (out**2).mean().backward()
+    (expected**2).mean().backward()
+    agree(*same_gradients(ours, theirs, tolerance), component=f"{part}, gradients", **row)
 
 
 @pytest.mark.parametrize(
