@@ -91,6 +91,22 @@ def test_every_network_passes_its_check(group, name, capsys):
     assert "forward and backward fit" in capsys.readouterr().out
 
 
+def test_the_experiment_of_stable_diffusion_1_has_the_numbers_of_its_model_card():
+    config = compose("train", ["experiment=sd1_256", "data.root=DATA"])
+    found = {
+        "size": 256, "max_steps": 237_000, "global_batch": 32 * 8 * 2 * 4, "lr": 1e-4,
+        "warmup_steps": 10_000, "ema_decay": 0.9999, "drop_rate": 0.1, "offset_noise": 0.0,
+        "latent_scale": "scalar",
+    }  # fmt: skip
+    assert {name: config[name] for name in found} == found
+    assert (config.schedule.start, config.schedule.end) == (0.00085, 0.012)
+    for name, part in {
+        "backbone": "unet.UNet", "schedule": "scaled_linear", "prediction": "Epsilon",
+        "weighting": "uniform", "optimizer": "AdamW", "learning_rate": "constant",
+    }.items():  # fmt: skip
+        assert config[name]._target_.endswith(part), name
+
+
 @pytest.mark.parametrize(
     "words, remedy",
     [

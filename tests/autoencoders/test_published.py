@@ -105,7 +105,7 @@ def test_discriminator() -> None:
 
 
 def test_the_default_recipe_is_the_published_one() -> None:
-    """Of kl-f8, with sums per image: another reduction or weight is another recipe."""
+    """Of kl-f8, but for learn_logvar: the original's is in no optimizer and stays 0."""
     stage = ["stage=autoencoder", "data.root=DATA", "run=RUN", "size=256", "max_steps=1", "lr=1"]
     more = ["global_batch=1", "warmup_steps=0", "max_gradient_norm=1", "ema_decay=null"]
     every = ["checkpoint_every=1", "validate_every=1"]
