@@ -55,6 +55,10 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
+    if "autoencoder" in config:
+        from ldm.apps.rules import choose_regularizer
+
+        choose_regularizer(config, overrides)
     check_schema(command, config)  # again, for what interpolations brought in
     for key, value in literal.items():
         config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
