@@ -1,13 +1,18 @@
 """From prompts to pictures: denoiser, autoencoder and text encoder as one model."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.diffusion.denoiser import Denoiser
+from ldm.diffusion.editing import keeping, mask_channels, shortened
 from ldm.diffusion.guidance import guided
+from ldm.diffusion.interpolation import lerp, slerp
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.schedule import Levels, NoiseSchedule
 from ldm.random import normal, stream
@@ -15,6 +20,36 @@ from ldm.types import Condition, ConditionEncoder
 
 Sampler = Callable[..., Tensor]
 Spacing = str | Callable[[NoiseSchedule, int], Levels]
+
+
+class Edit(NamedTuple):
+    """A picture that every image of a batch begins from, and what of it is painted anew.
+
+    ``image`` (3, H, W) in [-1, 1]; ``strength`` in (0, 1] is the share of the steps that are made,
+    from as much noise as belongs there; ``mask`` (H, W) bool is True where the image is painted
+    anew, None is everywhere. Elsewhere it keeps its very pixels.
+    """
+
+    image: Tensor
+    strength: float
+    mask: Tensor | None = None
+
+
+class Towards(NamedTuple):
+    """What each image of a batch is on its way to, and how far it has come.
+
+    At weight 0 of ``weights`` (B,) an image is that of its own prompt and seed, at weight 1 that
+    of ``prompts`` (B) and ``seeds`` (B,) int64.
+    """
+
+    prompts: Sequence[str]
+    seeds: Tensor
+    weights: Tensor
+
+    def rows(self, indices: Sequence[int]) -> "Towards":
+        """Of a longer batch, these."""
+        prompts = [self.prompts[i] for i in indices]
+        return Towards(prompts, self.seeds[list(indices)], self.weights[list(indices)])
 
 
 class TextToImage(nn.Module):
@@ -55,6 +90,8 @@ class TextToImage(nn.Module):
         guidance_interval: tuple[float, float] | None = None,
         sizes: Sequence[float] | None = None,
         negative_sizes: Sequence[float] | None = None,
+        edit: Edit | None = None,
+        towards: Towards | None = None,
     ) -> Tensor:
         device, dtype = self.scale.mean.device, self.scale.mean.dtype
         shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
@@ -62,7 +99,29 @@ class TextToImage(nn.Module):
         condition = self._condition(prompts, self.sizes(sizes))
         null = self._null(negative, self.sizes(negative_sizes, negative=True))
         null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
-        levels = self.levels(steps, spacing)
+        if towards is not None:
+            end = self._condition(towards.prompts, self.sizes(sizes))
+            condition = lerp(condition, end, towards.weights.to(device))
+
+        def drawn(*names: str | int) -> Tensor:
+            noise = normal(stream(0, *names), seeds, shape)
+            if towards is not None:
+                end = normal(stream(0, *names), towards.seeds.to(device), shape)
+                noise = slerp(noise, end, towards.weights.to(device))
+            return noise.to(dtype)
+
+        self.check(edit)
+        x, levels = drawn("initial"), self.levels(steps, spacing)
+        if edit is not None:
+            levels, known, eps = shortened(levels, edit.strength), self._known(edit.image), x
+            if edit.mask is None or edit.strength < 1.0:
+                x = float(levels.alpha[0]) * known + float(levels.sigma[0]) * eps
+            if self.inpaints:
+                image = self._seen_channels(edit).expand(len(prompts), -1, -1, -1)
+                condition = condition._replace(image=image)
+            elif edit.mask is not None:
+                known_at = partial(self.denoiser.noised, known, eps)
+                sampler = keeping(sampler, known, known_at, self._latent_mask(edit.mask))
         latent = sampler(
             guided(
                 self.denoiser,
@@ -72,12 +131,15 @@ class TextToImage(nn.Module):
                 rescale=guidance_rescale,
                 interval=guidance_interval,
             ),
-            normal(stream(0, "initial"), seeds, shape).to(dtype),
+            x,
             levels,
-            noise=lambda i: normal(stream(0, "sampler", i), seeds, shape).to(dtype),
+            noise=lambda i: drawn("sampler", i),
         )
         raw = self.scale.denormalize(latent).to(self.autoencoder.last_layer.dtype)
-        return self.autoencoder.decode(raw).clamp(-1.0, 1.0)
+        images = self.autoencoder.decode(raw).clamp(-1.0, 1.0)
+        if edit is None or edit.mask is None:
+            return images
+        return torch.where(edit.mask.to(device), images, edit.image.to(images))
 
     def _condition(self, prompts: Sequence[str], sizes: Tensor | None) -> Condition:
         ids = self.text_encoder.tokenize(prompts).to(self.scale.mean.device)
@@ -106,16 +168,76 @@ class TextToImage(nn.Module):
         schedule = self.denoiser.schedule
         return spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the network is one for inpainting, which sees mask and masked picture."""
+        return cast(int, self.denoiser.network.in_channels) > self.autoencoder.latent_channels
+
+    def check(self, edit: Edit | None) -> None:
+        """ValueError where this model cannot do the edit, or nothing without one."""
+        if self.inpaints and (edit is None or edit.mask is None):
+            raise ValueError(
+                "this model paints the masked part of a picture: give it image=FILE and "
+                "mask=FILE (white is painted anew)."
+            )
+        if edit is None:
+            return
+        for part in (edit.image, edit.mask):
+            if part is not None and part.shape[-2:] != (self.size_px, self.size_px):
+                height, width = part.shape[-2:]
+                raise ValueError(
+                    f"this model's pictures are {self.size_px} px wide and high; found "
+                    f"{width} x {height}. Fit image and mask to that."
+                )
+        if edit.mask is not None and not self._latent_mask(edit.mask).any():
+            side = self.autoencoder.stride
+            raise ValueError(
+                f"the mask falls through the grid of the latents, which sees one pixel in {side} x "
+                f"{side}; paint a larger part of it white."
+            )
+
     def in_blocks(
-        self, prompts: Sequence[str], seeds: Sequence[int], *, block: int, **settings: object
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        block: int,
+        first: int = 0,
+        towards: Towards | None = None,
+        **settings: object,
     ) -> Iterator[Tensor]:
-        """Images of many prompts, ``block`` at a time; the last block is filled up and cut.
+        """Images of many prompts, ``block`` at a time; what is missing is filled up and cut.
 
         Every block has the same shape, so an image has the same bits wherever the run was cut.
+        ``first`` is the position of the first image in its block.
         """
-        for start in range(0, len(prompts), block):
-            some = list(prompts[start : start + block])
-            numbers = list(seeds[start : start + block])
-            missing = block - len(some)
-            images = self(some + [""] * missing, torch.tensor(numbers + [0] * missing), **settings)
-            yield images[: len(some)]
+        count = len(prompts)
+        for start in range(-first, count, block):
+            # Copies of the first and last image fill up: a batch is a list of indices.
+            rows = [min(max(i, 0), count - 1) for i in range(start, start + block)]
+            images = self(
+                [prompts[i] for i in rows],
+                torch.tensor([seeds[i] for i in rows]),
+                towards=None if towards is None else towards.rows(rows),
+                **settings,
+            )
+            yield images[max(-start, 0) : count - start]
+
+    def _known(self, image: Tensor) -> Tensor:
+        """The normalised latents (1, C, h, w) of a picture (3, H, W): its code's mode."""
+        dtype = self.autoencoder.last_layer.dtype
+        code = self.autoencoder.encode(image[None].to(self.scale.mean.device, dtype))
+        latent = self.autoencoder.regularizer.mode(code)
+        return self.scale.normalize(latent.to(self.scale.mean.dtype))
+
+    def _seen_channels(self, edit: Edit) -> Tensor:
+        """What a network for inpainting sees beside x, (1, 1 + C, h, w)."""
+        assert edit.mask is not None
+        masked = self._known(edit.image.masked_fill(edit.mask, 0.0))
+        return mask_channels(self._latent_mask(edit.mask), masked)
+
+    def _latent_mask(self, mask: Tensor) -> Tensor:
+        """A mask (H, W) bool at the latents' size (1, 1, h, w), by the nearest pixel."""
+        size = self.size_px // self.autoencoder.stride
+        pixels = mask[None, None].to(self.scale.mean)
+        return F.interpolate(pixels, size=(size, size), mode="nearest") > 0.5

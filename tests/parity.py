@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROWS = pytest.StashKey[list["Row"]]()
 
@@ -57,6 +57,21 @@ def agree(request: pytest.FixtureRequest) -> Agree:
         )
 
     return check
+
+
+def same_gradients(ours: nn.Module, theirs: nn.Module, tolerance: float) -> tuple[Tensor, Tensor]:
+    """The gradients of all parameters, end to end, ours and theirs; asserted to be the same."""
+    found, expected = (
+        {n: p.grad for n, p in m.named_parameters() if p.grad is not None} for m in (ours, theirs)
+    )
+    assert found.keys() == expected.keys() and len(found) > 20
+    assert max(float(grad.abs().max()) for grad in found.values()) > 1e-3
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, expected[name], rtol=tolerance, atol=tolerance, msg=name)
+    return (
+        torch.cat([grad.flatten() for grad in found.values()]),
+        torch.cat([expected[name].flatten() for name in found]),
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.rules import check_regularizer, share_of
+from ldm.apps.rules import check_weighting, share_of
+from ldm.apps.run_directory import is_first_process
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
@@ -19,6 +20,10 @@ from ldm.types import Condition
 def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     """Verify; 0 when the configuration is sound, with what is still missing before it can run."""
     config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
+    if command == "sample":
+        from ldm.apps.sample import asked
+
+        asked(config)
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
         return 0
@@ -41,12 +46,9 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
         schedule, prediction = build(config.schedule), build(config.prediction)
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)
         schedule.levels(config.preview.steps, config.preview.spacing)
-        last, weighting = schedule.steps[-1:], build(config.weighting)
-        if not weighting(prediction, schedule.alpha(last), schedule.sigma(last)).any():
-            raise UserError(
-                "this weighting gives the last step of the schedule no weight, and sampling begins "
-                "there; set weighting=uniform."
-            )
+        remark = check_weighting(build(config.weighting), schedule, prediction)
+        if remark and is_first_process():
+            print(remark)
     if config.stage == "text_encoder" and "text_encoder_2" in config.text_encoder:
         raise UserError(
             "text_encoder=sdxl is two towers, which learn one by one: train "
@@ -54,7 +56,6 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
             "its own, then give both to `ldm cache text_run=[A,B]`."
         )
     if config.stage == "autoencoder":
-        check_regularizer(config)
         stride = 2 ** (len(config.autoencoder.channels) - 1)
         if config.size % stride:
             raise UserError(
@@ -140,6 +141,11 @@ def _dry_pass(config: DictConfig) -> tuple[str, int]:
             vector = config.backbone.vector_dim and torch.zeros(1, config.backbone.vector_dim)
             condition = Condition(tokens=tokens, vector=vector)
             network(x, torch.zeros(1), condition).sum().backward()
+        elif config.stage == "text_encoder":
+            side = config.text_encoder.vision.image_size
+            ids = torch.zeros(2, config.text_encoder.text.context_length, dtype=torch.int64)
+            pictures, texts, _ = network(torch.zeros(2, 3, side, side), ids)
+            (pictures * texts).sum().backward()
         elif config.stage == "autoencoder":
             image = torch.zeros(1, config.autoencoder.image_channels, config.size, config.size)
             code = network.encode(image)

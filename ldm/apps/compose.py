@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.schema import check_schema
 
-LITERAL = ("prompt", "negative")
+LITERAL = ("prompt", "prompt_to", "negative", "image", "mask", "like")
 
 
 def config_root() -> Path:
@@ -28,15 +28,21 @@ def config_root() -> Path:
 def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
     """The resolved configuration of a command; UserError for anything that does not fit.
 
-    ``prompt=`` and ``negative=`` are taken literally; all else is Hydra's grammar. ``config_dir``
-    adds a user's own groups and experiments.
+    Prompts and names of pictures are taken literally (``LITERAL``); all else is Hydra's grammar.
+    ``like=`` brings the settings of a picture, but for those given here. ``config_dir`` adds a
+    user's own groups and experiments.
     """
     literal, overrides = _split_literal(arguments)
+    if command == "sample" and "like" in literal:
+        from ldm.apps.like import recalled
+
+        literal, overrides = recalled(literal, overrides)
     _check_experiment(overrides, config_dir)
     config = _compose(command, overrides, config_dir)
     OmegaConf.set_struct(config, False)
+    known = [*config]  # `in config` would overlook what is still missing
     for key, value in literal.items():
-        if key not in config:
+        if key not in known:
             raise UserError(f"{key}= is no setting of `ldm {command}`.")
         if value == "???":  # the one text that OmegaConf cannot hold: its mark for missing values
             raise UserError(f"{key}=??? cannot be taken literally; add a word.")
@@ -49,6 +55,10 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
+    if "autoencoder" in config:
+        from ldm.apps.rules import choose_regularizer
+
+        choose_regularizer(config, overrides)
     check_schema(command, config)  # again, for what interpolations brought in
     for key, value in literal.items():
         config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)

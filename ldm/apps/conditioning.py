@@ -21,7 +21,8 @@ Inputs = dict[str, dict[str, str]]
 
 def condition_inputs(path: str) -> Inputs:
     """Path and fingerprint of each part that conditions the model at ``path``."""
-    return {part: part_input(path, part) for part in parts_at(path, PARTS)}
+    folder = str(model_folder(path, "unet"))
+    return {part: part_input(folder, part) for part in parts_at(folder, PARTS)}
 
 
 def text_inputs(runs: list[str]) -> Inputs:

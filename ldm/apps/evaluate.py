@@ -7,8 +7,15 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.evaluations.subject import Subject
+from ldm.apps.request import counted
 from ldm.apps.sample import generate, load_model
-from ldm.apps.sample_folder import generation_protocol, open_samples, record_of, write_samples
+from ldm.apps.sample_folder import (
+    generation_protocol,
+    open_samples,
+    paths_of,
+    record_of,
+    write_samples,
+)
 from ldm.apps.stages.assembly import open_shards
 from ldm.manifest import write_json
 from ldm.metrics.protocol import record
@@ -20,10 +27,11 @@ def evaluate(config: DictConfig) -> int:
     train, held_out = open_shards(config.data.root)
     captions = held_out.captions + train.captions  # the latter only where the former run out
     prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
-    model = load_model(config, prompts)
+    pictures = counted(prompts, seed=config.seed, block=config.block)
+    model = load_model(config, pictures)
     subject = Subject(
         model=model,
-        draw=lambda: generate(model, prompts, config, name=f"evaluate ({len(prompts)} pictures)"),
+        draw=lambda: generate(model, pictures, config, name=f"evaluate ({len(prompts)} pictures)"),
         prompts=prompts,
         train=train,
         held_out=held_out,
@@ -32,9 +40,9 @@ def evaluate(config: DictConfig) -> int:
     )
     measured = [measure(subject) for measure in measures]  # each checks what it needs
     if config.samples is not None:
-        samples, of_samples = Path(config.samples), record_of(config, prompts)
+        samples, of_samples = Path(config.samples), record_of(config, pictures)
         open_samples(samples, of_samples)
-        write_samples(subject.images, of_samples, samples)
+        write_samples(subject.images, pictures, of_samples, samples, paths=paths_of(config))
     results: dict[str, Any] = {}
     for found in measured:
         for name, value, protocol in found:

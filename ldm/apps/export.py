@@ -14,9 +14,9 @@ from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
 from ldm.interop.compvis_layouts import SD1, SDXL
 from ldm.interop.diffusers_export import export_pipeline
-from ldm.interop.diffusers_vq_pipeline import write_vq_pipeline
+from ldm.interop.diffusers_vq_pipeline import VQ_PIPELINE, write_vq_pipeline
 from ldm.interop.model_card import model_card
-from ldm.interop.pipeline import read_pipeline
+from ldm.interop.pipeline import pipeline_class, read_pipeline
 from ldm.interop.single_file import pack
 from ldm.manifest import fingerprint, write_manifest
 from ldm.text.sdxl_text import SdxlText
@@ -44,7 +44,12 @@ def export(config: DictConfig) -> int:
         card = model_card(
             title=out.resolve().name,
             licence=config.license,
-            usage=usage.format(out=out, name=out.resolve().name),
+            usage=usage.format(
+                out=out,
+                name=out.resolve().name,
+                pipeline=VQ_PIPELINE if _has_codebook(model) else pipeline_class(model),
+                inputs="image=image, mask_image=mask, " if model.inpaints else "",
+            ),
             model=model,
             lineage=origin,
             metrics=metrics,
@@ -61,8 +66,11 @@ def export(config: DictConfig) -> int:
 
 
 def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
-    has_codebook = isinstance(model.autoencoder.regularizer, VQ)
-    (write_vq_pipeline if has_codebook else export_pipeline)(model, directory)
+    (write_vq_pipeline if _has_codebook(model) else export_pipeline)(model, directory)
+
+
+def _has_codebook(model: TextToImage) -> bool:
+    return isinstance(model.autoencoder.regularizer, VQ)
 
 
 def _single_file(model: TextToImage, directory: Path, name: str) -> None:
@@ -80,10 +88,11 @@ Stable Diffusion: put it where ComfyUI or a web UI looks for checkpoints. They k
 heads of the published models; those of another model are in the file's metadata, and
 `ldm import from={out} run=DIR` makes it a run again."""
 _DIFFUSERS_USAGE = """```python
-from diffusers import DiffusionPipeline
+from diffusers import {pipeline}
 
-pipeline = DiffusionPipeline.from_pretrained("{out}")
-pipeline("a prompt", num_inference_steps=20, guidance_scale=3.0).images[0].save("picture.png")
+pipeline = {pipeline}.from_pretrained("{out}")
+images = pipeline("a prompt", {inputs}num_inference_steps=20, guidance_scale=3.0).images
+images[0].save("picture.png")
 ```"""
 # Per format: what writes it (model, directory, name of the export), and how it is loaded.
 FORMATS: dict[str, tuple[Callable[[TextToImage, Path, str], None], str]] = {

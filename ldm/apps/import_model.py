@@ -45,7 +45,8 @@ def import_model(config: DictConfig) -> int:
     with whole_directory(run) as directory:
         model = _read(found, directory / "unpacked", config.weights, prediction)
         write_pipeline(model, directory / "model")
-        _write_experiment(model, source, run, directory / "configs" / "experiment")
+        if not model.inpaints:  # nothing here makes the pictures with masks that it learns from
+            _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
             directory,
             kind="run_import",
@@ -57,9 +58,10 @@ def import_model(config: DictConfig) -> int:
             facts={"step": 0},
         )
     count = sum(parameter.numel() for parameter in model.parameters())
+    more = " image=FILE mask=FILE" if model.inpaints else ""
     print(
         f"{run}: a model of {count:,} parameters for {model.size_px} px; pictures: ldm sample "
-        f'model={run} prompt="..."'
+        f'model={run} prompt="..."{more}'
     )
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.interop.condition_encoders import TEXT_ENCODERS, sdxl_settings
+from ldm.interop.condition_encoders import PARTS, TEXT_ENCODERS, sdxl_settings
 from ldm.interop.diffusers_vq_pipeline import VQ_PART, VQ_PIPELINE
 from ldm.manifest import file_hash, fingerprint
 
@@ -28,7 +28,7 @@ def model_folder(path: str, part: str) -> Path:
     """
     root = Path(path)
     for place in _places(root):
-        if (place / part).is_dir():
+        if _holds(place, part):
             return place
     if not root.is_dir():
         raise UserError(f"{path} does not exist; {MAKES[part]} makes the {part} looked for there.")
@@ -41,7 +41,18 @@ def model_folder(path: str, part: str) -> Path:
 
 def parts_at(path: str, parts: Iterable[str]) -> list[str]:
     """Those of ``parts`` that lie under ``path``."""
-    return [part for part in parts if any((p / part).is_dir() for p in _places(Path(path)))]
+    return [part for part in parts if any(_holds(place, part) for place in _places(Path(path)))]
+
+
+def is_unconditional(path: str) -> bool:
+    """Whether there is a model at ``path`` that nothing conditions."""
+    folders = [place for place in _places(Path(path)) if _holds(place, "unet")]
+    return bool(folders) and not parts_at(str(folders[0]), PARTS)
+
+
+def _holds(place: Path, part: str) -> bool:
+    # A recipe's directory has a run of the name text_encoder, which is no such part.
+    return any((place / part).glob("*config.json"))
 
 
 def _places(root: Path) -> list[Path]:
@@ -66,6 +77,14 @@ def part_input(path: str, part: str) -> dict[str, str]:
     if part == "text_encoder_2":  # and what no caption is, the index's
         content |= sdxl_settings(folder.parent)
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
+
+
+def model_fingerprints(path: str) -> dict[str, str]:
+    """The fingerprints of all parts of a model that decide its pictures, by name."""
+    folder = str(model_folder(path, "unet"))
+    parts = {"model": "unet", "autoencoder": "vae", "schedule": "scheduler"}
+    parts |= {part: part for part in parts_at(folder, PARTS)}
+    return {name: part_input(folder, part)["fingerprint"] for name, part in parts.items()}
 
 
 def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:

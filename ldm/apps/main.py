@@ -10,7 +10,7 @@ COMMANDS = {
     "prepare": "any source of pictures -> checked image shards",
     "train": "one stage: text_encoder, autoencoder or diffusion",
     "cache": "shards -> latents and token ids, once",
-    "sample": "prompts -> pictures",
+    "sample": "prompts, and pictures to begin from -> pictures",
     "evaluate": "a model -> metrics with their protocol",
     "export": "a model -> a folder or file for other programs",
     "import": "a model of other origin -> a run of ours",
@@ -26,7 +26,12 @@ EXAMPLES = {
         "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3   (a sweep)",
     ],
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
-    "sample": ['model=runs/demo prompt="a large red circle on a navy background" num=4'],
+    "sample": [
+        'model=runs/demo prompt="a large red circle on a navy background" num=4',
+        'model=runs/demo prompt="a blue square" image=photo.png strength=0.6',
+        'model=runs/demo prompt="a blue square" image=photo.png mask=white_is_painted.png',
+        'model=runs/demo prompt="a red circle" prompt_to="a blue square" seed_to=7 num=9',
+    ],
     "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",

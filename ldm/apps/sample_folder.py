@@ -1,16 +1,17 @@
 """A folder of samples: pictures, grid.png, and samples.json that says how they came about."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from torch import Tensor
 
 from ldm.apps.build import device_of
-from ldm.apps.conditioning import condition_inputs
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, part_input
+from ldm.apps.locate import model_fingerprints, model_folder
+from ldm.apps.png_record import PngRecord, write_png
+from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
 from ldm.data.images import to_uint8
@@ -39,10 +40,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     del sampler["_target_"], sampler["_partial_"]
     interval = guidance_interval(config)
     return {
-        "model": part_input(config.model, "unet")["fingerprint"],
-        "autoencoder": part_input(config.model, "vae")["fingerprint"],
-        **{part: found["fingerprint"] for part, found in condition_inputs(config.model).items()},
-        "schedule": part_input(config.model, "scheduler")["fingerprint"],
+        **model_fingerprints(config.model),
         "weights": _weights(model_folder(config.model, "unet").parent),
         "sampler": sampler_name(config),
         "sampler_settings": sampler,
@@ -67,16 +65,24 @@ def _weights(run: Path) -> str:
     return "raw" if manifest.settings.get("ema_decay") is None else "averaged"
 
 
-def record_of(config: DictConfig, prompts: list[str]) -> dict[str, Any]:
-    """What samples.json holds for these prompts: the protocol, and per picture prompt and seed."""
-    pictures = [
-        {"file": f"{i:06d}.png", "prompt": prompt, "seed": config.seed + i}
-        for i, prompt in enumerate(prompts)
-    ]
+def record_of(
+    config: DictConfig, pictures: Sequence[Picture], edit: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What samples.json holds: the protocol, and per picture its file, prompt, seed and position.
+
+    ``edit`` says of pictures made from another which one that was.
+    """
+    more = {} if edit is None else {"edit": edit}
     return {
-        "protocol": generation_protocol(config) | {"versions": versions()},
-        "pictures": pictures,
+        "protocol": generation_protocol(config) | more | {"versions": versions()},
+        "pictures": [{"file": f"{i:06d}.png", **p.row()} for i, p in enumerate(pictures)],
     }
+
+
+def paths_of(config: DictConfig) -> dict[str, str]:
+    """Where the inputs of pictures lie, as it was typed."""
+    keys = ("model", "image", "mask")
+    return {key: config[key] for key in keys if config.get(key) is not None}
 
 
 def is_finished(out: Path, record: dict[str, Any]) -> bool:
@@ -105,10 +111,21 @@ def open_samples(out: Path, record: dict[str, Any]) -> None:
     write_json(out / RECORD, record)
 
 
-def write_samples(images: Tensor, record: dict[str, Any], out: Path) -> None:
-    """One PNG per image (N, 3, H, W) into an opened folder, and at the end a grid of them."""
-    for row, image in zip(record["pictures"], images, strict=True):
-        Image.fromarray(to_uint8(image)).save(out / row["file"])
+def write_samples(
+    images: Tensor,
+    pictures: Sequence[Picture],
+    record: dict[str, Any],
+    out: Path,
+    *,
+    paths: dict[str, str],
+) -> None:
+    """One PNG per image (N, 3, H, W) into an opened folder, and at the end a grid of them.
+
+    Each carries its part of the record, and ``paths``, so that it can be made again from itself.
+    """
+    for row, picture, image in zip(record["pictures"], pictures, images, strict=True):
+        own = PngRecord(picture, record["protocol"], paths)
+        write_png(out / row["file"], to_uint8(image), own)
     save_grid(images[:64], out / GRID)
 
 

@@ -160,6 +160,15 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "prompts": _text(optional=True),
         "num": _number(1, whole=True),
         "out": _text(),
+        "image": _text(optional=True),
+        "mask": _text(optional=True),
+        "strength": (
+            lambda v: v is None or (_POSITIVE[0](v) and v <= 1.0),
+            "a number above 0, up to 1, or null",
+        ),
+        "prompt_to": _text(optional=True),
+        "seed_to": _number(0, whole=True, optional=True),
+        "like": _text(optional=True),
     },
     "evaluate": _SAMPLING
     | {

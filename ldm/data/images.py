@@ -23,7 +23,18 @@ MAX_PIXELS = 200_000_000  # a decoded picture of 600 MB; larger ones are taken f
 def decode(
     data: bytes, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
-    """The picture in ``data`` as sRGB, uint8 (H, W, 3).
+    """The picture in ``data`` as sRGB, uint8 (H, W, 3); errors are those of ``decode_layers``."""
+    pixels, opacity = decode_layers(data, max_pixels)
+    if opacity is None:
+        return pixels
+    image, alpha = Image.fromarray(pixels), Image.fromarray(opacity)
+    return np.array(Image.composite(image, Image.new("RGB", image.size, background), alpha))
+
+
+def decode_layers(
+    data: bytes, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """The colours (H, W, 3) and the opacity (H, W), uint8; None for one without transparency.
 
     ValueError with a short reason, the same text for the same kind of fault so that faults can be
     counted: empty file, not a picture of a known format, too many pixels, truncated or damaged,
@@ -45,7 +56,7 @@ def decode(
         try:
             image.seek(0)
             image.load()
-            return _to_srgb(ImageOps.exif_transpose(image), background)
+            return _to_srgb(ImageOps.exif_transpose(image))
         except _FloatPixels as error:
             raise ValueError("floating-point pixels have no defined range") from error
         except Exception as error:  # as above: struct.error, SyntaxError, zlib.error, ...
@@ -56,7 +67,7 @@ class _FloatPixels(Exception):
     """Raised inside ``decode`` only, to tell this fault from damage."""
 
 
-def _to_srgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _to_srgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     if image.mode == "F":
         raise _FloatPixels
     profile = image.info.get("icc_profile")
@@ -69,10 +80,8 @@ def _to_srgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np
         image = image.convert("RGB")  # also drops alpha, kept above
     if profile:
         image = _apply_profile(image, profile)
-    image = image.convert("RGB")
-    if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
-    return np.array(image, dtype=np.uint8)
+    pixels = np.array(image.convert("RGB"), dtype=np.uint8)
+    return pixels, None if alpha is None else np.array(alpha, dtype=np.uint8)
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -93,15 +102,39 @@ def fit(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     The same as shorter side to ``size_px`` (Lanczos, antialiased) and a centre crop, without ever
     holding the long side of a panorama at full length.
     """
+    return _fit(image, size_px, Image.Resampling.LANCZOS)
+
+
+def fit_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
+    """A mask (H, W) cut and resized like its picture by ``fit``, each pixel from the nearest."""
+    return _fit(mask.astype(np.uint8), size_px, Image.Resampling.NEAREST).astype(np.bool_)
+
+
+def _fit(image: NDArray[np.uint8], size_px: int, by: Image.Resampling) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     if height == width == size_px:
         return image
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    resized = Image.fromarray(image).resize(
-        (size_px, size_px), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
-    )
-    return np.array(resized)
+    box = (left, top, left + side, top + side)
+    return np.array(Image.fromarray(image).resize((size_px, size_px), by, box=box))
+
+
+def extended(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of ``known`` pixels (H, W), with its edges drawn out over the others.
+
+    These take the nearest known pixel of their row, rows without any the nearest row.
+    """
+    for axis in (1, 0):
+        size = known.shape[axis]
+        place = np.arange(size).reshape((1, -1) if axis else (-1, 1))
+        before = np.maximum.accumulate(np.where(known, place, -size), axis)
+        later = np.where(known, place, 2 * size)
+        after = np.flip(np.minimum.accumulate(np.flip(later, axis), axis), axis)
+        nearest = np.where(place - before <= after - place, before, after).clip(0, size - 1)
+        image = np.take_along_axis(image, nearest[..., None], axis)
+        known = np.broadcast_to(known.any(axis, keepdims=True), known.shape)
+    return image
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

@@ -14,12 +14,14 @@ from ldm.interop.diffusers_unet import write_unet
 from ldm.interop.fold import folded
 from ldm.interop.pipeline import INDEX, OWN_PIPELINE, classes, pipeline_class, require_fit
 from ldm.manifest import write_json
+from ldm.text.clip import ClipText
 
 _CLASSES = {
     "unet": ("UNet2DConditionModel", "backbone"),
     "vae": ("AutoencoderKL", "regularizer"),
     "scheduler": ("DDIMScheduler", "schedule"),
 }
+_LAYOUT = "0.36.0"  # whose layout it is; their loader of inpainting models insists on one
 
 
 def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1.0) -> None:
@@ -31,7 +33,7 @@ def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1
     """
     folder = Path(folder)
     require_fit(model, "the model")
-    pipeline = pipeline_class(model.text_encoder)
+    pipeline = pipeline_class(model)
     if pipeline == OWN_PIPELINE:
         raise ValueError(
             "the latents of this model were cached with condition=classes or condition=none, and "
@@ -56,8 +58,8 @@ def export_pipeline(model: TextToImage, folder: str | Path, *, factor: float = 1
                 f"{pipeline} does not take; it must be a {allowed}."
             )
     text = write_condition_encoder(model.text_encoder, folder, for_transformers=True)
-    index: dict[str, Any] = {"_class_name": pipeline, "feature_extractor": [None, None]}
-    index |= {"image_encoder": [None, None]}
-    if pipeline == "StableDiffusionPipeline":
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": _LAYOUT}
+    index |= {"feature_extractor": [None, None], "image_encoder": [None, None]}
+    if isinstance(model.text_encoder, ClipText):
         index |= {"safety_checker": [None, None], "requires_safety_checker": False}
     write_json(folder / INDEX, index | found | text)

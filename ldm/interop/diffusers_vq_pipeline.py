@@ -42,6 +42,8 @@ def write_vq_pipeline(model: TextToImage, folder: str | Path) -> None:
     require_fit(model, "the model")
     denoiser, text = model.denoiser, model.text_encoder
     assert isinstance(denoiser.network, UNet) and isinstance(model.autoencoder.regularizer, VQ)
+    if model.inpaints:
+        raise _no_place("backbone.in_channels=9", "it takes no mask")
     if not isinstance(text, ClipText):
         raise _no_place("condition=", "only text from one tower conditions its pictures")
     if model.scale.std.numel() > 1 or bool((model.scale.mean != 0.0).any()):

@@ -35,6 +35,7 @@ def model_card(
     of a metrics file, ``usage`` a paragraph of Markdown, ``licence`` the hub's name of one.
     """
     prediction = model.denoiser.prediction.name
+    kind = "inpainting by text" if model.inpaints else "text to image"
     sections = {
         "Use": usage,
         "Parts": _parts(model, lineage),
@@ -46,7 +47,7 @@ def model_card(
     text = [
         _header(title, licence, lineage, metrics),
         f"# {title}\n",
-        f"A latent diffusion model (text to image) for pictures of {model.size_px} px; "
+        f"A latent diffusion model ({kind}) for pictures of {model.size_px} px; "
         f"{prediction}-prediction, schedule {model.denoiser.schedule.description['name']}. "
         f"Written by ldm {VERSION}.\n",
         *(f"## {name}\n\n{body}\n" for name, body in sections.items()),

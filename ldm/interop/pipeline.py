@@ -14,9 +14,9 @@ from ldm.interop.diffusers_unet import read_unet, write_unet
 from ldm.manifest import write_json
 from ldm.text.clip import ClipText
 from ldm.text.sdxl_text import SdxlText
-from ldm.types import ConditionEncoder
 
 INDEX = "model_index.json"
+INPAINTING_CHANNELS = 9  # Stable Diffusion's: latents 4, mask 1, latents of the masked picture 4
 CONFIGS = {"unet": CONFIG, "vae": CONFIG, "scheduler": SCHEDULER_CONFIG}
 OWN_PIPELINE = "ldm.TextToImage"  # the class name of a model that diffusers has no pipeline for
 
@@ -33,16 +33,21 @@ def write_pipeline(model: TextToImage, folder: str | Path) -> None:
         model.autoencoder, folder / "vae", scale=model.scale, sample_size=model.size_px
     )
     text = write_condition_encoder(model.text_encoder, folder)
-    index = {"_class_name": pipeline_class(model.text_encoder), "size_px": model.size_px}
+    index = {"_class_name": pipeline_class(model), "size_px": model.size_px}
     write_json(folder / INDEX, index | classes(folder) | text)
 
 
-def pipeline_class(encoder: ConditionEncoder) -> str:
-    """The pipeline of diffusers for models with this kind of condition, or our own."""
-    if isinstance(encoder, SdxlText):
-        kind = "Img2Img" if encoder.num_sizes == 5 else ""  # the refiner starts from a picture
-        return f"StableDiffusionXL{kind}Pipeline"
-    return "StableDiffusionPipeline" if isinstance(encoder, ClipText) else OWN_PIPELINE
+def pipeline_class(model: TextToImage) -> str:
+    """The pipeline of diffusers for such a model, or our own."""
+    text, inpaints = model.text_encoder, "Inpaint" if model.inpaints else ""
+    if isinstance(text, SdxlText):  # its refiner starts from a picture
+        return f"StableDiffusionXL{'Img2Img' if text.num_sizes == 5 else inpaints}Pipeline"
+    return f"StableDiffusion{inpaints}Pipeline" if isinstance(text, ClipText) else OWN_PIPELINE
+
+
+def is_inpainting(folder: Path) -> bool:
+    """Whether the model of a folder is one for inpainting, by its configuration alone."""
+    return read(folder / "unet" / CONFIG).get("in_channels") == INPAINTING_CHANNELS
 
 
 def classes(folder: Path) -> dict[str, list[str]]:
@@ -86,10 +91,12 @@ def require_fit(model: TextToImage, origin: str) -> None:
     """ValueError where the parts of a model do not belong together."""
     unet, latent = model.denoiser.network, model.autoencoder.latent_channels
     assert isinstance(unet, UNet)
-    if unet.in_channels != latent or unet.out_channels != latent:
+    inpaints = unet.in_channels == INPAINTING_CHANNELS and latent == 4
+    if unet.out_channels != latent or not (inpaints or unet.in_channels == latent):
         raise ValueError(
             f"{origin}: the UNet maps {unet.in_channels} channels to {unet.out_channels}, and the "
-            f"autoencoder's latents have {latent}; only plain text-to-image models can be read."
+            f"autoencoder's latents have {latent}; only models from text to image can be read, and "
+            f"those for inpainting with Stable Diffusion's {INPAINTING_CHANNELS} channels to 4."
         )
     text = model.text_encoder
     if unet.vector_dim != text.vector_dim:

@@ -33,7 +33,7 @@ from ldm.interop.diffusers_autoencoder import empty_autoencoder
 from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read_weights
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule
 from ldm.interop.diffusers_unet import empty_unet
-from ldm.interop.pipeline import INDEX
+from ldm.interop.pipeline import INDEX, INPAINTING_CHANNELS
 from ldm.interop.single_file_settings import (
     METADATA,
     Configs,
@@ -163,6 +163,8 @@ def _table(part: str, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _write_folder(folder: Path, layout: Layout, configs: Configs, weights: Parts) -> None:
     index: dict[str, Any] = {**configs["index"], "scheduler": ["diffusers", "DDIMScheduler"]}
+    if configs["unet"].get("in_channels") == INPAINTING_CHANNELS:
+        index["_class_name"] = index["_class_name"].replace("Pipeline", "InpaintPipeline")
     index |= {name: [None, None] for part in TEXT_ENCODERS for name in (part, TEXT_ENCODERS[part])}
     for part, tensors in weights.items():
         write_json(folder / part / CONFIG, configs[part])

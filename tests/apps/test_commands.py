@@ -332,7 +332,8 @@ def test_pictures_depend_on_their_seed_only(sampled):
     whole = sampled("a", prompt, "num=6", "seed=10")
     assert sorted(p.name for p in whole.iterdir())[-2:] == ["grid.png", "samples.json"]
     record = read_json(whole / "samples.json")
-    assert record["pictures"][5] == {"file": "000005.png", "prompt": prompt[7:], "seed": 15}
+    row = {"file": "000005.png", "prompt": prompt[7:], "seed": 15, "position": 1}
+    assert record["pictures"][5] == row
     assert record["protocol"]["weights"] == "averaged"
     assert record["protocol"]["steps"] == 3 and record["protocol"]["sampler"] == "dpmpp_2m"
     images = pictures(whole)

@@ -112,8 +112,11 @@ def test_two_text_encoders_and_sizes(world, ldm, cache, tmp_path, capsys):
     assert ldm(*sample, f"out={tmp_path / 'a'}") == 0
     assert ldm(*sample, f"out={tmp_path / 'b'}", "sizes=[32,32,0,0,32,32]") == 0
     assert ldm(*sample, f"out={tmp_path / 'c'}", "sizes=[32,32,9,9,32,32]") == 0
-    a, b, c = ((tmp_path / name / "000000.png").read_bytes() for name in "abc")
+    a, b, c = (Image.open(tmp_path / name / "000000.png").tobytes() for name in "abc")
     assert a == b != c
+    picture = tmp_path / "c" / "000000.png"
+    assert ldm("sample", f"like={picture}", f"out={tmp_path / 'like'}") == 0
+    assert Image.open(tmp_path / "like" / "000000.png").tobytes() == c
     capsys.readouterr()
     assert ldm(*sample, f"out={tmp_path / 'd'}", "sizes=[32,32]") == 2
     assert "is told 6, as [32, 32, 0, 0, 32, 32]" in capsys.readouterr().err

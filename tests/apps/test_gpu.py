@@ -1,7 +1,9 @@
 """The commands on one CUDA device: `make test-gpu`. What is exact on the CPU is close here."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ldm.apps.main import main
 from ldm.callbacks.metrics_log import read_jsonl
@@ -55,3 +57,16 @@ def test_latents_pictures_and_numbers_come_from_the_gpu(world, tmp_path):
                  "metrics=[reconstruction,clip_score_own,prompt_accuracy]", "num_samples=4",
                  "steps=2", "accelerator=gpu"]) == 0  # fmt: skip
     assert read_json(out)["prompt_accuracy"]["protocol"]["device"] == "cuda"
+
+
+def test_edited_pictures_come_out_the_same_to_the_bit(world, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    out, again = tmp_path / "out", tmp_path / "again"
+    words = [f"image={tmp_path / 'photo.png'}", "prompt_to=a blue square", "seed_to=5", "num=8"]
+    assert main(["sample", f"model={world.root}", "prompt=a red circle", *words, "steps=4",
+                 "block=8", "accelerator=gpu", f"out={out}"]) == 0  # fmt: skip
+    assert main(["sample", f"like={out / '000005.png'}", f"out={again}"]) == 0
+    assert (again / "000000.png").read_bytes() == (out / "000005.png").read_bytes()
+    kept = pixels[..., 3] >= 128
+    assert (np.asarray(Image.open(out / "000005.png"))[kept] == pixels[kept][:, :3]).all()

@@ -21,6 +21,8 @@ def test_autoencoder_starts_with_the_given_spread_and_identity_blocks() -> None:
         groups=1,
         regularizer=KL(),
     )
+    # Until then nothing starts at zero, unlike in the denoiser (and but for the norms' shifts).
+    assert all(bool(p.any()) for n, p in autoencoder.named_parameters() if "norm" not in n)
     fast_start(autoencoder, sigma=0.05)
     _, logvar = autoencoder.encode(torch.randn(4, 3, 16, 16)).chunk(2, dim=1)
     assert abs(float((0.5 * logvar.detach()).exp().mean()) - 0.05) < 0.01

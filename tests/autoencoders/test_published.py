@@ -1,14 +1,15 @@
 """Published architectures: a configuration's name alone gives the published number of weights."""
 
+from typing import Any
+
+import diffusers
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.check import check
 from ldm.apps.compose import compose, config_root
-from ldm.apps.errors import UserError
 from ldm.autoencoders.regularizers import KL, VQ
 
 STAGE = ["experiment=demo_autoencoder", "data.root=DATA", "size=64"]
@@ -52,6 +53,32 @@ def test_autoencoder(name: str) -> None:
     assert image.shape == (1, 3, 64, 64)
     assert isinstance(network.regularizer, VQ if codes else KL)
     assert getattr(network.regularizer, "num_codes", None) == codes
+    if codes:  # commitment 0.25, as heavy as the likelihood's mean, no restarts
+        vq = network.regularizer
+        assert (vq.beta, vq.loss_weight, vq.restart_rate) == (0.25, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_names_and_shapes_are_diffusers(name: str) -> None:
+    _, _, channels, codes = AUTOENCODERS[name]
+    config = compose("train", [*STAGE, f"autoencoder={name}"]).autoencoder
+    attention = ["Attn" if attends else "" for attends in config.attention]
+    options: dict[str, Any] = {
+        "block_out_channels": tuple(config.channels), "layers_per_block": 2,
+        "latent_channels": channels,
+        "down_block_types": tuple(f"{attn}DownEncoderBlock2D" for attn in attention),
+        "up_block_types": tuple(f"{attn}UpDecoderBlock2D" for attn in reversed(attention)),
+    }  # fmt: skip
+    with torch.device("meta"):
+        network = build(config)
+        theirs: torch.nn.Module = (
+            diffusers.VQModel(**options, num_vq_embeddings=codes)
+            if codes
+            else diffusers.AutoencoderKL(**options)
+        )
+    assert {key: value.shape for key, value in network.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("name", RELATIVES)
@@ -77,7 +104,16 @@ def test_discriminator() -> None:
         assert count(build(config.discriminator)) == 2_765_633
 
 
-def test_a_published_autoencoder_takes_no_other_regularizer() -> None:
-    with pytest.raises(UserError, match=r"brings its own.*kl_demo"):
-        check("train", [*STAGE, "autoencoder=kl_f8", "regularizer=vq"], config_dir=None)
-    assert check("train", [*STAGE, "autoencoder=vq_f16"], config_dir=None) == 0
+def test_the_default_recipe_is_the_published_one() -> None:
+    """Of kl-f8, but for learn_logvar: the original's is in no optimizer and stays 0."""
+    stage = ["stage=autoencoder", "data.root=DATA", "run=RUN", "size=256", "max_steps=1", "lr=1"]
+    more = ["global_batch=1", "warmup_steps=0", "max_gradient_norm=1", "ema_decay=null"]
+    every = ["checkpoint_every=1", "validate_every=1"]
+    config = compose("train", [*stage, *more, *every, "autoencoder=kl_f8"])
+    assert config.loss == {
+        "_target_": "ldm.tasks.autoencoder.AutoencoderWeights",
+        "l1": 1.0, "l2": 0.0, "perceptual": 1.0, "kl": 1e-6, "gan": 0.5, "disc_start": 50001,
+        "gan_start": 50001, "gan_ramp_steps": 0, "adaptive_limit": 1e4,
+    }  # fmt: skip
+    assert config.optimizer.betas == [0.5, 0.9]
+    assert config.disc_lr == config.lr == 1  # as given: not times the batch or the processes

@@ -134,3 +134,38 @@ def test_tensors_and_bytes_are_inverse_and_rounding_is_to_nearest():
     assert np.array_equal(images.to_uint8(tensor - 0.49 / 127.5), values)
     wild = torch.tensor([-9.0, 9.0, torch.nan, torch.inf]).expand(3, 1, 4)
     assert images.to_uint8(wild)[0, :, 0].tolist() == [0, 255, 128, 255]
+
+
+def test_layers_are_the_colours_themselves_and_the_opacity():
+    image = Image.new("RGBA", (4, 3), (200, 10, 0, 0))
+    image.putpixel((1, 2), (9, 8, 7, 128))
+    pixels, opacity = images.decode_layers(_bytes(image))
+    assert pixels.shape == (3, 4, 3) and tuple(pixels[0, 0]) == (200, 10, 0)
+    assert opacity is not None and opacity[2, 1] == 128 and opacity.sum() == 128
+    assert images.decode_layers(_bytes(_noise()))[1] is None
+
+
+def test_a_mask_is_cut_like_its_picture_and_stays_hard():
+    mask = np.zeros((40, 60), bool)
+    mask[:, :20] = True  # half of it is cut off
+    fitted = images.fit_mask(mask, 20)
+    assert fitted.dtype == bool and fitted.shape == (20, 20)
+    assert fitted[:, :5].all() and not fitted[:, 5:].any()
+    picture = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
+    assert (images.fit(picture, 20)[..., 0] >= 128).tolist() == fitted.tolist()
+    assert (images.fit_mask(mask[:, :40], 40) == mask[:, :40]).all()
+
+
+def test_edges_are_drawn_out_over_what_is_not_known():
+    image = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+    known = np.zeros((5, 6), bool)
+    known[1:3, 2:4] = True
+    inner = image[1:3, 2:4]
+    rows, columns = [0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]
+    assert (images.extended(image, known) == inner[rows][:, columns]).all()
+    assert (images.extended(image, np.ones_like(known)) == image).all()
+    hole = np.ones_like(known)
+    hole[2, 1:5] = False  # both sides meet in the middle
+    found = images.extended(image, hole)
+    assert (found[2] == image[2][[0, 0, 0, 5, 5, 5]]).all() and (found[hole] == image[hole]).all()
+    assert images.extended(image, np.zeros_like(known)).shape == image.shape

@@ -11,6 +11,7 @@ from ldm.diffusion.prediction import Epsilon, Flow, Prediction, Velocity
 from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.linear import linear
 from ldm.types import Condition
+from tests.parity import Agree
 
 SCHEDULE = linear(num_steps=1000, start=1e-4, end=0.02)
 
@@ -91,14 +92,20 @@ def test_a_part_without_null_is_given_to_both_halves(denoiser: Denoiser) -> None
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Velocity()], ids=lambda p: p.name)
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_rescale_is_diffusers_rescale(prediction: Prediction, share: float) -> None:
+def test_rescale_is_diffusers_rescale(prediction: Prediction, share: float, agree: Agree) -> None:
     denoiser = Denoiser(network=Network(), schedule=SCHEDULE, prediction=prediction)
     condition, null = make_condition(3), make_condition(3)
     found = guided(denoiser, condition, null, 5.0, rescale=share)(X, T)
     assert denoiser.network.batches == [6]
     without, with_ = (denoiser.predict(X, T, part) for part in (null, condition))
     output = rescale_noise_cfg(without + 5.0 * (with_ - without), with_, share)
-    torch.testing.assert_close(found, denoiser.x0(X, T, output), rtol=1e-4, atol=1e-4)
+    agree(
+        found,
+        denoiser.x0(X, T, output),
+        component="rescale_noise_cfg",
+        configuration=f"{prediction.name}, {share}",
+        tolerance=1e-4,
+    )
     if share == 1.0:  # the contrast is the conditional output's again
         torch.testing.assert_close(output.std((1, 2, 3)), with_.std((1, 2, 3)))
 

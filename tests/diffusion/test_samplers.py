@@ -279,6 +279,11 @@ def test_relatives_agree() -> None:
     torch.testing.assert_close(sample(partial(euler_ancestral, eta=0.0)), sample(ddim))
     for other in (partial(ddim, eta=1.0), euler_ancestral):
         torch.testing.assert_close(sample(other), sample(ddpm))
+    # The first step of a multistep method is of first order.
+    levels = Levels(*(part[:2] for part in levels))
+    for multistep in (dpmpp_2m, unipc):
+        torch.testing.assert_close(sample(multistep), sample(ddim))
+    torch.testing.assert_close(sample(dpmpp_2m_sde), sample(ddpm))
 
 
 def test_evaluations_per_step() -> None:
@@ -350,6 +355,25 @@ def made_up_noise(prediction: Prediction, x: Tensor, t: Tensor) -> Tensor:
     return (x - alpha * made_up_x0(prediction, x, t)) / sigma
 
 
+def take_levels(scheduler: Any, levels: Levels) -> None:
+    """Replace a scheduler's tables by our levels, which must be its own but for rounding."""
+    scheduler.alphas_cumprod = SCHEDULE.alpha(torch.arange(1000)).square()
+    scheduler.set_timesteps(levels.num_steps)
+    assert scheduler.timesteps.unique().tolist() == levels.t[:-1].flip(0).tolist()
+    if isinstance(scheduler.__dict__.get("sigmas"), Tensor):
+        sigmas = levels.sigma / levels.alpha
+        if isinstance(scheduler, diffusers.HeunDiscreteScheduler):
+            sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
+        assert torch.allclose(scheduler.sigmas.double(), sigmas, rtol=1e-5)
+        scheduler.sigmas = sigmas
+
+
+def take_straight_levels(scheduler: Any, levels: Levels) -> None:
+    """The same for flow matching, where each class has timesteps and sigmas of its own."""
+    scheduler.set_timesteps(levels.num_steps)
+    scheduler.sigmas, scheduler.timesteps = levels.sigma.clone(), levels.t[:-1].clone()
+
+
 def their_samples(
     scheduler: Any,
     network: Callable[[Tensor, Tensor], Tensor],
@@ -357,6 +381,7 @@ def their_samples(
     levels: Levels,
     noise: Callable[[int], Tensor],
     monkeypatch: pytest.MonkeyPatch,
+    take: Callable[[Any, Levels], None] = take_levels,
     **step: Any,
 ) -> Tensor:
     """Samples of diffusers' scheduler, its tables those of our levels, its noise ours.
@@ -372,25 +397,21 @@ def their_samples(
     monkeypatch.setattr(
         module, "randn_tensor", lambda *_, **__: noise(next(drawn)).to(start.dtype), raising=False
     )
-    scheduler.alphas_cumprod = SCHEDULE.alpha(torch.arange(1000)).square()
-    scheduler.set_timesteps(levels.num_steps)
-    assert scheduler.timesteps.unique().tolist() == levels.t[:-1].flip(0).tolist()
-    x = start
-    if isinstance(scheduler.__dict__.get("sigmas"), Tensor):
-        sigmas = levels.sigma / levels.alpha
-        if isinstance(scheduler, diffusers.HeunDiscreteScheduler):
-            sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
-        assert torch.allclose(scheduler.sigmas.double(), sigmas, rtol=1e-5)
-        scheduler.sigmas = sigmas
-        if float(scheduler.init_noise_sigma) != 1.0:  # their x is ours divided by alpha
-            x = start / levels.alpha[0].to(start.dtype)
     try:
+        take(scheduler, levels)
+        scale = getattr(scheduler, "init_noise_sigma", 1.0)
+        # Where that is not 1, their x is ours divided by alpha.
+        x = start if float(scale) == 1.0 else start / levels.alpha[0].to(start.dtype)
+        scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
         for t in scheduler.timesteps:
-            output = network(scheduler.scale_model_input(x, t), t).to(start.dtype)
+            output = network(scaled(x, t), t).to(start.dtype)
             x = scheduler.step(output, t, x, **step).prev_sample
     finally:
         torch.set_default_dtype(torch.float32)
     return x
+
+
+PRECISIONS = ((torch.float64, 1e-9), (torch.float32, 1e-4))
 
 
 @pytest.mark.parametrize("num_steps", [10, 20, 50])
@@ -401,11 +422,11 @@ def test_samplers_are_diffusers_samplers(
     kind, options = THEIRS[name]
     levels, noise = SCHEDULE.levels(num_steps), keyed_noise((2, 3, 4, 4), seed=3)
     step = {"eta": 0.6} if name == "ddim_eta" else {}
-    for called, prediction in PREDICTIONS.items():
-        network = made_up
-        if (name, called) in GIVEN_NOISE:
+    for predicted, prediction in PREDICTIONS.items():
+        network, called = made_up, predicted
+        if (name, predicted) in GIVEN_NOISE:
             network, called = partial(made_up_noise, prediction), "epsilon"
-        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        for dtype, tolerance in PRECISIONS:
             theirs = kind(**TRAILING, **options, prediction_type=called)
             start = noise(999).to(dtype)
             with monkeypatch.context() as patch:
@@ -422,14 +443,14 @@ def test_samplers_are_diffusers_samplers(
                 found / scale,
                 expected / scale,
                 component=f"{kind.__name__} ({name})",
-                configuration=f"{called}, {num_steps} steps",
+                configuration=f"{predicted}, {num_steps} steps",
                 tolerance=tolerance,
             )
 
 
 @pytest.mark.parametrize("num_steps", [10, 20, 50])
 @pytest.mark.parametrize("called", ["v_prediction", "sample"])
-def test_ddim_from_no_signal_is_diffusers_ddim(num_steps: int, called: str) -> None:
+def test_ddim_from_no_signal_is_diffusers_ddim(num_steps: int, called: str, agree: Agree) -> None:
     theirs = diffusers.DDIMScheduler(
         **TRAILING, clip_sample=False, rescale_betas_zero_snr=True, prediction_type=called
     )
@@ -444,22 +465,54 @@ def test_ddim_from_no_signal_is_diffusers_ddim(num_steps: int, called: str) -> N
         return prediction.x0(x, made_up(x, t), *column(schedule.alpha(t), schedule.sigma(t)))
 
     found = ddim(denoise, start, schedule.levels(num_steps), noise=no_noise)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    agree(
+        found,
+        expected,
+        component="DDIMScheduler (ddim), zero terminal SNR",
+        configuration=f"{called}, {num_steps} steps",
+        tolerance=1e-9,
+    )
+
+
+FLOW_OPTIONS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+STRAIGHT: dict[str, tuple[type, dict[str, Any]]] = {
+    "euler": (diffusers.FlowMatchEulerDiscreteScheduler, {}),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, FLOW_OPTIONS),
+    "dpmpp_2m_sde": (
+        diffusers.DPMSolverMultistepScheduler,
+        FLOW_OPTIONS | {"algorithm_type": "sde-dpmsolver++"},
+    ),
+    "unipc": (diffusers.UniPCMultistepScheduler, FLOW_OPTIONS),
+}
 
 
 @pytest.mark.parametrize("num_steps", [10, 20, 50])
-def test_euler_on_a_straight_line_is_diffusers_flow_matching(num_steps: int) -> None:
-    schedule = WITHOUT_SIGNAL["flow"]
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_samplers_on_a_straight_line_are_diffusers_samplers(
+    name: str, num_steps: int, monkeypatch: pytest.MonkeyPatch, agree: Agree
+) -> None:
+    """From pure noise. Not heun: theirs averages velocities along sigma, ours the noise along s."""
+    schedule, noise = WITHOUT_SIGNAL["flow"], keyed_noise((2, 3, 4, 4))
     levels = schedule.levels(num_steps)
-    theirs = diffusers.FlowMatchEulerDiscreteScheduler()
-    theirs.set_timesteps(sigmas=levels.sigma[:-1].tolist())
-    start = expected = keyed_noise((2, 3, 4, 4))(999).float()
-    for t in theirs.timesteps:
-        expected = theirs.step(made_up(expected, t - 1), t, expected).prev_sample  # from 1 on
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = (c.float() for c in column(schedule.alpha(t), schedule.sigma(t)))
+        alpha, sigma = (c.to(x.dtype) for c in column(schedule.alpha(t), schedule.sigma(t)))
         return Flow().x0(x, made_up(x, t), alpha, sigma)
 
-    found = euler(denoise, start, levels, noise=no_noise)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    kind, options = STRAIGHT[name]
+    for dtype, tolerance in PRECISIONS:
+        start = noise(999).to(dtype)
+        with monkeypatch.context() as patch:
+            expected = their_samples(
+                kind(**options), made_up, start, levels, noise, patch, take=take_straight_levels
+            )
+        found = SAMPLERS[name](
+            denoise, start, levels, noise=lambda i, dtype=dtype: noise(i).to(dtype)
+        )
+        agree(
+            found,
+            expected,
+            component=f"{kind.__name__} ({name})",
+            configuration=f"flow, {num_steps} steps",
+            tolerance=tolerance,
+        )

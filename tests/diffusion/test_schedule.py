@@ -46,6 +46,8 @@ def test_variance_is_preserved_and_noise_grows(schedule: NoiseSchedule) -> None:
         (STABLE_DIFFUSION, 0.0046601, 14.6146),
         (scaled_linear(num_steps=1000, start=0.0015, end=0.0195), 1.423e-4, 83.82),
         (scaled_linear(num_steps=1000, start=0.0015, end=0.0155), 6.69e-4, 38.66),
+        (scaled_linear(num_steps=1000, start=0.0015, end=0.0205), 9.69e-5, 101.6),
+        (scaled_linear(num_steps=1000, start=0.0015, end=0.015), 8.13e-4, 35.07),
         (DDPM, 4.036e-5, 157.4),
     ],
 )
@@ -61,6 +63,12 @@ def test_the_clean_end_of_stable_diffusion() -> None:
     assert STABLE_DIFFUSION.alpha(first).square().item() == pytest.approx(0.99915, rel=1e-6)
     ratio = (STABLE_DIFFUSION.sigma(first) / STABLE_DIFFUSION.alpha(first)).item()
     assert ratio == pytest.approx(0.02917, rel=4e-4)
+
+
+def test_the_noisy_end_of_stable_diffusion_still_has_signal() -> None:
+    last = STABLE_DIFFUSION.steps[-1:]
+    snr = (STABLE_DIFFUSION.alpha(last) / STABLE_DIFFUSION.sigma(last)).square().item()
+    assert snr == pytest.approx(0.00468, rel=1e-3)
 
 
 @pytest.mark.parametrize("schedule", PRESERVING)
@@ -239,6 +247,13 @@ def test_grids_are_diffusers_grids(n: int) -> None:
 
 
 def test_karras_spreads_the_seventh_root_of_sigma() -> None:
+    options = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    theirs = diffusers.EulerDiscreteScheduler(**options, use_karras_sigmas=True)
+    for n in (10, 50):
+        theirs.set_timesteps(n)
+        levels = STABLE_DIFFUSION.levels(n, "karras")
+        sigmas = (levels.sigma / levels.alpha).float()
+        torch.testing.assert_close(sigmas, theirs.sigmas, rtol=1e-5, atol=1e-7)
     levels = STABLE_DIFFUSION.levels(9, "karras")
     root = (levels.sigma / levels.alpha)[:-1] ** (1 / 7)
     torch.testing.assert_close(root.diff(), root.diff()[:1].expand(8), rtol=1e-9, atol=0)

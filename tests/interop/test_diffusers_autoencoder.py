@@ -18,7 +18,7 @@ from ldm.autoencoders.regularizers import KL, VQ
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.interop.diffusers import read_autoencoder, read_scale, write_autoencoder
 from ldm.interop.diffusers_config import AUTOENCODER_DEFAULTS, VQ_DEFAULTS
-from tests.parity import Agree
+from tests.parity import Agree, same_gradients
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
@@ -89,16 +89,6 @@ def pulled(*outputs: Tensor) -> Tensor:
     return torch.stack([w.mean() for w in weighed]).sum()
 
 
-def assert_same_gradients(ours: nn.Module, theirs: nn.Module, tolerance: float) -> None:
-    found, expected = (
-        {n: p.grad for n, p in m.named_parameters() if p.grad is not None} for m in (ours, theirs)
-    )
-    assert found.keys() == expected.keys() and len(found) > 20
-    assert max(float(grad.abs().max()) for grad in found.values()) > 1e-3
-    for name, grad in found.items():
-        torch.testing.assert_close(grad, expected[name], rtol=tolerance, atol=tolerance, msg=name)
-
-
 def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.state_dict().items()}
 
@@ -134,7 +124,8 @@ def test_kl_written_by_us_is_diffusers_autoencoder(
     assert float(reconstruction.detach().std()) > 0.05
     pulled(reconstruction, code).backward()
     pulled(expected, moments).backward()
-    assert_same_gradients(ours, theirs, tolerance)
+    gradients = same_gradients(ours, theirs, tolerance)
+    agree(*gradients, component=f"{part}, gradients", **settings)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -180,7 +171,8 @@ def test_vq_written_by_us_is_diffusers_vq_model(
     torch.testing.assert_close(penalty, loss, rtol=tolerance, atol=tolerance)
     (pulled(reconstruction) + penalty).backward()
     (pulled(expected) + loss).backward()
-    assert_same_gradients(ours, theirs, tolerance)
+    gradients = same_gradients(ours, theirs, tolerance)
+    agree(*gradients, component=f"{part}, gradients", **settings)
 
 
 @pytest.mark.parametrize("name, dim", [(name, 3 + i) for i, name in enumerate(CONFIGS)])
@@ -236,7 +228,7 @@ def test_whatever_is_legal_is_the_same_network(tmp_path_factory, config: dict, d
     torch.testing.assert_close(decoded, reference, rtol=1e-10, atol=1e-10)
     pulled(decoded, latent).backward()
     pulled(reference, expected).backward()
-    assert_same_gradients(ours, theirs, 1e-10)
+    same_gradients(ours, theirs, 1e-10)
 
 
 def test_shorthand_of_vq_models_is_understood(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ldm.apps.compose import config_root
 from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.interop.diffusers_grid import diffusers_levels
+from tests.parity import Agree
 
 SCHEDULE = scaled_linear(num_steps=1000, start=0.00085, end=0.012)
 # Stable Diffusion's scheduler_config.json, as its pipeline completes it.
@@ -89,7 +90,7 @@ def fresh(step: int) -> Tensor:
 @pytest.mark.parametrize("num_steps", STEPS)
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_samples_are_those_of_the_pipeline(
-    name: str, num_steps: int, monkeypatch: pytest.MonkeyPatch
+    name: str, num_steps: int, monkeypatch: pytest.MonkeyPatch, agree: Agree
 ) -> None:
     """Their loop around the network, untouched but for its source of noise, in float32."""
     theirs = scheduler_of(name, num_steps)
@@ -107,7 +108,14 @@ def test_samples_are_those_of_the_pipeline(
     sampler = getattr(importlib.import_module(f"ldm.diffusion.samplers.{name}"), name)
     levels = diffusers_levels(SCHEDULE, num_steps, sampler=name)
     found = sampler(denoise, fresh(999), levels, noise=fresh)
-    assert float((found - x).abs().max() / x.abs().max()) < 1e-4
+    scale = x.abs().max()
+    agree(
+        found / scale,
+        x / scale,
+        component=f"{type(theirs).__name__} ({name})",
+        configuration=f"spacing=diffusers, {num_steps} steps",
+        tolerance=1e-4,
+    )
 
 
 def test_what_has_no_such_grid_is_refused() -> None:

@@ -14,7 +14,7 @@ from ldm.interop.diffusers import read_unet, write_unet
 from ldm.interop.diffusers_config import UNET_DEFAULTS
 from ldm.nn.embedding import fourier
 from ldm.types import Condition
-from tests.parity import Agree
+from tests.parity import Agree, same_gradients
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -77,16 +77,10 @@ def unet_inputs(config: dict, dtype: torch.dtype) -> tuple[Tensor, Tensor, Condi
     return x, t, Condition(tokens=tokens, vector=vector), extra
 
 
-def gradients(network: nn.Module, output: Tensor) -> dict[str, Tensor]:
+def pull(output: Tensor) -> None:
+    """Backpropagate a scalar in which every output counts differently."""
     weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     (output * weight).mean().backward()
-    return {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
-
-
-def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tol: float) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, grad in ours.items():
-        torch.testing.assert_close(grad, theirs[name], rtol=tol, atol=tol, msg=name)
 
 
 @pytest.mark.parametrize("name", UNETS)
@@ -109,9 +103,11 @@ def test_unet_written_by_us_is_diffusers_unet(
     assert out.std() > 0.1
     if config["pooling_heads"] is not None:
         tolerance = max(tolerance, 1e-5)  # their pooling takes its softmax in float32
-    part = "UNet2DConditionModel"
-    agree(out, expected, component=part, configuration=name, tolerance=tolerance)
-    assert_same_gradients(gradients(ours, out), gradients(theirs, expected), tolerance)
+    part, settings = "UNet2DConditionModel", {"configuration": name, "tolerance": tolerance}
+    agree(out, expected, component=part, **settings)
+    pull(out)
+    pull(expected)
+    agree(*same_gradients(ours, theirs, tolerance), component=f"{part}, gradients", **settings)
 
 
 def test_one_way_into_the_time_embedding_at_a_time() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ldm.autoencoders.regularizers import KL
 from ldm.losses.autoencoder import reconstruction_nll
 
 
@@ -44,3 +45,15 @@ def test_logvar_at_its_optimum_is_the_log_of_the_mean_cost():
     s = (x - y).abs().mean().log().requires_grad_()
     reconstruction_nll(x, y, None, s, perceptual_weight=0.0).backward()
     assert float(s.grad) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_published_weight_of_a_nat_in_terms_of_means():
+    """1e-6 beside sums at 256 px, f8, is 1e-6 / 48 beside mean L1 and mean KL per latent value."""
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 2, 3, 256, 256)
+    code = torch.randn(2, 8, 32, 32)
+    kl = KL()
+    nll = reconstruction_nll(x, y, None, torch.tensor(0.0), perceptual_weight=1.0)
+    loss = nll + kl.weight(kl=1e-6, elements=3 * 256 * 256) * kl.penalty(code).mean()
+    means = (x - y).abs().mean() + 1e-6 / 48 * kl.measures(code)["kl_per_dimension"].mean()
+    torch.testing.assert_close(loss, 196_608 * means)

@@ -22,7 +22,7 @@ def ours(trunk):
     return LPIPS(trunk, read_heads())
 
 
-def test_it_equals_the_lpips_package_on_the_same_trunk(ours, trunk, monkeypatch):
+def test_it_equals_the_lpips_package_on_the_same_trunk(ours, trunk, monkeypatch, agree):
     import torchvision
     from lpips import LPIPS as Theirs
 
@@ -31,9 +31,15 @@ def test_it_equals_the_lpips_package_on_the_same_trunk(ours, trunk, monkeypatch)
     theirs = Theirs(net="vgg", pnet_rand=True, verbose=False)
     torch.manual_seed(1)
     x, y = torch.rand(2, 3, 3, 64, 64) * 2 - 1
-    found, expected = ours(x, y), theirs(x.clone(), y.clone()).flatten()
+    pictures = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, expected = ours(pictures[0], y), theirs(pictures[1], y).flatten()
     assert found.shape == (3,) and (expected > 0.01).all()
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    settings = {"configuration": "vgg, version 0.1", "tolerance": 1e-5}
+    agree(found, expected, component="LPIPS", **settings)
+    for distance in (found, expected):
+        (1e4 * distance).sum().backward()  # to the size of the pictures
+    agree(pictures[0].grad, pictures[1].grad, component="LPIPS, gradient", **settings)
+    assert float(pictures[0].grad.abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])

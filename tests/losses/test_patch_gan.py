@@ -15,20 +15,46 @@ def test_published_parameter_counts(norm, layers, count):
     assert sum(p.numel() for p in network.parameters()) == count
 
 
-@pytest.mark.parametrize(("layers", "size", "map_"), [(3, 256, 30), (2, 256, 62), (3, 128, 14)])
+@pytest.mark.parametrize(
+    ("layers", "size", "map_"), [(3, 256, 30), (2, 256, 62), (3, 128, 14), (3, 512, 62)]
+)
 def test_published_map_sizes(layers, size, map_):
     with torch.device("meta"):
         network = PatchGAN(in_channels=3, width=64, num_layers=layers, norm="group")
         assert network(torch.empty(1, 3, size, size)).shape == (1, 1, map_, map_)
 
 
-def test_a_logit_sees_exactly_seventy_pixels():
+@pytest.mark.parametrize(("layers", "field"), [(2, 34), (3, 70), (4, 142)])
+def test_what_a_logit_sees(layers, field):
     # Without norms, whose statistics are global.
-    network = PatchGAN(in_channels=1, width=2, num_layers=3, norm="batch").eval()
-    image = torch.randn(1, 1, 256, 256, requires_grad=True)
-    network(image)[0, 0, 15, 15].backward()
+    network = PatchGAN(in_channels=1, width=2, num_layers=layers, norm="batch").eval()
+    image = torch.randn(1, 1, 320, 320, requires_grad=True)
+    logits = network(image)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     seen = image.grad[0, 0].abs().sum(0).nonzero()
-    assert int(seen.max() - seen.min()) + 1 == 70
+    assert int(seen.max() - seen.min()) + 1 == field
+
+
+def test_with_batch_norm_it_is_the_originals_network():
+    """Isola et al.'s layers written out, statistics over the batch included."""
+    torch.manual_seed(0)
+    ours = PatchGAN(in_channels=3, width=8, num_layers=3, norm="batch")
+
+    def block(in_, out, stride):
+        norm, conv = nn.BatchNorm2d(out), nn.Conv2d(in_, out, 4, stride, padding=1, bias=False)
+        return [conv, norm, nn.LeakyReLU(0.2)]
+
+    theirs = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 2, padding=1), nn.LeakyReLU(0.2), *block(8, 16, 2), *block(16, 32, 2),
+        *block(32, 64, 1), nn.Conv2d(64, 1, 4, 1, padding=1),
+    )  # fmt: skip
+    theirs.load_state_dict(ours.layers.state_dict())
+    for network in (ours, theirs):
+        network.train()
+    images = torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(ours(images), theirs(images))
+    torch.testing.assert_close(ours.layers.state_dict(), theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
 def test_initialisation():
@@ -38,7 +64,8 @@ def test_initialisation():
     norms = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
     kernel = convolutions[2].weight.detach()
     assert abs(float(kernel.std()) - 0.02) < 1e-3 and abs(float(kernel.mean())) < 1e-3
-    assert abs(float(torch.cat([n.weight.detach() for n in norms]).mean()) - 1) < 0.01
+    scales = torch.cat([n.weight.detach() for n in norms])
+    assert abs(float(scales.mean()) - 1) < 0.01 and abs(float(scales.std()) - 0.02) < 0.003
     assert all(n.bias.abs().sum() == 0 for n in norms)
     assert [c.bias is None for c in convolutions] == [False, True, True, True, False]
 

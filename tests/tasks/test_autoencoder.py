@@ -155,6 +155,18 @@ def test_the_discriminators_loss_leaves_the_autoencoder_alone():
     assert set(logs) == {"d_loss", "logits_real", "logits_fake"}
 
 
+def test_pictures_and_reconstructions_are_normalised_apart():
+    """Statistics of a batch norm over both would tell the discriminator which half is which."""
+    task = make()
+    task.discriminator = PatchGAN(in_channels=3, width=4, num_layers=1, norm="batch").train()
+    data = batch()
+    reconstruction, _ = task.reconstruct(data)
+    alone = [copy.deepcopy(task.discriminator)(x) for x in (data.image, reconstruction)]
+    _, logs = task.discriminator_loss(data.image, reconstruction)
+    for name, logits in zip(("logits_real", "logits_fake"), alone, strict=True):
+        torch.testing.assert_close(logs[name], logits.mean())
+
+
 def test_one_backward_pass_gives_each_network_its_own_gradient(fit):
     """The step that both take together equals the steps that each would take alone."""
     task, reference = make(gan=1.0), make(gan=1.0)

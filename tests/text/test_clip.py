@@ -7,7 +7,7 @@ import torch
 
 from ldm.text.clip import ClipText, ClipTowers
 from ldm.text.clip_text_tower import ClipTextTower
-from ldm.text.tokenizer import END_OF_TEXT
+from ldm.text.tokenizer import END_OF_TEXT, ClipTokenizer
 from tests.shipped import shipped
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8}
@@ -29,6 +29,23 @@ def test_states_are_those_the_contrastive_tower_projects() -> None:
     ends = (ids == END_OF_TEXT).int().argmax(dim=1)
     pooled = states[torch.arange(2), ends] @ both.model.text_projection
     torch.testing.assert_close(pooled, both.model.encode_text(ids))
+
+
+def test_a_caption_does_not_see_its_neighbours_nor_what_follows_it() -> None:
+    """Also in a batch of as many captions as tokens, where a transposed input would go unseen."""
+    encoder = ClipText(towers(layers=2)).double().requires_grad_(False)
+    captions = [f"{i} red circles" for i in range(8)]
+    whole = encoder(encoder.tokenize(captions)).tokens
+    assert whole.shape == (8, 8, 16)
+    for i, caption in enumerate(captions):
+        torch.testing.assert_close(encoder(encoder.tokenize([caption])).tokens, whole[i : i + 1])
+    # So padding with another token changes the states after the end token only.
+    padded = ClipTokenizer(8, pad_id=0)(captions)
+    is_pad = padded == 0
+    assert is_pad.any(1).all() and not is_pad[:, :5].any()
+    other = encoder(padded).tokens
+    assert torch.equal(other[~is_pad], whole[~is_pad])
+    assert float((other[is_pad] - whole[is_pad]).abs().amax(1).min()) > 0.1
 
 
 def test_the_null_condition_is_the_empty_caption() -> None:

@@ -20,6 +20,15 @@ def test_long_captions_lose_words_but_not_their_end() -> None:
     assert tokenize.is_truncated(long) and not tokenize.is_truncated("one two three four")
 
 
+def test_captions_are_cleaned_before_they_are_cut_into_tokens() -> None:
+    """Which transformers' tokenizer does not do: there these captions have other ids."""
+    tokenize = ClipTokenizer(12)
+    plain = tokenize(["a fine cat & a dog"])
+    for caption in ("A FINE Cat & a DOG", "a fine cat &amp; a dog", " a \ufb01ne  cat\n& a dog"):
+        assert torch.equal(tokenize([caption]), plain), caption
+    assert tokenize(["<|endoftext|>"])[0, 1] != END_OF_TEXT  # words, not the end of the caption
+
+
 def test_the_vocabulary_follows_from_the_merges() -> None:
     tokens, rules = vocabulary(), merges()
     assert len(tokens) == len(set(tokens)) == VOCABULARY_SIZE
