@@ -44,7 +44,7 @@ from ldm.interop.single_file_settings import (
 )
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
 from ldm.interop.transformers_tokenizer import write_tokenizer
-from ldm.interop.weight_files import read_files, require_fit
+from ldm.interop.weight_files import Tensors, read_files, require_fit
 from ldm.manifest import atomic, write_json
 from ldm.weights import load_state_dict
 
@@ -126,10 +126,14 @@ def unpack(
     _write_folder(folder, layout, configs, theirs)
     for part, network in (("unet", empty_unet(folder)), ("vae", empty_autoencoder(folder))):
         expected, _ = renamed(network.state_dict(), _table(part, configs[part]))
-        prefix = layout.prefixes[part]  # named as in the file, where a misfit is looked for
-        found, needed = ({prefix + k: v for k, v in s.items()} for s in (parts[part], expected))
-        require_fit(found, needed, origin=str(file))
+        _require_fit(parts[part], expected, layout.prefixes[part], file)
     return said
+
+
+def _require_fit(found: Tensors, expected: Tensors, prefix: str, file: Path) -> None:
+    """ValueError by the file's names, in which the user looks for them."""
+    first, second = ({prefix + k: v for k, v in tensors.items()} for tensors in (found, expected))
+    require_fit(first, second, origin=str(file))
 
 
 def _parts(state: Mapping[str, Tensor], layout: Layout) -> tuple[Parts, list[str]]:

@@ -172,6 +172,8 @@ def test_a_codebook_goes_out_and_in_again(road, world, ldm, tmp_path, capsys):
         ["export", f"model={tmp_path / 'long'}", f"out={tmp_path / 'out'}"],
     ):  # fmt: skip
         assert ldm(*words) == 0, words
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "LDMTextToImagePipeline.from_pretrained(" in card
     settings = ["prompt=a red circle", "num=2", "block=2", "sampler=ddim", "steps=4"]
     how = ["sample", *settings, "guidance=3.0", "seed=7"]
     assert ldm(*how, f"model={tmp_path / 'long'}", f"out={tmp_path / 'ours'}") == 0

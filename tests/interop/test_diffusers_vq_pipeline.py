@@ -71,6 +71,7 @@ def test_stable_diffusions_pipeline_cannot(make_model, tmp_path: Path):
         ({"tower": {"context_length": 12}}, r"text_encoder\.text\.context_length=12"),
         ({"unet": {"residual_resampling": True, "transformer_depth": [0, 0]}}, "backbone="),
         ({"schedule": flow(num_steps=1000)}, "schedule="),
+        ({"unet": {"in_channels": 9}}, "backbone.in_channels=9"),
     ],
 )
 def test_what_that_pipeline_would_draw_otherwise_is_refused(make_model, changes, setting, tmp_path):
