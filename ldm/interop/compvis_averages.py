@@ -1,15 +1,12 @@
 """The averaged weights that a training checkpoint of CompVis has beside those it trained."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from ldm.interop.compvis_layouts import UNET_PREFIX
+from ldm.interop.weights_fit import Tensors
 
 PREFIX = "model_ema."
 _BOOKKEEPING = (f"{PREFIX}decay", f"{PREFIX}num_updates")
-
-Tensors = Mapping[str, Tensor]
 
 
 def chosen(unet: Tensors, state: Tensors, weights: str | None) -> tuple[dict[str, Tensor], list]:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ldm.interop.weight_files import index_of, read_files, require_fit
+from ldm.interop.weight_files import index_of, read_files
+from ldm.interop.weights_fit import require_fit
 from ldm.manifest import atomic, write_json
 
 CONFIG = "config.json"

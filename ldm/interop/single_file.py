@@ -44,7 +44,8 @@ from ldm.interop.single_file_settings import (
 )
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
 from ldm.interop.transformers_tokenizer import write_tokenizer
-from ldm.interop.weight_files import Tensors, read_files, require_fit
+from ldm.interop.weight_files import read_files
+from ldm.interop.weights_fit import Tensors, require_fit
 from ldm.manifest import atomic, write_json
 from ldm.weights import load_state_dict
 

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.interop.diffusers_files import CONFIG, find, read
-from ldm.interop.weight_files import read_files, require_fit
+from ldm.interop.weight_files import read_files
+from ldm.interop.weights_fit import require_fit
 from ldm.manifest import atomic, write_json
 from ldm.text.clip import ClipText, fill
 from ldm.text.clip_text_tower import ClipTextTower

@@ -5,15 +5,12 @@ plain file or in its place. Pickled weights (.bin) are never opened.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ldm.weights import load_state_dict
-
-Tensors = Mapping[str, Tensor]
 
 
 def read_files(folder: Path, name: str) -> dict[str, Tensor]:
@@ -69,30 +66,6 @@ def what_was_chosen(folder: Path, name: str) -> str | None:
         left = ", ".join(file.name for file in variants)
         return f"{name} was taken, and {left} beside it was not"
     return f"{weight_files(folder, name)[0].name} was taken, as there is no {name}"
-
-
-def require_fit(found: Tensors, expected: Tensors, *, origin: str) -> None:
-    """ValueError naming the tensors that are missing, unknown or of another size."""
-    sizes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    faults = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "of another size": sizes,
-    }
-    said = [f"{what}: {_shown(names)}" for what, names in faults.items() if names]
-    if said:
-        raise ValueError(
-            f"the weights of {origin} do not fit its settings; {'; '.join(said)}. They are not "
-            "whole, or another model's; fetch or export them again."
-        )
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def index_of(folder: Path, name: str) -> Path:
