@@ -1,17 +1,25 @@
 """What a model is conditioned by, among the commands: captions, classes, or nothing."""
 
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, model_folder, part_input, parts_at
 from ldm.data.cache import LatentCache
+from ldm.data.shards import ImageShards
 from ldm.interop.condition_encoders import (
     PARTS,
     TEXT_ENCODERS,
     read_condition_encoder,
     read_towers,
 )
-from ldm.text.classes import ClassTable
+from ldm.text.classes import ClassNames, ClassTable
 from ldm.text.sdxl_text import SdxlText
 from ldm.text.unconditional import Unconditional
 from ldm.types import ConditionEncoder
@@ -25,45 +33,84 @@ def condition_inputs(path: str) -> Inputs:
     return {part: part_input(folder, part) for part in parts_at(folder, PARTS)}
 
 
-def text_inputs(runs: list[str]) -> Inputs:
+class Conditioning(NamedTuple):
+    """What `ldm cache` needs to know of captions: inputs, captions -> ids, and what it records."""
+
+    inputs: Inputs
+    tokenize: Callable[[Sequence[str]], Tensor]
+    takes_sizes: bool = False
+    facts: Mapping[str, Any] = MappingProxyType({})
+
+
+def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards) -> Conditioning:
+    """That of condition=text, classes or none; UserError where it does not suit the captions."""
+    runs = config.text_run or []
+    runs = [runs] if isinstance(runs, str) else list(runs)
+    if (config.condition == "text") != bool(runs):
+        raise UserError(
+            "condition=text needs text_run=RUN, the text encoder's run (or two, text_run=[A,B])."
+            if not runs
+            else f"text_run={config.text_run} is not used with condition={config.condition}; leave "
+            "one of them out."
+        )
+    if config.condition == "none":
+        return Conditioning({}, Unconditional().tokenize)
+    if config.condition == "classes":
+        return _classes(shards, held_out)
+    inputs = _text_inputs(runs)
+    encoder = _read_text(inputs, Path.cwd())
+    truncated = sum(encoder.is_truncated(caption) for caption in set(shards.captions))
+    if truncated:
+        print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
+    return Conditioning(inputs, encoder.tokenize, encoder.vector_dim is not None)
+
+
+def _classes(shards: ImageShards, held_out: ImageShards) -> Conditioning:
+    names = ClassNames(sorted({*shards.captions} - {""}))
+    if not names.names:
+        raise UserError(
+            f"condition=classes, but the pictures of {shards.root} have no captions to name their "
+            "classes; prepare them with data.captions=class, or use condition=none."
+        )
+    if new := sorted({*held_out.captions} - {*names.names, ""}):
+        raise UserError(
+            f"condition=classes: {len(new)} classes of {held_out.root} are those of no training "
+            f"picture ({', '.join(map(repr, new[:3]))}, ...). Are these captions? Then use "
+            "condition=text; or prepare the pictures with another data.held_out_fraction."
+        )
+    print(f"{len(names.names)} classes: {textwrap.shorten(', '.join(names.names), 80)}")
+    return Conditioning({}, names, facts={"classes": names.names})
+
+
+def _text_inputs(runs: list[str]) -> Inputs:
     """The text encoders of ``text_run``: one, or two side by side as in Stable Diffusion XL.
 
-    One run or folder may hold either; two hold one each.
+    One run or folder may hold either; of two, the last part of each is meant.
     """
-    if len(runs) > 2:
-        raise UserError(f"text_run={runs}: at most two text encoders stand side by side.")
     if len(runs) == 1:
-        return {part: part_input(runs[0], part) for part in text_parts(runs[0])}
-    named = zip(TEXT_ENCODERS, runs, strict=True)
-    return {name: part_input(run, part_of(name, Path(run))) for name, run in named}
+        found = {part: (runs[0], part) for part in text_parts(runs[0])}
+    else:
+        found = {
+            name: (run, text_parts(run)[-1]) for name, run in zip(TEXT_ENCODERS, runs, strict=True)
+        }
+    return {name: part_input(*where) | {"part": where[1]} for name, where in found.items()}
 
 
-def read_text(inputs: Inputs, root: str | Path) -> ConditionEncoder:
-    """The text encoders that ``text_inputs`` found, with paths relative to ``root``."""
-    folders = {part: input_folder(inputs, part, root) for part in TEXT_ENCODERS if part in inputs}
-    folder, *others = folders.values()
-    if others and (others != [folder] or len(text_parts(str(folder))) == 1):  # of two runs
-        second = others[0]
-        return SdxlText(
-            text_encoder=read_towers(folder),
-            text_encoder_2=read_towers(second, part_of("text_encoder_2", second)),
-            num_sizes=6,
-            zero_null=False,
-        )
-    found = read_condition_encoder(folder)
+def _read_text(inputs: Inputs, root: str | Path) -> ConditionEncoder:
+    """The text encoders that ``_text_inputs`` found, with paths relative to ``root``."""
+    named = {name: inputs[name] for name in TEXT_ENCODERS if name in inputs}
+    folders = [input_folder(inputs, name, root) for name in named]
+    parts = [entry["part"] for entry in named.values()]
+    if len({*folders}) > 1 or parts != list(named):  # of two runs
+        first, second = map(read_towers, folders, parts)
+        return SdxlText(text_encoder=first, text_encoder_2=second, num_sizes=6, zero_null=False)
+    found = read_condition_encoder(folders[0])
     if isinstance(found, SdxlText) and found.num_sizes != 6:
         raise UserError(
-            f"{folder} is Stable Diffusion XL's refiner, which is told an aesthetic score; cached "
-            "pictures have none, so it draws here but is not trained."
+            f"{folders[0]} is Stable Diffusion XL's refiner, which is told an aesthetic score; "
+            "cached pictures have none, so it draws here but is not trained."
         )
     return found
-
-
-def part_of(name: str, folder: Path) -> str:
-    """The part of a folder that a cache's input of this name is."""
-    if name == "text_encoder_2":  # which is the only one of a run of its own
-        return text_parts(str(folder))[-1]
-    return {"autoencoder": "vae"}.get(name, name)
 
 
 def text_parts(run: str) -> list[str]:
@@ -77,7 +124,7 @@ def encoder_of(cache: LatentCache, *, width: int | None) -> ConditionEncoder:
     """What a denoiser on this cache is conditioned by; a table of classes, as new, is this wide."""
     condition = cache.manifest.settings["condition"]
     if condition == "text":
-        return read_text(cache.manifest.inputs, cache.root)
+        return _read_text(cache.manifest.inputs, cache.root)
     if condition == "none":
         return Unconditional()
     assert cache.classes is not None

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.evaluations.subject import Subject
+from ldm.apps.locate import is_unconditional
 from ldm.apps.request import counted
 from ldm.apps.sample import generate, load_model
 from ldm.apps.sample_folder import (
@@ -26,6 +27,8 @@ def evaluate(config: DictConfig) -> int:
     measures = [build(node) for node in config.metrics.values()]
     train, held_out = open_shards(config.data.root)
     captions = held_out.captions + train.captions  # the latter only where the former run out
+    if is_unconditional(config.model):
+        captions = [""]
     prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
     pictures = counted(prompts, seed=config.seed, block=config.block)
     model = load_model(config, pictures)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.conditioning import condition_inputs
 from ldm.apps.lineage import fitting_metrics, lineage
-from ldm.apps.locate import model_folder, part_input, relative_to
+from ldm.apps.locate import model_fingerprints, model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
@@ -30,7 +30,8 @@ def export(config: DictConfig) -> int:
     fingerprints = {part: entry["fingerprint"] for part, entry in inputs.items()}
     metrics = fitting_metrics(config.model, config.metrics_file, fingerprints)
     settings = {"format": config.format, "license": config.license}
-    asked = fingerprint({"settings": settings, "metrics": metrics})
+    size_px = model_fingerprints(config.model)["size_px"]
+    asked = fingerprint({"settings": settings, "metrics": metrics, "size_px": size_px})
     inputs["request"] = {"path": config.model, "fingerprint": asked}
     wanted = {name: entry["fingerprint"] for name, entry in inputs.items()}
     if holds(out, "out", kind="export", wanted=wanted):

@@ -18,12 +18,15 @@ from ldm.interop.pipeline import INDEX, read_pipeline, write_pipeline
 from ldm.interop.single_file import WEIGHTS_OF, unpack
 from ldm.interop.weight_files import what_was_chosen
 from ldm.manifest import file_hash, fingerprint, write_manifest
+from ldm.text.classes import ClassTable
+from ldm.text.sdxl_text import SdxlText
+from ldm.text.unconditional import Unconditional
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 _EXPERIMENT = """# @package _global_
 # Goes on from the model imported from {source}
 # Command:  ldm train --config-dir {run}/configs experiment=imported data.root=LATENTS
-# with LATENTS from:  ldm cache autoencoder_run={run} text_run={run} data.root=SHARDS out=LATENTS
+# with LATENTS from:  ldm cache autoencoder_run={run} {condition} data.root=SHARDS out=LATENTS
 """
 
 
@@ -45,7 +48,7 @@ def import_model(config: DictConfig) -> int:
     with whole_directory(run) as directory:
         model = _read(found, directory / "unpacked", config.weights, prediction)
         write_pipeline(model, directory / "model")
-        if not model.inpaints:  # nothing here makes the pictures with masks that it learns from
+        if _is_trained_here(model):
             _write_experiment(model, source, run, directory / "configs" / "experiment")
         write_manifest(
             directory,
@@ -58,10 +61,11 @@ def import_model(config: DictConfig) -> int:
             facts={"step": 0},
         )
     count = sum(parameter.numel() for parameter in model.parameters())
-    more = " image=FILE mask=FILE" if model.inpaints else ""
+    more = "" if isinstance(model.text_encoder, Unconditional) else ' prompt="..."'
+    more += " image=FILE mask=FILE" if model.inpaints else ""
     print(
         f"{run}: a model of {count:,} parameters for {model.size_px} px; pictures: ldm sample "
-        f'model={run} prompt="..."{more}'
+        f"model={run}{more}"
     )
     return 0
 
@@ -157,5 +161,20 @@ def _write_experiment(model: TextToImage, source: Path, run: Path, folder: Path)
         "backbone": {"_target_": "ldm.backbones.unet.UNet", **unet.config},
     }
     folder.mkdir(parents=True)
-    text = _EXPERIMENT.format(source=source, run=run) + OmegaConf.to_yaml(OmegaConf.create(values))
+    text = _EXPERIMENT.format(
+        source=source, run=run, condition=_condition(model, run)
+    ) + OmegaConf.to_yaml(OmegaConf.create(values))
     (folder / "imported.yaml").write_text(text, encoding="utf-8")
+
+
+def _is_trained_here(model: TextToImage) -> bool:
+    # Nothing here makes the masked pictures, or the aesthetic scores, that these learn from.
+    text = model.text_encoder
+    return not model.inpaints and not (isinstance(text, SdxlText) and text.num_sizes == 5)
+
+
+def _condition(model: TextToImage, run: Path) -> str:
+    """The words of `ldm cache` by which latents are conditioned as this model is."""
+    if isinstance(model.text_encoder, ClassTable):
+        return "condition=classes"
+    return "condition=none" if isinstance(model.text_encoder, Unconditional) else f"text_run={run}"

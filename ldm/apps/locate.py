@@ -8,7 +8,8 @@ from typing import Any
 from ldm.apps.errors import UserError
 from ldm.interop.condition_encoders import PARTS, TEXT_ENCODERS, sdxl_settings
 from ldm.interop.diffusers_vq_pipeline import VQ_PART, VQ_PIPELINE
-from ldm.manifest import file_hash, fingerprint
+from ldm.interop.pipeline import INDEX, OWN_PIPELINE
+from ldm.manifest import file_hash, fingerprint, read_json
 
 MAKES = {
     "unet": "`ldm train` with stage=diffusion",
@@ -45,9 +46,12 @@ def parts_at(path: str, parts: Iterable[str]) -> list[str]:
 
 
 def is_unconditional(path: str) -> bool:
-    """Whether there is a model at ``path`` that nothing conditions."""
-    folders = [place for place in _places(Path(path)) if _holds(place, "unet")]
-    return bool(folders) and not parts_at(str(folders[0]), PARTS)
+    """Whether there is a model at ``path`` that nothing conditions, as its index says."""
+    indices = [place / INDEX for place in _places(Path(path)) if _holds(place, "unet")]
+    if not indices or not indices[0].is_file():
+        return False
+    index = read_json(indices[0])
+    return index.get("_class_name") == OWN_PIPELINE and not any(map(index.get, PARTS))
 
 
 def _holds(place: Path, part: str) -> bool:
@@ -79,12 +83,16 @@ def part_input(path: str, part: str) -> dict[str, str]:
     return {"path": os.path.abspath(folder.parent), "fingerprint": fingerprint(content)}
 
 
-def model_fingerprints(path: str) -> dict[str, str]:
-    """The fingerprints of all parts of a model that decide its pictures, by name."""
+def model_fingerprints(path: str) -> dict[str, Any]:
+    """The fingerprints of all parts of a model that decide its pictures, and their size."""
     folder = str(model_folder(path, "unet"))
     parts = {"model": "unet", "autoencoder": "vae", "schedule": "scheduler"}
     parts |= {part: part for part in parts_at(folder, PARTS)}
-    return {name: part_input(folder, part)["fingerprint"] for name, part in parts.items()}
+    found: dict[str, Any] = {
+        name: part_input(folder, part)["fingerprint"] for name, part in parts.items()
+    }
+    index = Path(folder) / INDEX  # which may say the pictures' side, where the UNet does not
+    return found | {"size_px": read_json(index).get("size_px") if index.is_file() else None}
 
 
 def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:

@@ -39,7 +39,8 @@ def choose_regularizer(config: DictConfig, overrides: Sequence[str]) -> None:
         if replaced:
             raise UserError(
                 f"{override} would be lost: regularizer= takes the place of what the autoencoder "
-                f"brings. Write regularizer.{setting}, or leave regularizer= out."
+                f"brings. Leave one of them out; regularizer.{setting} sets it where the new one "
+                "has such a setting."
             )
     config.autoencoder.regularizer = config.regularizer
 

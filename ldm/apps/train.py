@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, part_input, relative_to
+from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import share_of
@@ -30,7 +30,8 @@ from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
 from ldm.data.batches import train_loader
 from ldm.data.order import Share
-from ldm.manifest import read_manifest, write_manifest
+from ldm.interop.condition_encoders import CLASS_ENCODER
+from ldm.manifest import fingerprint, read_manifest, write_manifest
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -51,7 +52,7 @@ def train(config: DictConfig) -> int:
     task = assembly.task
     if config.init is not None:
         _initialise(assembly, config.init)
-        inputs = inputs | {"init": part_input(config.init, assembly.part)}
+        inputs = inputs | {"init": _init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
         if not is_first_process():
             return 0
@@ -205,3 +206,11 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning")
+
+
+def _init_input(path: str, part: str) -> dict[str, str]:
+    """Path and fingerprint of all that initial weights and the latents' scale are read from."""
+    folder = model_folder(path, part)
+    parts = parts_at(str(folder), (part, "vae", CLASS_ENCODER))
+    found = {name: part_input(str(folder), name)["fingerprint"] for name in parts}
+    return {"path": str(folder.resolve()), "fingerprint": fingerprint(found)}

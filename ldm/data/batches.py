@@ -49,7 +49,7 @@ class LatentBatch(Batch):
 
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
     ids: Tensor  # (B, ...) as the condition encoder takes them
-    sizes: Tensor  # (B, 6) of the pictures, in pixels: ``ldm.data.sizes``
+    sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.sizes``; K = 0 without
 
 
 Tokenize = Callable[[Sequence[str]], Tensor]

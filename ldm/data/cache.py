@@ -2,9 +2,9 @@
 
 A directory with ``codes.npy`` (N, S, h, w) fp16, raw and unscaled (for KL mean and logvar, so that
 the posterior is drawn anew at every visit), ``ids.npy`` (N, ...) uint16 token ids, ``sizes.npy``
-(N, 6) int32 (``ldm.data.sizes``), and ``manifest.json`` with the fingerprints of shards,
-autoencoder and text encoder and with per-channel statistics of the latents. All arrays are
-memory-mapped: no workers, no RAM.
+int32, (N, 6) for encoders that are told sizes (``ldm.data.sizes``) and (N, 0) for others, and
+``manifest.json`` with the fingerprints of shards, autoencoder and text encoder and with per-channel
+statistics of the latents. All arrays are memory-mapped: no workers, no RAM.
 """
 
 import os
@@ -61,7 +61,7 @@ class LatentCache:
         return len(self.codes)
 
     def gather(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes (B, S, h, w) float32, ids (B, ...) and sizes (B, 6) int64 at positions (B,)."""
+        """Codes (B, S, h, w) float32, ids (B, ...) and sizes (B, K) int64 at positions (B,)."""
         rows = where.numpy()
         code = torch.from_numpy(self.codes[rows].astype(np.float32))
         ids = torch.from_numpy(self.ids[rows].astype(np.int64))
@@ -107,7 +107,7 @@ def write_cache(
 
     ``encode``: images (B, 3, H, W) -> codes (B, S, h, w). ``moments``: codes -> (mean, variance)
     of the latents (B, C, h, w), for the statistics. ``load``: uint8 picture -> (3, H, W).
-    ``sizes``: sample -> its six sizes. ``facts`` join the manifest. A killed run continues after
+    ``sizes``: sample -> its sizes. ``facts`` join the manifest. A killed run continues after
     its last finished block; a block is always the same samples, so the result does not depend on
     where it stopped. ValueError on a latent that is not finite or overflows fp16, naming its key.
     """

@@ -14,7 +14,7 @@ def drop(
     """Replace a share ``rate`` of the conditions by ``null`` (Ho and Salimans 2021).
 
     Which samples lose theirs depends on (seed, step, global sample index (B,)) only. ``null`` has
-    the parts of ``condition`` with a batch of one.
+    the parts of ``condition``, each with its batch or a batch of one.
     """
     dropped = uniform(stream(seed, "drop", step), index) < rate  # (B,)
 

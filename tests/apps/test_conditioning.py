@@ -1,5 +1,6 @@
 """Models conditioned by classes, by nothing, or by two text encoders: the whole road of each."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image, ImageChops
 
 from ldm.interop.pipeline import read_pipeline
-from ldm.manifest import read_json
+from ldm.manifest import read_json, write_json
 from ldm.text.classes import ClassTable
 from ldm.text.sdxl_text import SdxlText
 from ldm.text.unconditional import Unconditional
@@ -72,6 +73,11 @@ def test_classes_are_learned_with_the_denoiser(world, ldm, cache, tmp_path, caps
     assert ldm("export", f"model={run}", f"out={tmp_path / 'export'}") == 2
     assert "condition=classes" in capsys.readouterr().err
 
+    capsys.readouterr()
+    assert ldm(*train(world, latents, tmp_path / "x"), "preview.prompts=[wolf]") == 2
+    assert "'wolf' is none of the 2 classes" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "checkpoints").exists()
+
     # Another set of classes begins with those tokens it knows.
     assert ldm(*train(world, latents, tmp_path / "more"), f"init={run}", "lr=1e-9") == 0
     more = read_pipeline(tmp_path / "more" / "model").text_encoder
@@ -81,10 +87,12 @@ def test_classes_are_learned_with_the_denoiser(world, ldm, cache, tmp_path, caps
 def test_without_a_condition(world, ldm, cache, shards, tmp_path, capsys):
     latents, run = tmp_path / "latents", tmp_path / "run"
     assert cache(latents, "condition=none") == 0
-    words = train(world, latents, run, "backbone.transformer_depth=[0,0]")
+    words = train(world, latents, run)
     assert ldm(*words) == 2
-    assert "set backbone.context_dim=null" in capsys.readouterr().err
-    assert ldm(*words, "backbone.context_dim=null", "backbone.pooling_heads=null") == 0
+    fitting = ["context_dim=null", "pooling_heads=null", "transformer_depth=[0,0]"]
+    fitting = [f"backbone.{setting}" for setting in fitting]
+    assert f"set {' '.join(fitting)}." in capsys.readouterr().err
+    assert ldm(*words, *fitting) == 0
     assert isinstance(read_pipeline(run / "model").text_encoder, Unconditional)
     assert {p.name for p in (run / "model").iterdir() if p.is_dir()} == {"unet", "vae", "scheduler"}
     sample = ["sample", f"model={run}", "num=2", "steps=2", "block=2", f"out={tmp_path / 'out'}"]
@@ -92,8 +100,16 @@ def test_without_a_condition(world, ldm, cache, shards, tmp_path, capsys):
     capsys.readouterr()
     assert ldm(*sample, "prompt=cat", f"out={tmp_path / 'other'}") == 2
     assert "is conditioned by nothing" in capsys.readouterr().err
-    assert ldm("evaluate", f"model={run}", f"data.root={shards}", "metrics=[reconstruction]",
-               "num_samples=4", "steps=2", f"out={tmp_path / 'm.json'}") == 0  # fmt: skip
+    evaluated = ["evaluate", f"model={run}", f"data.root={shards}", "num_samples=4", "steps=2"]
+    assert ldm(*evaluated, "metrics=[reconstruction]", f"out={tmp_path / 'm.json'}",
+               f"samples={tmp_path / 'made'}") == 0  # fmt: skip
+    rows = read_json(tmp_path / "made" / "samples.json")["pictures"]
+    assert {row["prompt"] for row in rows} == {""}
+    assert ldm("sample", f"like={tmp_path / 'made' / rows[1]['file']}",
+               f"out={tmp_path / 'like'}") == 0  # fmt: skip
+    made, again = (Image.open(tmp_path / name).tobytes()
+                   for name in (f"made/{rows[1]['file']}", "like/000000.png"))  # fmt: skip
+    assert made == again
 
 
 def test_two_text_encoders_and_sizes(world, ldm, cache, tmp_path, capsys):
@@ -104,7 +120,8 @@ def test_two_text_encoders_and_sizes(world, ldm, cache, tmp_path, capsys):
     assert {"text_encoder", "text_encoder_2"} <= inputs.keys()
     words = train(world, latents, run, "backbone.context_dim=32", "backbone.pooling_heads=null")
     assert ldm(*words) == 2
-    assert "set backbone.vector_dim=1552" in capsys.readouterr().err  # 16 + 6 x 256
+    assert "(vector_dim=null) does not fit" in (said := capsys.readouterr().err)
+    assert "set backbone.vector_dim=1552." in said  # 16 + 6 x 256
     assert ldm(*words, "backbone.vector_dim=1552") == 0
     model = read_pipeline(run / "model")
     assert isinstance(model.text_encoder, SdxlText) and model.text_encoder.vector_dim == 1552
@@ -151,3 +168,32 @@ def test_mistakes_are_named(cache, tmp_path, capsys, words, message):
     assert cache(tmp_path / "latents", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "latents").exists()
+
+
+def test_captions_that_are_no_classes_are_noticed_before_anything_is_encoded(
+    world, ldm, tmp_path, capsys
+):
+    out = tmp_path / "latents"
+    assert ldm("cache", f"autoencoder_run={world.autoencoder}", f"data.root={world.shards}",
+               f"out={out}", "condition=classes") == 2  # fmt: skip
+    assert "Are these captions? Then use condition=text" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_model_is_its_parts_and_its_size(world, ldm, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(world.diffusion / "model", model)
+    words = ["sample", f"model={model}", "prompt=a red circle", "num=1", "steps=1", "block=1",
+             f"out={tmp_path / 'out'}"]  # fmt: skip
+    assert ldm(*words) == 0
+    write_json(model / "model_index.json", read_json(model / "model_index.json") | {"size_px": 64})
+    capsys.readouterr()
+    assert ldm("sample", f"like={tmp_path / 'out' / '000000.png'}", f"out={tmp_path / 'x'}") == 2
+    assert "another size_px" in capsys.readouterr().err
+    assert ldm(*words) == 0
+    with Image.open(tmp_path / "out" / "000000.png") as picture:
+        assert picture.size == (64, 64)
+    shutil.rmtree(model / "text_encoder")
+    capsys.readouterr()
+    assert ldm(*words, f"out={tmp_path / 'y'}") == 2
+    assert "text_encoder/ is missing" in capsys.readouterr().err

@@ -44,6 +44,8 @@ class Subject:
         prompts = f"captions of {self._held_out}"
         if len(self.prompts) > len(self.held_out):
             prompts += f", then of training shards {self.train.manifest.fingerprint}"
+        if not any(self.prompts):
+            prompts = "none"
         return self.generation | {"prompts": prompts, "n": len(self.prompts)}
 
     @property

@@ -108,6 +108,7 @@ def _preview(
         return None
     prompts = list(preview.prompts) or captions
     prompts = [prompts[i % len(prompts)] for i in range(preview.num)]
+    model.text_encoder.tokenize(prompts)  # now: what is no class would end the first validation
 
     def draw() -> Tensor:
         model.autoencoder.to(model.scale.mean.device)
@@ -160,9 +161,8 @@ def _initialise_classes(table: ClassTable, folder: Path) -> None:
             "with condition=classes and this backbone.context_dim."
         )
     shared = [*(name for name in table.names if name in other.names), ""]
+    rows, theirs = table.tokenize(shared)[:, 0], other.tokenize(shared)[:, 0]
     with torch.no_grad():
-        table.embedding.weight[table.tokenize(shared)[:, 0]] = other(other.tokenize(shared)).tokens[
-            :, 0
-        ]
+        table.embedding.weight[rows] = other.embedding.weight[theirs]
     if is_first_process() and len(shared) <= len(table.names):
         print(f"init: {len(table.names) + 1 - len(shared)} classes of these latents are new to it")

@@ -1,15 +1,17 @@
 """A latent cache and the configuration that is to train on it: whether they fit."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from ldm.apps.conditioning import part_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, part_input
 from ldm.data.cache import LatentCache
 from ldm.diffusion.latent_scale import LatentScale
+from ldm.text.classes import ClassTable
 from ldm.types import ConditionEncoder
 
 
@@ -30,8 +32,9 @@ def verified_inputs(cache: LatentCache) -> dict[str, Path]:
         if name == "shards":
             continue  # may be gone: the cache is all that is needed of them
         folder = input_folder(cache.manifest.inputs, name, cache.root)
-        found = part_input(str(folder), part_of(name, folder))["fingerprint"]
-        made_with = cache.manifest.inputs[name]["fingerprint"]
+        entry = cache.manifest.inputs[name]
+        found = part_input(str(folder), entry.get("part", "vae"))["fingerprint"]
+        made_with = entry["fingerprint"]
         if found != made_with:
             raise UserError(
                 f"the latent cache {cache.root} was made with another {name} (fingerprint "
@@ -60,24 +63,34 @@ def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
 
 
 def check_widths(config: DictConfig, cache: LatentCache, text_encoder: ConditionEncoder) -> None:
-    """UserError naming the setting of the backbone that does not fit latents or condition."""
-    channels = len(cache.mean)
-    if config.backbone.get("in_channels") != channels:
+    """UserError naming all settings of the backbone that do not fit latents or condition."""
+    channels, width, vector_dim = len(cache.mean), text_encoder.width, text_encoder.vector_dim
+    fitting: dict[str, Any] = {
+        "in_channels": channels, "out_channels": channels, "context_dim": width,
+        "vector_dim": vector_dim,
+    }  # fmt: skip
+    if width is None or vector_dim is not None:
+        fitting["pooling_heads"] = None  # pools tokens, and excludes a vector
+    if width is None:
+        fitting["transformer_depth"] = [0] * len(config.backbone.channels)
+    if isinstance(text_encoder, ClassTable):  # as wide as the backbone likes
+        del fitting["context_dim"]
+    wrong = {key: value for key, value in fitting.items() if config.backbone.get(key) != value}
+    if wrong:
+        found = ", ".join(f"{key}={_plain(config, key)}" for key in wrong)
+        wanted = " ".join(f"backbone.{key}={_typed(value)}" for key, value in wrong.items())
         raise UserError(
-            f"backbone.in_channels={config.backbone.get('in_channels')}, but the latents of "
-            f"{cache.root} have {channels} channels; set backbone.in_channels={channels} "
-            f"backbone.out_channels={channels}."
+            f"the backbone ({found}) does not fit {cache.root}, which was cached with "
+            f"{channels} channels and condition={cache.manifest.settings['condition']}; set "
+            f"{wanted}."
         )
-    width = "null" if text_encoder.width is None else text_encoder.width
-    if config.backbone.get("context_dim") not in (text_encoder.width, None):  # None: unconditional
-        raise UserError(
-            f"backbone.context_dim={config.backbone.get('context_dim')}, but the latents of "
-            f"{cache.root} were cached with tokens {width} wide; set backbone.context_dim={width}."
-        )
-    vector = "null" if text_encoder.vector_dim is None else text_encoder.vector_dim
-    if config.backbone.get("vector_dim") != text_encoder.vector_dim:
-        raise UserError(
-            f"backbone.vector_dim={config.backbone.get('vector_dim')}, but the text encoder of "
-            f"{cache.root} gives {vector} (the pooled caption and 6 x 256 for sizes, with two text "
-            f"encoders as in Stable Diffusion XL); set backbone.vector_dim={vector}."
-        )
+
+
+def _plain(config: DictConfig, key: str) -> str:
+    value = config.backbone.get(key)
+    return _typed(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+
+
+def _typed(value: Any) -> str:
+    """A value as one types it on the command line."""
+    return json.dumps(value, separators=(",", ":"))
