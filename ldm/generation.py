@@ -52,6 +52,15 @@ class Towards(NamedTuple):
         return Towards(prompts, self.seeds[list(indices)], self.weights[list(indices)])
 
 
+class Start(NamedTuple):
+    """What a sampling begins with: x (B, C, h, w), the levels from there, and who makes the way."""
+
+    x: Tensor
+    levels: Levels
+    condition: Condition
+    sampler: Sampler
+
+
 class TextToImage(nn.Module):
     """A complete latent diffusion model, conditioned by captions, by classes or by nothing.
 
@@ -93,53 +102,64 @@ class TextToImage(nn.Module):
         edit: Edit | None = None,
         towards: Towards | None = None,
     ) -> Tensor:
-        device, dtype = self.scale.mean.device, self.scale.mean.dtype
-        shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
-        seeds = seeds.to(device)
+        self.check(edit)
+        noise = self._noise(seeds, towards)
         condition = self._condition(prompts, self.sizes(sizes))
-        null = self._null(negative, self.sizes(negative_sizes, negative=True))
-        null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
         if towards is not None:
             end = self._condition(towards.prompts, self.sizes(sizes))
-            condition = lerp(condition, end, towards.weights.to(device))
-
-        def drawn(*names: str | int) -> Tensor:
-            noise = normal(stream(0, *names), seeds, shape)
-            if towards is not None:
-                end = normal(stream(0, *names), towards.seeds.to(device), shape)
-                noise = slerp(noise, end, towards.weights.to(device))
-            return noise.to(dtype)
-
-        self.check(edit)
-        x, levels = drawn("initial"), self.levels(steps, spacing)
+            condition = lerp(condition, end, towards.weights.to(self.scale.mean.device))
+        null = self._null(negative, self.sizes(negative_sizes, negative=True))
+        null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
+        start = Start(noise("initial"), self.levels(steps, spacing), condition, sampler)
         if edit is not None:
-            levels, known, eps = shortened(levels, edit.strength), self._known(edit.image), x
-            if edit.mask is None or edit.strength < 1.0:
-                x = float(levels.alpha[0]) * known + float(levels.sigma[0]) * eps
-            if self.inpaints:
-                image = self._seen_channels(edit).expand(len(prompts), -1, -1, -1)
-                condition = condition._replace(image=image)
-            elif edit.mask is not None:
-                known_at = partial(self.denoiser.noised, known, eps)
-                sampler = keeping(sampler, known, known_at, self._latent_mask(edit.mask))
-        latent = sampler(
+            start = self._edited(start, edit)
+        latent = start.sampler(
             guided(
                 self.denoiser,
-                condition,
+                start.condition,
                 null,
                 guidance,
                 rescale=guidance_rescale,
                 interval=guidance_interval,
             ),
-            x,
-            levels,
-            noise=lambda i: drawn("sampler", i),
+            start.x,
+            start.levels,
+            noise=lambda i: noise("sampler", i),
         )
         raw = self.scale.denormalize(latent).to(self.autoencoder.last_layer.dtype)
         images = self.autoencoder.decode(raw).clamp(-1.0, 1.0)
         if edit is None or edit.mask is None:
             return images
-        return torch.where(edit.mask.to(device), images, edit.image.to(images))
+        return torch.where(edit.mask.to(images.device), images, edit.image.to(images))
+
+    def _noise(self, seeds: Tensor, towards: Towards | None) -> Callable[..., Tensor]:
+        """Noise (B, C, h, w) by the name of its stream, each image's from its seed alone."""
+        device, dtype = self.scale.mean.device, self.scale.mean.dtype
+        shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
+
+        def noise(*names: str | int) -> Tensor:
+            drawn = normal(stream(0, *names), seeds.to(device), shape)
+            if towards is not None:
+                end = normal(stream(0, *names), towards.seeds.to(device), shape)
+                drawn = slerp(drawn, end, towards.weights.to(device))
+            return drawn.to(dtype)
+
+        return noise
+
+    def _edited(self, start: Start, edit: Edit) -> Start:
+        """The same begun from a picture, with what keeps the picture outside of the mask."""
+        levels, eps = shortened(start.levels, edit.strength), start.x
+        start, known = start._replace(levels=levels), self._known(edit.image)
+        if edit.mask is None or edit.strength < 1.0:
+            start = start._replace(x=float(levels.alpha[0]) * known + float(levels.sigma[0]) * eps)
+        if edit.mask is None:
+            return start
+        if self.inpaints:
+            image = self._seen_channels(edit).expand(len(eps), -1, -1, -1)
+            return start._replace(condition=start.condition._replace(image=image))
+        known_at = partial(self.denoiser.noised, known, eps)
+        sampler = keeping(start.sampler, known, known_at, self._latent_mask(edit.mask))
+        return start._replace(sampler=sampler)
 
     def _condition(self, prompts: Sequence[str], sizes: Tensor | None) -> Condition:
         ids = self.text_encoder.tokenize(prompts).to(self.scale.mean.device)
