@@ -35,6 +35,15 @@ class Edit(NamedTuple):
     mask: Tensor | None = None
 
 
+def require_mask(edit: Edit | None) -> None:
+    """ValueError without a masked picture, which a model for inpainting needs."""
+    if edit is None or edit.mask is None:
+        raise ValueError(
+            "this model paints the masked part of a picture: `ldm sample` takes one with "
+            "image=FILE mask=FILE (white is painted)."
+        )
+
+
 class Towards(NamedTuple):
     """What each image of a batch is on its way to, and how far it has come.
 
@@ -195,11 +204,8 @@ class TextToImage(nn.Module):
 
     def check(self, edit: Edit | None) -> None:
         """ValueError where this model cannot do the edit, or nothing without one."""
-        if self.inpaints and (edit is None or edit.mask is None):
-            raise ValueError(
-                "this model paints the masked part of a picture: give it image=FILE and "
-                "mask=FILE (white is painted anew)."
-            )
+        if self.inpaints:
+            require_mask(edit)
         if edit is None:
             return
         for part in (edit.image, edit.mask):
@@ -212,8 +218,8 @@ class TextToImage(nn.Module):
         if edit.mask is not None and not self._latent_mask(edit.mask).any():
             side = self.autoencoder.stride
             raise ValueError(
-                f"the mask falls through the grid of the latents, which sees one pixel in {side} x "
-                f"{side}; paint a larger part of it white."
+                "what is to be painted falls through the grid of this model's latents, which sees "
+                f"one pixel in {side} x {side}; make that part of the picture larger."
             )
 
     def in_blocks(
@@ -257,7 +263,13 @@ class TextToImage(nn.Module):
         return mask_channels(self._latent_mask(edit.mask), masked)
 
     def _latent_mask(self, mask: Tensor) -> Tensor:
-        """A mask (H, W) bool at the latents' size (1, 1, h, w), by the nearest pixel."""
-        size = self.size_px // self.autoencoder.stride
+        """A mask (H, W) bool at the latents' size (1, 1, h, w).
+
+        Blending paints every cell that has a pixel to paint, as other pixels are put back anyway. A
+        network for inpainting was trained with, and sees, each cell's corner pixel.
+        """
         pixels = mask[None, None].to(self.scale.mean)
+        if not self.inpaints:
+            return F.max_pool2d(pixels, self.autoencoder.stride) > 0.5
+        size = self.size_px // self.autoencoder.stride
         return F.interpolate(pixels, size=(size, size), mode="nearest") > 0.5
