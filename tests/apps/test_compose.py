@@ -12,6 +12,7 @@ from ldm.apps.check import check
 from ldm.apps.compose import compose, config_root
 from ldm.apps.errors import UserError
 from ldm.apps.main import EXAMPLES, main
+from ldm.apps.settings import PARTS, SETTINGS
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (config_root() / "recipe").glob("*.yaml"))
@@ -363,6 +364,22 @@ def test_prompts_are_literal(prompt):
     assert config.prompt == prompt and config.negative == prompt
 
 
+@pytest.mark.parametrize("key", ["image", "mask", "like", "prompt_to"])
+def test_what_may_be_none_is_unset_by_nothing_and_by_null(key):
+    for value in ("", "null"):
+        assert compose("sample", ["model=m", "prompt=x", f"{key}={value}"])[key] is None
+    if key != "like":
+        for value in ("./null", "Null", "none", '"null"', " "):
+            assert compose("sample", ["model=m", "prompt=x", f"{key}={value}"])[key] == value
+
+
+@pytest.mark.parametrize("key", ["prompt", "prompt_to", "negative", "image", "model", "out"])
+def test_bytes_that_are_no_text_are_refused(key):
+    word = f"{key}={os.fsdecode(b'caf' + bytes([0xE9]))}"
+    message = refused("sample", "model=m", "prompt=x", word)
+    assert message.startswith(rf"{key}=caf\udce9 is not valid UTF-8") and message.encode()
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.text(alphabet="ab$\\{}[](),='\"%: \n", max_size=12))
 def test_any_prompt_is_literal(prompt):
@@ -373,6 +390,16 @@ def test_any_prompt_is_literal(prompt):
 def test_paths_may_hold_equals_signs(path):
     config = compose("sample", [f"model={path}", "prompt=x"])
     assert config.model == path.strip("'")
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "train", "cache", "export", "import"])
+def test_a_setting_cannot_be_deleted(command):
+    for key in SETTINGS[command]:
+        message = refused(command, f"~{key}")
+        assert f"~{key}: `ldm {command}` needs this setting" in message
+    for (of, part), names in PARTS.items():
+        for name in names if of == command else ():
+            assert "needs this setting" in refused(command, f"~{part}.{name}")
 
 
 def test_prompts_where_there_are_none():

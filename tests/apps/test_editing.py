@@ -228,6 +228,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert ldm("check", "sample", *request) == 2
 
 
+def test_prompts_of_a_file_that_is_no_text(world, ldm, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_bytes(b"caf\xe9\n")
+    words = [f"model={world.root}", f"prompts={tmp_path / 'prompts.txt'}"]
+    assert ldm("sample", *words) == 2
+    assert "prompts.txt is no text in UTF-8" in capsys.readouterr().err
+
+
 def test_a_way_begins_at_one_prompt(world, ldm, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a red circle\n")
     words = [f"model={world.root}", f"prompts={tmp_path / 'prompts.txt'}", "prompt_to=x"]
