@@ -204,6 +204,14 @@ def test_a_users_experiment_without_mistakes_composes(tmp_path):
     assert "no such directory" in refused("train", *DIFFUSION, config_dir=str(tmp_path / "none"))
 
 
+def test_a_check_names_a_model_that_is_not_there(tmp_path, capsys):
+    for words in (["sample", "prompt=x"], ["evaluate", "data.root=S", "metrics=fd_own"]):
+        assert main(["check", *words, f"model={tmp_path / 'nowhere'}"]) == 0
+        said = capsys.readouterr().out
+        assert "settings are sound" in said
+        assert f"before it can run: {tmp_path / 'nowhere'} does not exist" in said
+
+
 def test_a_setting_of_another_stage_is_refused():
     assert "'loss.gan' is not a setting" in refused("train", *DIFFUSION, "loss.gan=1")
     assert "'drop_rate' is not a setting" in refused("train", *AUTOENCODER, "drop_rate=0.2")
