@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_fingerprints
 from ldm.apps.png_record import PngRecord, read_png_record
+from ldm.apps.sample_folder import fingerprints
 from ldm.manifest import file_hash
 
 _NUMBERS = (
@@ -92,7 +92,7 @@ def _require_inputs(record: PngRecord, file: str, typed: Collection[str]) -> Non
     if "model" not in typed:
         model = record.paths["model"]
         try:
-            found = model_fingerprints(model)
+            found = fingerprints(model)
         except (UserError, FileNotFoundError) as error:
             raise UserError(
                 f"like={file} was made with model={model}, which is not there ({error}). Say where "

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ldm.apps import sample_folder
 from ldm.apps.main import main
-from ldm.manifest import read_json
+from ldm.manifest import file_hash, read_json
 
 PROMPT = 'prompt=a large red circle, (bold) ${x} = "1"'
 
@@ -167,6 +168,22 @@ def test_inputs_that_are_gone_or_changed_are_named(made, world, capsys):
     assert "that file has changed since" in refused(capsys, "like=all/000000.png")
     like("all/000000.png", f"image={photo}", "out=other")
     assert "other than there are edit.image" in capsys.readouterr().out
+
+
+def test_the_weights_are_hashed_once(made, monkeypatch):
+    read = []
+
+    def counted(path: Any) -> str:
+        read.append(Path(path))
+        return file_hash(path)
+
+    monkeypatch.setattr("ldm.apps.locate.file_hash", counted)
+    sample_folder._fingerprints.cache_clear()
+    like("all/000001.png")
+    assert len(read) == len({*read})
+    assert {file.parent.name for file in read if file.suffix == ".safetensors"} == {
+        "unet", "vae", "text_encoder",
+    }  # fmt: skip
 
 
 def test_another_model_is_named(made, world, capsys):
