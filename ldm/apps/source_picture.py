@@ -16,6 +16,7 @@ from ldm.manifest import file_hash
 
 # Enough to change what is there and still to keep where it is; inside a mask nothing need stay.
 STRENGTH, STRENGTH_MASKED = 0.75, 1.0
+_VISIBLE = 128  # the opacity from which on a pixel counts as seen
 
 
 class SourcePicture(NamedTuple):
@@ -110,9 +111,6 @@ def tell(source: SourcePicture, edit: Edit, config: DictConfig) -> None:
             )
     if edit.mask is None and edit.strength == 1.0:
         print(f"{name}: next to nothing is left of it at strength=1; lower it to keep the layout")
-
-
-_VISIBLE = 128  # the opacity from which on a pixel counts as seen
 
 
 def _strength(config: DictConfig, *, masked: bool) -> float:
