@@ -35,6 +35,15 @@ class Edit(NamedTuple):
     mask: Tensor | None = None
 
 
+def require_mask(edit: Edit | None) -> None:
+    """ValueError without a masked picture, which a model for inpainting needs."""
+    if edit is None or edit.mask is None:
+        raise ValueError(
+            "this model paints the masked part of a picture: `ldm sample` takes one with "
+            "image=FILE mask=FILE (white is painted)."
+        )
+
+
 class Towards(NamedTuple):
     """What each image of a batch is on its way to, and how far it has come.
 
@@ -50,6 +59,15 @@ class Towards(NamedTuple):
         """Of a longer batch, these."""
         prompts = [self.prompts[i] for i in indices]
         return Towards(prompts, self.seeds[list(indices)], self.weights[list(indices)])
+
+
+class Start(NamedTuple):
+    """What a sampling begins with: x (B, C, h, w), the levels from there, and who makes the way."""
+
+    x: Tensor
+    levels: Levels
+    condition: Condition
+    sampler: Sampler
 
 
 class TextToImage(nn.Module):
@@ -93,53 +111,64 @@ class TextToImage(nn.Module):
         edit: Edit | None = None,
         towards: Towards | None = None,
     ) -> Tensor:
-        device, dtype = self.scale.mean.device, self.scale.mean.dtype
-        shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
-        seeds = seeds.to(device)
+        self.check(edit)
+        noise = self._noise(seeds, towards)
         condition = self._condition(prompts, self.sizes(sizes))
-        null = self._null(negative, self.sizes(negative_sizes, negative=True))
-        null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
         if towards is not None:
             end = self._condition(towards.prompts, self.sizes(sizes))
-            condition = lerp(condition, end, towards.weights.to(device))
-
-        def drawn(*names: str | int) -> Tensor:
-            noise = normal(stream(0, *names), seeds, shape)
-            if towards is not None:
-                end = normal(stream(0, *names), towards.seeds.to(device), shape)
-                noise = slerp(noise, end, towards.weights.to(device))
-            return noise.to(dtype)
-
-        self.check(edit)
-        x, levels = drawn("initial"), self.levels(steps, spacing)
+            condition = lerp(condition, end, towards.weights.to(self.scale.mean.device))
+        null = self._null(negative, self.sizes(negative_sizes, negative=True))
+        null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
+        start = Start(noise("initial"), self.levels(steps, spacing), condition, sampler)
         if edit is not None:
-            levels, known, eps = shortened(levels, edit.strength), self._known(edit.image), x
-            if edit.mask is None or edit.strength < 1.0:
-                x = float(levels.alpha[0]) * known + float(levels.sigma[0]) * eps
-            if self.inpaints:
-                image = self._seen_channels(edit).expand(len(prompts), -1, -1, -1)
-                condition = condition._replace(image=image)
-            elif edit.mask is not None:
-                known_at = partial(self.denoiser.noised, known, eps)
-                sampler = keeping(sampler, known, known_at, self._latent_mask(edit.mask))
-        latent = sampler(
+            start = self._edited(start, edit)
+        latent = start.sampler(
             guided(
                 self.denoiser,
-                condition,
+                start.condition,
                 null,
                 guidance,
                 rescale=guidance_rescale,
                 interval=guidance_interval,
             ),
-            x,
-            levels,
-            noise=lambda i: drawn("sampler", i),
+            start.x,
+            start.levels,
+            noise=lambda i: noise("sampler", i),
         )
         raw = self.scale.denormalize(latent).to(self.autoencoder.last_layer.dtype)
         images = self.autoencoder.decode(raw).clamp(-1.0, 1.0)
         if edit is None or edit.mask is None:
             return images
-        return torch.where(edit.mask.to(device), images, edit.image.to(images))
+        return torch.where(edit.mask.to(images.device), images, edit.image.to(images))
+
+    def _noise(self, seeds: Tensor, towards: Towards | None) -> Callable[..., Tensor]:
+        """Noise (B, C, h, w) by the name of its stream, each image's from its seed alone."""
+        device, dtype = self.scale.mean.device, self.scale.mean.dtype
+        shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
+
+        def noise(*names: str | int) -> Tensor:
+            drawn = normal(stream(0, *names), seeds.to(device), shape)
+            if towards is not None:
+                end = normal(stream(0, *names), towards.seeds.to(device), shape)
+                drawn = slerp(drawn, end, towards.weights.to(device))
+            return drawn.to(dtype)
+
+        return noise
+
+    def _edited(self, start: Start, edit: Edit) -> Start:
+        """The same begun from a picture, with what keeps the picture outside of the mask."""
+        levels, eps = shortened(start.levels, edit.strength), start.x
+        start, known = start._replace(levels=levels), self._known(edit.image)
+        if edit.mask is None or edit.strength < 1.0:
+            start = start._replace(x=float(levels.alpha[0]) * known + float(levels.sigma[0]) * eps)
+        if edit.mask is None:
+            return start
+        if self.inpaints:
+            image = self._seen_channels(edit).expand(len(eps), -1, -1, -1)
+            return start._replace(condition=start.condition._replace(image=image))
+        known_at = partial(self.denoiser.noised, known, eps)
+        sampler = keeping(start.sampler, known, known_at, self._latent_mask(edit.mask))
+        return start._replace(sampler=sampler)
 
     def _condition(self, prompts: Sequence[str], sizes: Tensor | None) -> Condition:
         ids = self.text_encoder.tokenize(prompts).to(self.scale.mean.device)
@@ -175,11 +204,8 @@ class TextToImage(nn.Module):
 
     def check(self, edit: Edit | None) -> None:
         """ValueError where this model cannot do the edit, or nothing without one."""
-        if self.inpaints and (edit is None or edit.mask is None):
-            raise ValueError(
-                "this model paints the masked part of a picture: give it image=FILE and "
-                "mask=FILE (white is painted anew)."
-            )
+        if self.inpaints:
+            require_mask(edit)
         if edit is None:
             return
         for part in (edit.image, edit.mask):
@@ -192,8 +218,8 @@ class TextToImage(nn.Module):
         if edit.mask is not None and not self._latent_mask(edit.mask).any():
             side = self.autoencoder.stride
             raise ValueError(
-                f"the mask falls through the grid of the latents, which sees one pixel in {side} x "
-                f"{side}; paint a larger part of it white."
+                "what is to be painted falls through the grid of this model's latents, which sees "
+                f"one pixel in {side} x {side}; make that part of the picture larger."
             )
 
     def in_blocks(
@@ -237,7 +263,13 @@ class TextToImage(nn.Module):
         return mask_channels(self._latent_mask(edit.mask), masked)
 
     def _latent_mask(self, mask: Tensor) -> Tensor:
-        """A mask (H, W) bool at the latents' size (1, 1, h, w), by the nearest pixel."""
-        size = self.size_px // self.autoencoder.stride
+        """A mask (H, W) bool at the latents' size (1, 1, h, w).
+
+        Blending paints every cell that has a pixel to paint, as other pixels are put back anyway. A
+        network for inpainting was trained with, and sees, each cell's corner pixel.
+        """
         pixels = mask[None, None].to(self.scale.mean)
+        if not self.inpaints:
+            return F.max_pool2d(pixels, self.autoencoder.stride) > 0.5
+        size = self.size_px // self.autoencoder.stride
         return F.interpolate(pixels, size=(size, size), mode="nearest") > 0.5

@@ -103,6 +103,23 @@ def test_the_network_gets_mask_and_masked_latents_by_the_nearest_pixel(
     torch.testing.assert_close(image[:1, 1:], masked)
 
 
+def test_blending_paints_every_pixel_of_the_mask(model: TextToImage) -> None:
+    """A strip between the points of the latents' grid too, alone or beside a larger region."""
+    strip = torch.zeros_like(MASK)
+    strip[8:56, 1:4] = True
+    for mask in (strip, strip | MASK):
+        images = whole(model, edit=Edit(PICTURE, 1.0, mask))
+        painted, kept = (images - PICTURE)[..., strip], images[..., ~mask]
+        assert (painted.abs().mean((0, 1)) > 0.01).all()
+        assert torch.equal(kept, PICTURE[:, ~mask].expand(5, -1, -1))
+    # The cells of the latents are those that the strip touches.
+    cells = torch.zeros(8, 8, dtype=torch.bool)
+    cells[1:7, 0] = True
+    on_grid = cells.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    images, wide = (whole(model, edit=Edit(PICTURE, 1.0, mask)) for mask in (strip, on_grid))
+    assert torch.equal(images[..., strip], wide[..., strip])
+
+
 def test_the_ends_of_the_way_are_the_pictures_themselves(model: TextToImage) -> None:
     """With a stochastic sampler too: all of its noise goes along."""
     ends = whole(model)
@@ -120,7 +137,7 @@ def test_an_edit_that_the_model_cannot_do_is_refused(
     model: TextToImage, inpainting: TextToImage
 ) -> None:
     for edit in (None, Edit(PICTURE, 1.0)):
-        with pytest.raises(ValueError, match="masked part of a picture: give it image="):
+        with pytest.raises(ValueError, match="masked part of a picture: `ldm sample` takes one"):
             whole(inpainting, edit=edit)
     for edit in (Edit(PICTURE[:, :32], 1.0), Edit(PICTURE, 1.0, MASK[:, :32])):
         with pytest.raises(ValueError, match="64 px wide and high; found"):
@@ -128,7 +145,7 @@ def test_an_edit_that_the_model_cannot_do_is_refused(
     dot = torch.zeros_like(MASK)
     dot[3, 3] = True
     with pytest.raises(ValueError, match="one pixel in 8 x 8"):
-        whole(model, edit=Edit(PICTURE, 1.0, dot))
+        whole(inpainting, edit=Edit(PICTURE, 1.0, dot))
     with pytest.raises(ValueError, match="leaves no step"):
         whole(model, edit=Edit(PICTURE, 0.1))
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
+from ldm.apps.locate import model_folder
 from ldm.apps.rules import check_weighting, share_of
 from ldm.apps.run_directory import is_first_process
 from ldm.diffusion.denoiser import Denoiser
@@ -26,6 +27,11 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         asked(config)
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
+        if command in ("sample", "evaluate"):
+            try:
+                model_folder(config.model, "unet")
+            except UserError as error:
+                print(f"before it can run: {error}")
         return 0
     require_sound(config, missing_inputs=False)
     network, parameters = _dry_pass(config)

@@ -14,8 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.schema import check_schema
+from ldm.apps.settings import PARTS, SETTINGS
 
-LITERAL = ("prompt", "prompt_to", "negative", "image", "mask", "like")
+OPTIONAL = ("image", "mask", "like", "prompt_to")  # nothing, or a bare null, is none of them
+LITERAL = ("prompt", "negative", *OPTIONAL)
 
 
 def config_root() -> Path:
@@ -28,15 +30,18 @@ def config_root() -> Path:
 def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
     """The resolved configuration of a command; UserError for anything that does not fit.
 
-    Prompts and names of pictures are taken literally (``LITERAL``); all else is Hydra's grammar.
-    ``like=`` brings the settings of a picture, but for those given here. ``config_dir`` adds a
-    user's own groups and experiments.
+    Prompts and names of pictures are taken literally (``LITERAL``), and some of them can be unset
+    (``OPTIONAL``); all else is Hydra's grammar. ``like=`` brings the settings of a picture, but for
+    those given here. ``config_dir`` adds a user's own groups and experiments.
     """
     literal, overrides = _split_literal(arguments)
-    if command == "sample" and "like" in literal:
+    like = literal.get("like")
+    if command == "sample" and like is not None:
         from ldm.apps.like import recalled
 
-        literal, overrides = recalled(literal, overrides)
+        literal, overrides = recalled(like, literal, overrides)
+    _require_text([*(f"{key}={value}" for key, value in literal.items()), *overrides])
+    _require_kept(command, overrides)
     _check_experiment(overrides, config_dir)
     config = _compose(command, overrides, config_dir)
     OmegaConf.set_struct(config, False)
@@ -46,7 +51,8 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
             raise UserError(f"{key}= is no setting of `ldm {command}`.")
         if value == "???":  # the one text that OmegaConf cannot hold: its mark for missing values
             raise UserError(f"{key}=??? cannot be taken literally; add a word.")
-        config[key] = ""  # the text itself comes last, where nothing reads it as grammar
+        # The text itself comes last, where nothing reads it as grammar.
+        config[key] = None if value is None else ""
     check_schema(command, config)
     missing = sorted(key for key in _keys(config) if _is_missing(config, key))
     if missing:
@@ -61,17 +67,19 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
         choose_regularizer(config, overrides)
     check_schema(command, config)  # again, for what interpolations brought in
     for key, value in literal.items():
-        config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+        if value is not None:
+            config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     OmegaConf.set_struct(config, True)
     return config
 
 
-def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    literal, overrides = {}, []
+def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    literal: dict[str, str | None] = {}
+    overrides = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in LITERAL:
-            literal[key] = value
+            literal[key] = None if key in OPTIONAL and value in ("", "null") else value
         elif argument.startswith("-"):
             raise UserError(
                 f"option {argument!r} is unknown; settings are written key=value, and the options "
@@ -93,6 +101,32 @@ def quoted(argument: str) -> str:
     if "=" in value and not re.match(r"""['"\[{]|\w+\(""", value):
         return f"{key}='" + value.replace("'", "\\'") + "'"
     return argument
+
+
+def _require_text(words: Iterable[str]) -> None:
+    """UserError for bytes that are no text, which could not be printed or written later."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise UserError(
+                f"{shown} is not valid UTF-8. Type it in a terminal that is set to UTF-8; rename a "
+                "file that has such a name."
+            ) from error
+
+
+def _require_kept(command: str, overrides: Iterable[str]) -> None:
+    """UserError where a word ~KEY would delete a setting of the command: all are needed."""
+    for override in overrides:
+        key = override.partition("=")[0].removeprefix("~")
+        parent, _, name = key.rpartition(".")
+        settings = PARTS.get((command, parent), {}) if parent else SETTINGS.get(command, {})
+        if override.startswith("~") and name in settings:
+            raise UserError(
+                f"~{key}: `ldm {command}` needs this setting. Leave the word out for its usual "
+                f"value, or give another: {key}=..."
+            )
 
 
 def _check_experiment(overrides: list[str], config_dir: str | None) -> None:

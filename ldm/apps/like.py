@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_fingerprints
 from ldm.apps.png_record import PngRecord, read_png_record
+from ldm.apps.sample_folder import fingerprints
 from ldm.manifest import file_hash
 
 _NUMBERS = (
@@ -19,15 +19,18 @@ _FILES = ("image", "mask")
 _NAMES = ("sampler", "spacing")
 
 
-def recalled(texts: dict[str, str], words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Literal texts and Hydra words of ``like=``, completed by the settings in that picture.
+def recalled(
+    file: str, texts: dict[str, str | None], words: Sequence[str]
+) -> tuple[dict[str, str | None], list[str]]:
+    """Literal texts and Hydra words of ``like=FILE``, completed by the settings in that picture.
 
     What was typed wins. UserError where the model or a picture that it was made from is not
     there, or is another by now, and the user named no other.
     """
-    file = texts["like"]
     record = read_png_record(file)
     typed = {word.partition("=")[0].lstrip("+~") for word in words} | texts.keys()
+    if "image" in texts and texts["image"] is None:
+        typed |= {"mask", "strength"}  # which are about that picture
     found_texts, found_words = _settings(record, file)
     _require_inputs(record, file, typed)
     if "prompts" in typed:
@@ -89,7 +92,7 @@ def _require_inputs(record: PngRecord, file: str, typed: Collection[str]) -> Non
     if "model" not in typed:
         model = record.paths["model"]
         try:
-            found = model_fingerprints(model)
+            found = fingerprints(model)
         except (UserError, FileNotFoundError) as error:
             raise UserError(
                 f"like={file} was made with model={model}, which is not there ({error}). Say where "

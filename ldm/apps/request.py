@@ -95,7 +95,10 @@ def _prompts(config: DictConfig) -> list[str]:
     file = Path(config.prompts)
     if not file.is_file():
         raise UserError(f"prompts={file}: there is no such file.")
-    lines = [line.strip() for line in file.read_text().splitlines()]
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompts={file} is no text in UTF-8; save it as such.") from error
     if not any(lines):
         raise UserError(f"prompts={file} holds no prompt.")
     return [line for line in lines if line]

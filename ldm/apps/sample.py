@@ -25,10 +25,10 @@ from ldm.apps.sample_folder import (
     sampler_name,
     write_samples,
 )
-from ldm.apps.source_picture import SourcePicture, read_source, tell
-from ldm.generation import Edit, Spacing, TextToImage
+from ldm.apps.source_picture import SourcePicture, edit_record, fitted, read_source, tell
+from ldm.generation import Edit, Spacing, TextToImage, require_mask
 from ldm.interop.diffusers_grid import diffusers_levels
-from ldm.interop.pipeline import is_inpainting, read_pipeline
+from ldm.interop.pipeline import is_inpainting, pictures_px, read_pipeline
 from ldm.metrics.protocol import differences
 
 
@@ -36,17 +36,18 @@ def sample(config: DictConfig) -> int:
     """Write the pictures into ``out``, unless they are there."""
     pictures, source, like = asked(config)
     out = Path(config.out)
-    record = record_of(config, pictures, None if source is None else source.record)
+    edit = None
+    if source is not None:
+        edit = fitted(source, pictures_px(model_folder(config.model, "unet")), config)
+        tell(source, edit, config)
+    record = record_of(config, pictures, None if edit is None else edit_record(edit, config))
     if like is not None:
         _tell_differences(config.like, like, record)
     if is_finished(out, record):
         print(f"{out}: these {len(pictures)} pictures are there already, {out / GRID}")
         return 0
-    model = load_model(config, pictures, masked=source is not None and source.mask is not None)
-    edit = None if source is None else source.fitted(model.size_px)
+    model = load_model(config, pictures, edit)
     model.check(edit)
-    if source is not None:
-        tell(source, model.size_px, config)
     open_samples(out, record)
     images = generate(model, pictures, config, edit=edit, name=f"sample ({out})")
     write_samples(images, pictures, record, out, paths=paths_of(config))
@@ -72,18 +73,15 @@ def asked(config: DictConfig) -> tuple[list[Picture], SourcePicture | None, PngR
 
 
 def load_model(
-    config: DictConfig, pictures: Sequence[Picture], *, masked: bool = False
+    config: DictConfig, pictures: Sequence[Picture], edit: Edit | None = None
 ) -> TextToImage:
     """The model at ``model=`` on the device of ``accelerator=``, which can do what is asked.
 
-    UserError for one that needs a picture and a mask with each prompt, unless there are any.
+    ValueError for one that cannot, where its configuration says so before anything is loaded.
     """
     folder = model_folder(config.model, "unet")
-    if is_inpainting(folder) and not masked:
-        raise UserError(
-            f"model={config.model} paints the masked part of a picture: `ldm sample` takes one "
-            "with image=FILE mask=FILE (white is painted)."
-        )
+    if is_inpainting(folder):
+        require_mask(edit)
     model = read_pipeline(folder)
     model.levels(config.steps, _spacing(config))
     model.sizes(config.sizes)

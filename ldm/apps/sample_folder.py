@@ -1,6 +1,7 @@
 """A folder of samples: pictures, grid.png, and samples.json that says how they came about."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,25 @@ def guidance_interval(config: DictConfig) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def fingerprints(model: str) -> dict[str, str]:
+    """``model_fingerprints``; weights of many GB are read once by a command if no file changes."""
+    folder = model_folder(model, "unet").resolve()
+    state = ((file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file())
+    return _fingerprints(model, *((file, s.st_size, s.st_mtime_ns) for file, s in state))
+
+
+@lru_cache(maxsize=1)
+def _fingerprints(model: str, *state: tuple[Path, int, int]) -> dict[str, str]:
+    return model_fingerprints(model)
+
+
 def generation_protocol(config: DictConfig) -> dict[str, Any]:
     """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
     del sampler["_target_"], sampler["_partial_"]
     interval = guidance_interval(config)
     return {
-        **model_fingerprints(config.model),
+        **fingerprints(config.model),
         "weights": _weights(model_folder(config.model, "unet").parent),
         "sampler": sampler_name(config),
         "sampler_settings": sampler,

@@ -8,6 +8,7 @@ first frame counts.
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,12 +106,27 @@ def fit(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return _fit(image, size_px, Image.Resampling.LANCZOS)
 
 
+def fit_layers(
+    image: NDArray[np.uint8], opacity: NDArray[np.uint8], size_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture (H, W, 3) and its opacity (H, W), as ``decode_layers`` gives them, by ``fit``.
+
+    Colours are weighted by their opacity: what transparent pixels hide does not bleed into others.
+    """
+    by, weight = Image.Resampling.LANCZOS, opacity / np.float32(255.0)
+    colours = np.stack([_fit(image[..., c] * weight, size_px, by) for c in range(3)], -1)
+    fitted = _fit(weight, size_px, by)
+    colours /= np.maximum(fitted, 1.0 / 255.0)[..., None]
+    pixels, opacity = (part.round().clip(0, 255) for part in (colours, fitted * 255.0))
+    return pixels.astype(np.uint8), opacity.astype(np.uint8)
+
+
 def fit_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
     """A mask (H, W) cut and resized like its picture by ``fit``, each pixel from the nearest."""
     return _fit(mask.astype(np.uint8), size_px, Image.Resampling.NEAREST).astype(np.bool_)
 
 
-def _fit(image: NDArray[np.uint8], size_px: int, by: Image.Resampling) -> NDArray[np.uint8]:
+def _fit(image: NDArray[Any], size_px: int, by: Image.Resampling) -> NDArray[Any]:
     height, width = image.shape[:2]
     if height == width == size_px:
         return image

@@ -7,7 +7,12 @@ from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.condition_encoders import PARTS, read_condition_encoder, write_condition_encoder
-from ldm.interop.diffusers_autoencoder import read_autoencoder, read_scale, write_autoencoder
+from ldm.interop.diffusers_autoencoder import (
+    empty_autoencoder,
+    read_autoencoder,
+    read_scale,
+    write_autoencoder,
+)
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule, write_schedule
 from ldm.interop.diffusers_unet import read_unet, write_unet
@@ -66,12 +71,7 @@ def read_pipeline(folder: str | Path) -> TextToImage:
     of parts that do not fit together.
     """
     folder = Path(folder)
-    if not (folder / INDEX).is_file():
-        raise ValueError(
-            f"{folder} is no complete model ({INDEX} is missing); a finished `ldm train` of stage "
-            "diffusion writes one."
-        )
-    _require_parts(folder, read(folder / INDEX))
+    _require_parts(folder, _index(folder))
     schedule, prediction = read_schedule(folder / "scheduler")
     model = TextToImage(
         denoiser=Denoiser(
@@ -85,6 +85,15 @@ def read_pipeline(folder: str | Path) -> TextToImage:
     model.size_px = size_px(folder, stride=model.autoencoder.stride)
     require_fit(model, str(folder))
     return model.requires_grad_(False).eval()
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise ValueError(
+            f"{folder} is no complete model ({INDEX} is missing); a finished `ldm train` of stage "
+            "diffusion writes one."
+        )
+    return read(folder / INDEX)
 
 
 def require_fit(model: TextToImage, origin: str) -> None:
@@ -132,6 +141,12 @@ def _require_parts(folder: Path, index: dict[str, Any]) -> None:
             f"{folder} is no complete model: {', '.join(f'{name}/' for name in missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. Copy the whole folder."
         )
+
+
+def pictures_px(folder: Path) -> int:
+    """The side of the pictures of a folder's model, by its configuration alone."""
+    _require_parts(folder, _index(folder))
+    return size_px(folder, stride=empty_autoencoder(folder / "vae").stride)
 
 
 def size_px(folder: Path, *, stride: int) -> int:

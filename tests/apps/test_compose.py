@@ -12,6 +12,7 @@ from ldm.apps.check import check
 from ldm.apps.compose import compose, config_root
 from ldm.apps.errors import UserError
 from ldm.apps.main import EXAMPLES, main
+from ldm.apps.settings import PARTS, SETTINGS
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (config_root() / "recipe").glob("*.yaml"))
@@ -203,6 +204,14 @@ def test_a_users_experiment_without_mistakes_composes(tmp_path):
     assert "no such directory" in refused("train", *DIFFUSION, config_dir=str(tmp_path / "none"))
 
 
+def test_a_check_names_a_model_that_is_not_there(tmp_path, capsys):
+    for words in (["sample", "prompt=x"], ["evaluate", "data.root=S", "metrics=fd_own"]):
+        assert main(["check", *words, f"model={tmp_path / 'nowhere'}"]) == 0
+        said = capsys.readouterr().out
+        assert "settings are sound" in said
+        assert f"before it can run: {tmp_path / 'nowhere'} does not exist" in said
+
+
 def test_a_setting_of_another_stage_is_refused():
     assert "'loss.gan' is not a setting" in refused("train", *DIFFUSION, "loss.gan=1")
     assert "'drop_rate' is not a setting" in refused("train", *AUTOENCODER, "drop_rate=0.2")
@@ -363,6 +372,22 @@ def test_prompts_are_literal(prompt):
     assert config.prompt == prompt and config.negative == prompt
 
 
+@pytest.mark.parametrize("key", ["image", "mask", "like", "prompt_to"])
+def test_what_may_be_none_is_unset_by_nothing_and_by_null(key):
+    for value in ("", "null"):
+        assert compose("sample", ["model=m", "prompt=x", f"{key}={value}"])[key] is None
+    if key != "like":
+        for value in ("./null", "Null", "none", '"null"', " "):
+            assert compose("sample", ["model=m", "prompt=x", f"{key}={value}"])[key] == value
+
+
+@pytest.mark.parametrize("key", ["prompt", "prompt_to", "negative", "image", "model", "out"])
+def test_bytes_that_are_no_text_are_refused(key):
+    word = f"{key}={os.fsdecode(b'caf' + bytes([0xE9]))}"
+    message = refused("sample", "model=m", "prompt=x", word)
+    assert message.startswith(rf"{key}=caf\udce9 is not valid UTF-8") and message.encode()
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.text(alphabet="ab$\\{}[](),='\"%: \n", max_size=12))
 def test_any_prompt_is_literal(prompt):
@@ -373,6 +398,16 @@ def test_any_prompt_is_literal(prompt):
 def test_paths_may_hold_equals_signs(path):
     config = compose("sample", [f"model={path}", "prompt=x"])
     assert config.model == path.strip("'")
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "train", "cache", "export", "import"])
+def test_a_setting_cannot_be_deleted(command):
+    for key in SETTINGS[command]:
+        message = refused(command, f"~{key}")
+        assert f"~{key}: `ldm {command}` needs this setting" in message
+    for (of, part), names in PARTS.items():
+        for name in names if of == command else ():
+            assert "needs this setting" in refused(command, f"~{part}.{name}")
 
 
 def test_prompts_where_there_are_none():

@@ -104,6 +104,56 @@ def test_what_is_transparent_is_painted(sampled, files, capsys):
     assert (pictures(other)[:, painted] == photo[painted]).all()
 
 
+def rgba(file: Path, *transparent: tuple[slice, slice], size: tuple[int, int] = (64, 128)) -> Path:
+    """Noise of a size (height, width), black where it is transparent."""
+    layers = np.random.default_rng(1).integers(0, 256, (*size, 4), np.uint8)
+    layers[..., 3] = 255
+    for rows, columns in transparent:
+        layers[rows, columns] = 0
+    Image.fromarray(layers).save(file)
+    return file
+
+
+CORNERS = [(slice(0, 6), slice(0, 6)), (slice(0, 6), slice(-6, None)),
+           (slice(-6, None), slice(0, 6)), (slice(-6, None), slice(-6, None))]  # fmt: skip
+
+
+def test_transparency_that_the_cut_leaves_nothing_of_is_no_mask(sampled, files, capsys):
+    """As in a picture of a window, whose corners are round, or with a pixel here and there."""
+    corners = rgba(files / "corners.png", *CORNERS)
+    dots = [(slice(5, 6), slice(x, x + 1)) for x in range(40, 90, 9)]
+    for file in (corners, rgba(files / "dots.png", *dots)):
+        out = sampled(PROMPT, f"image={file}")
+        said = capsys.readouterr().out
+        assert "is transparent; taken as opaque" in said and "64x64" not in said
+        assert "128x64 pixels; its middle square becomes 32x32" in said
+        edit = read_json(out / "samples.json")["protocol"]["edit"]
+        assert (edit["mask"], edit["strength"]) == (None, 0.75)
+    Image.open(corners).convert("RGB").save(files / "opaque.png")
+    plain = pictures(sampled(PROMPT, f"image={files / 'opaque.png'}"))
+    assert abs(plain - pictures(sampled(PROMPT, f"image={corners}"))).max() <= 2
+
+
+def test_what_transparent_pixels_hide_does_not_bleed_into_what_is_kept(sampled, files):
+    """A larger picture is resized with its edge: its visible side stays grey."""
+    layers = np.full((96, 96, 4), 128, np.uint8)
+    layers[..., 3] = 255
+    layers[:, 50:] = (255, 0, 0, 0)
+    Image.fromarray(layers).save(files / "half.png")
+    images = pictures(sampled(PROMPT, f"image={files / 'half.png'}"))
+    assert (images[:, :, :16] == 128).all() and (images[:, :, 18:] != 128).any()
+
+
+def test_a_mask_outside_of_the_middle_square_is_refused(world, ldm, files, tmp_path, capsys):
+    mask = np.zeros((64, 128), np.uint8)
+    mask[:, 100:] = 255
+    Image.fromarray(mask).save(files / "outside.png")
+    words = [PROMPT, f"image={rgba(files / 'whole.png')}", f"mask={files / 'outside.png'}"]
+    assert ldm("sample", f"model={world.root}", f"out={tmp_path / 'out'}", *words) == 2
+    assert "its white part lies outside of the middle square" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_picture_of_another_size_is_cut_as_for_training_and_says_so(sampled, files, capsys):
     out = sampled(PROMPT, f"image={files / 'wide.jpg'}", "strength=1")
     said = capsys.readouterr().out
@@ -156,7 +206,6 @@ REFUSED = {
     "image={files}/photo.png mask=none.png": "mask=none.png: there is no such file",
     "image={files}/photo.png mask={files}/narrow.png": "is 16x32 pixels and image=",
     "image={files}/photo.png mask={files}/black.png": "has nothing white",
-    "image={files}/photo.png mask={files}/dot.png": "one pixel in 4 x 4",
     "prompt_to=x num=1": "one picture is no way from one to another",
     "seed_to=-3": "seed_to=-3 does not fit",
     "seed_to=x": "seed_to='x' does not fit",
@@ -168,8 +217,7 @@ REFUSED = {
 def test_what_cannot_be_is_refused_before_anything_is_written(
     words, world, ldm, files, tmp_path, capsys, monkeypatch
 ):
-    if "dot.png" not in words:  # which only the model's grid decides
-        monkeypatch.setattr("ldm.apps.sample.read_pipeline", lambda _: pytest.fail("read"))
+    monkeypatch.setattr("ldm.apps.sample.read_pipeline", lambda _: pytest.fail("read"))
     request = [
         f"model={world.root}", f"out={tmp_path / 'out'}", "steps=5", "num=2", PROMPT,
         *[word.replace("{files}", str(files)) for word in words.split()],
@@ -177,8 +225,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert ldm("sample", *request) == 2
     assert REFUSED[words] in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
-    if "dot.png" not in words:
-        assert ldm("check", "sample", *request) == 2
+    assert ldm("check", "sample", *request) == 2
+
+
+def test_prompts_of_a_file_that_is_no_text(world, ldm, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_bytes(b"caf\xe9\n")
+    words = [f"model={world.root}", f"prompts={tmp_path / 'prompts.txt'}"]
+    assert ldm("sample", *words) == 2
+    assert "prompts.txt is no text in UTF-8" in capsys.readouterr().err
 
 
 def test_a_way_begins_at_one_prompt(world, ldm, tmp_path, capsys):
@@ -211,6 +265,17 @@ def test_a_model_with_nine_channels_paints_what_is_masked(sampled, inpainting, f
     assert images[:, painted].std() > 1
     others = pictures(sampled(PROMPT, f"image={files / 'open.png'}", model=inpainting))
     assert (others == images).all()  # what is under the mask does not matter
+
+
+def test_a_dot_is_painted_by_blending_but_falls_through_the_grid_of_nine_channels(
+    sampled, inpainting, ldm, files, tmp_path, capsys
+):
+    words = [PROMPT, f"image={files / 'photo.png'}", f"mask={files / 'dot.png'}"]
+    changed = pictures(sampled(*words)) != np.asarray(Image.open(files / "photo.png"))
+    assert changed[:, 3, 3].any((0, 1)) and changed.any((0, 3)).sum() == 1
+    assert ldm("sample", f"model={inpainting}", f"out={tmp_path / 'out'}", *words) == 2
+    assert "which sees one pixel in 4 x 4; make that part" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_model_with_nine_channels_needs_a_mask(inpainting, world, ldm, files, tmp_path, capsys):

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ldm.apps import sample_folder
 from ldm.apps.main import main
-from ldm.manifest import read_json
+from ldm.manifest import file_hash, read_json
 
 PROMPT = 'prompt=a large red circle, (bold) ${x} = "1"'
 
@@ -109,6 +110,30 @@ def test_what_is_typed_wins_and_is_told(made, ldm, capsys):
     assert "other than" not in capsys.readouterr().out
 
 
+def test_what_the_picture_brings_can_be_unset(made, ldm):
+    def edit(folder: Path) -> Any:
+        return read_json(folder / "samples.json")["protocol"].get("edit")
+
+    words = [word for word in made if not word.startswith("out=")]
+    more = ["mask=mask.png", "strength=0.8", "prompt_to=a cross"]
+    assert ldm(*words, *more, "out=masked") == 0
+    file = "masked/000001.png"
+    assert edit(like(file))["mask"] is not None
+    unmasked = like(file, "mask=null", "out=unmasked")
+    assert (edit(unmasked)["mask"], edit(unmasked)["strength"]) == (None, 0.8)
+    plain = like(file, "image=", "prompt_to=null", "out=plain")
+    assert edit(plain) is None
+    row = read_json(plain / "samples.json")["pictures"][0]
+    assert "prompt_to" not in row and "weight" not in row
+    own = like(file, "like=null", "model=model", "prompt=x", "num=1", "steps=2", "out=own")
+    assert edit(own) is None
+
+
+def test_a_forged_prompt_that_is_no_text_costs_nothing(pristine, here, capsys):
+    word = forged(pristine, "forged.png", put("picture", "prompt", value="caf\udce9"))
+    assert "is not valid UTF-8" in refused(capsys, word)
+
+
 def test_the_same_twice_is_there_already(made, capsys):
     like("all/000001.png")
     like("all/000001.png")
@@ -143,6 +168,22 @@ def test_inputs_that_are_gone_or_changed_are_named(made, world, capsys):
     assert "that file has changed since" in refused(capsys, "like=all/000000.png")
     like("all/000000.png", f"image={photo}", "out=other")
     assert "other than there are edit.image" in capsys.readouterr().out
+
+
+def test_the_weights_are_hashed_once(made, monkeypatch):
+    read = []
+
+    def counted(path: Any) -> str:
+        read.append(Path(path))
+        return file_hash(path)
+
+    monkeypatch.setattr("ldm.apps.locate.file_hash", counted)
+    sample_folder._fingerprints.cache_clear()
+    like("all/000001.png")
+    assert len(read) == len({*read})
+    assert {file.parent.name for file in read if file.suffix == ".safetensors"} == {
+        "unet", "vae", "text_encoder",
+    }  # fmt: skip
 
 
 def test_another_model_is_named(made, world, capsys):

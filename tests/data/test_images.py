@@ -156,6 +156,28 @@ def test_a_mask_is_cut_like_its_picture_and_stays_hard():
     assert (images.fit_mask(mask[:, :40], 40) == mask[:, :40]).all()
 
 
+def test_what_is_hidden_does_not_bleed_when_layers_are_fitted():
+    image = np.full((40, 60, 3), (90, 120, 150), np.uint8)
+    opacity = np.full((40, 60), 255, np.uint8)
+    image[:, 33:], opacity[:, 33:] = (255, 0, 0), 0
+    pixels, fitted = images.fit_layers(image, opacity, 20)
+    visible = fitted >= 128
+    assert visible[:, :11].all() and not visible[:, 12:].any()
+    assert (pixels[visible] == (90, 120, 150)).all()
+
+
+def test_layers_are_fitted_as_the_picture_alone():
+    image = np.asarray(_noise()) // 2 + 64  # what rings does not reach black or white
+    opacity = np.random.default_rng(0).integers(1, 256, image.shape[:2], np.uint8)
+    pixels, fitted = images.fit_layers(image, np.full_like(opacity, 255), 20)
+    assert (fitted == 255).all()
+    assert np.abs(pixels.astype(int) - images.fit(image, 20)).max() <= 1
+    side = min(opacity.shape)
+    image, opacity = image[:side, :side], opacity[:side, :side]
+    pixels, fitted = images.fit_layers(image, opacity, side)
+    assert (pixels == image).all() and (fitted == opacity).all()
+
+
 def test_edges_are_drawn_out_over_what_is_not_known():
     image = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     known = np.zeros((5, 6), bool)
