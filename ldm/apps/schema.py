@@ -11,7 +11,13 @@ from ldm.apps.errors import UserError, suggestion
 from ldm.apps.settings import PARTS, SETTINGS, Rule, rule_of
 
 _LOGGERS = "pytorch_lightning.loggers."
-ALLOWED = ("ldm.", "torch.optim.", _LOGGERS)
+# Parts are made of networks, mathematics, data and measures; nothing in these floors acts on files
+# by being called with settings, as functions of ldm.manifest or ldm.interop would.
+ALLOWED = (
+    "ldm.apps.evaluations.", "ldm.autoencoders.", "ldm.backbones.", "ldm.data.sources.",
+    "ldm.diffusion.", "ldm.losses.", "ldm.metrics.", "ldm.nn.", "ldm.tasks.", "ldm.text.",
+    "torch.optim.", _LOGGERS,
+)  # fmt: skip
 _DATA_EXTRAS = {"shard_mb", "max_bad_fraction"}  # for `prepare` itself, beside the source's own
 
 
@@ -95,6 +101,11 @@ def _check_target(path: str, node: DictConfig) -> None:
         constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{path}._target_={target} does not exist: {error}.") from error
+    if not f"{getattr(constructor, '__module__', '')}.".startswith(ALLOWED):
+        raise UserError(
+            f"{path}._target_={target} is not allowed: {name} is only imported there, from "
+            f"{getattr(constructor, '__module__', 'elsewhere')}."
+        )
     parameters = inspect.signature(constructor, eval_str=True).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return

@@ -93,10 +93,15 @@ def read_scale(folder: str | Path) -> LatentScale:
     factor = float(config["scaling_factor"])
     if mean is None and std is None:
         return LatentScale([float(shift or 0.0)], [1.0 / factor])
-    if mean is None or std is None or shift or len(mean) != len(std):
+    channels = config["latent_channels"]
+    if (
+        mean is None or std is None or shift
+        or {len(mean), len(std)} != {channels} or min(std) <= 0.0
+    ):  # fmt: skip
         raise ValueError(
-            f"{file}: latents_mean and latents_std must be lists of one length, without a "
-            f"shift_factor; found {mean}, {std} and {shift}. Mend the file."
+            f"{file}: latents_mean and latents_std must be lists of {channels} numbers, one for "
+            "each channel, the latter above 0, without a shift_factor; found "
+            f"{mean}, {std} and {shift}. Mend the file."
         )
     return LatentScale(mean, [value / factor for value in std])
 

@@ -8,6 +8,20 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ldm.interop.config_values import (
+    COUNT,
+    COUNTS,
+    FLAG,
+    NUMBER,
+    NUMBERS,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    Kind,
+    optional,
+    require,
+)
+
 # Our arguments -> theirs. ``attention`` is spelt as block types (below); the autoencoder's
 # ``image_channels`` is both of their in_channels and out_channels.
 THEIR_NAME = {
@@ -100,6 +114,19 @@ _READ_ELSEWHERE = {
     "scaling_factor", "shift_factor", "latents_mean", "latents_std",
     "num_vq_embeddings", "vq_embed_dim",
 }  # fmt: skip
+# What the values that are used must be: they reach our constructors, and experiments written here.
+_FLAGS = {"use_linear_projection", "mid_block_add_attention"}
+_KINDS: dict[str, Kind] = {
+    **{key: FLAG if key in _FLAGS else COUNTS for key in THEIR_NAME.values()},
+    "projection_class_embeddings_input_dim": optional(COUNT),
+    "cross_attention_dim": optional(COUNTS),
+    "addition_embed_type": optional(TEXT), "addition_time_embed_dim": optional(COUNT),
+    "addition_embed_type_num_heads": optional(COUNT), "resnet_time_scale_shift": TEXT,
+    "down_block_types": TEXTS, "up_block_types": TEXTS,
+    "num_vq_embeddings": COUNT, "vq_embed_dim": optional(COUNT),
+    "scaling_factor": POSITIVE, "shift_factor": optional(NUMBER),
+    "latents_mean": optional(NUMBERS), "latents_std": optional(NUMBERS),
+}  # fmt: skip
 
 
 def listed(names: Collection[str]) -> str:
@@ -141,6 +168,7 @@ def checked(
             f"{file}: unknown option {listed(unknown)}; it may change what the network computes, "
             "so the model cannot be read."
         )
+    require(file, options, _KINDS)
     translated = set(THEIR_NAME.values())
     for key, value in options.items():
         if key in _FREE | _READ_ELSEWHERE | translated:

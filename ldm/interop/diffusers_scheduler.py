@@ -10,6 +10,7 @@ from ldm.diffusion.schedules.cosine import cosine
 from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.linear import linear
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
+from ldm.interop.config_values import COUNT, FLAG, SHARE, TEXT, require
 from ldm.interop.diffusers_config import listed, unsupported
 from ldm.interop.diffusers_files import find, read
 from ldm.manifest import write_json
@@ -40,6 +41,10 @@ _SCHEDULER_FIXED = {
     "use_flow_sigmas": (False, None),
     "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", None),
 }
+_KINDS = {
+    "num_train_timesteps": COUNT, "beta_start": SHARE, "beta_end": SHARE,
+    "beta_schedule": TEXT, "prediction_type": TEXT, "rescale_betas_zero_snr": FLAG,
+}  # fmt: skip
 
 
 def write_schedule(schedule: NoiseSchedule, prediction: Prediction, folder: str | Path) -> None:
@@ -70,6 +75,7 @@ def read_schedule(folder: str | Path) -> tuple[NoiseSchedule, Prediction]:
     made_by = "ldm train experiment=demo_diffusion"
     file = find(folder, "scheduler", SCHEDULER_CONFIG, made_by=made_by)
     config = read(file)
+    require(file, config, _KINDS)
     for key, allowed in _SCHEDULER_FIXED.items():
         if key in config and config[key] not in allowed:
             raise unsupported(file, key, config[key], allowed[0])

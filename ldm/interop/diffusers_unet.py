@@ -1,11 +1,13 @@
 """The UNet's folder in diffusers' format: config.json beside safetensors weights."""
 
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 
 from ldm.backbones.unet import UNet
+from ldm.interop.config_values import Kind, require
 from ldm.interop.diffusers_config import (
     UNET_BLOCKS,
     UNET_DEFAULTS,
@@ -19,6 +21,13 @@ from ldm.interop.diffusers_files import CONFIG, filled, find, read, write
 OWN_UNET = "ldm.UNet"  # the class name of a UNet that diffusers has no class for
 _TIME_SHIFT = {False: "default", True: "scale_shift"}  # adaptive_norm in their words
 SIZE_EMBEDDING_DIM = 256  # of SDXL and its refiner, the models whose condition has a vector
+_PLAIN: Kind = (  # all that the arguments of a UNet consist of
+    lambda value: all(
+        type(entry) in (int, bool, NoneType)
+        for entry in (value if isinstance(value, list) else [value])
+    ),
+    "whole numbers, flags or null, or a list of these",
+)
 
 
 def write_unet(unet: UNet, folder: str | Path, *, sample_size: int | None = None) -> None:
@@ -57,6 +66,7 @@ def empty_unet(folder: str | Path) -> UNet:
     found = read(file)
     if found.get("_class_name") == OWN_UNET:
         ours = {k: v for k, v in found.items() if not k.startswith("_") and k != "sample_size"}
+        require(file, ours, dict.fromkeys(ours, _PLAIN))
         return _made(ours, file)
     theirs = checked(found, file, class_name="UNet2DConditionModel", defaults=UNET_DEFAULTS)
     ours = to_ours(theirs, UNET_BLOCKS, file)

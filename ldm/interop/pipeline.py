@@ -7,6 +7,7 @@ from ldm.backbones.unet import UNet
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.condition_encoders import PARTS, read_condition_encoder, write_condition_encoder
+from ldm.interop.config_values import COUNT, require
 from ldm.interop.diffusers_autoencoder import (
     empty_autoencoder,
     read_autoencoder,
@@ -152,11 +153,12 @@ def pictures_px(folder: Path) -> int:
 def size_px(folder: Path, *, stride: int) -> int:
     """The pictures' side: ours say it, others by the UNet's sample size, as pipelines take it."""
     index = read(folder / INDEX)
+    require(folder / INDEX, index, {"size_px": COUNT})
     if "size_px" in index:
         return int(index["size_px"])
     file = folder / "unet" / CONFIG
     size = read(file).get("sample_size")
-    if not isinstance(size, int):
+    if not (isinstance(size, int) and size > 0):
         raise ValueError(
             f"{file}: sample_size = {size!r}, but the side of the latents is needed (64 for "
             "pictures of 512 px with Stable Diffusion's autoencoder). Write it there."

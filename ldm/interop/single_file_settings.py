@@ -13,6 +13,7 @@ from ldm.interop import compvis_config, compvis_text
 from ldm.interop.compvis_layouts import Layout, layout_for
 from ldm.interop.compvis_process import inferred_scheduler
 from ldm.interop.condition_encoders import TEXT_ENCODERS
+from ldm.interop.config_values import COUNTS, TEXTS, require
 from ldm.interop.diffusers_files import CONFIG, read
 from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, their_prediction
 from ldm.interop.pipeline import INDEX
@@ -78,6 +79,9 @@ def configs_of(
     return configs
 
 
+_LISTS = {"block_out_channels": COUNTS, "down_block_types": TEXTS, "up_block_types": TEXTS}
+
+
 def unseen(configs: Configs, parts: Parts, layout: Layout) -> list[str]:
     """What a program that sees the tensors only takes to be otherwise, in clauses."""
     seen, found = _inferred(parts, configs["scheduler"], layout), []
@@ -121,6 +125,10 @@ def _metadata(file: Path, layout: Layout) -> Configs | None:
     try:
         configs = json.loads(text)
         found = {part: dict(configs[part]) for part in (*layout.prefixes, "scheduler")}
+        for part in ("unet", "vae"):  # the names of the tensors depend on these
+            require(part, found[part], {"layers_per_block": COUNTS})
+            for key in ("block_out_channels", "down_block_types", "up_block_types"):
+                require(part, {key: found[part].get(key)}, {key: _LISTS[key]})
         return found | {"index": dict(layout.index) | configs.get("index", {})}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its metadata {METADATA} is damaged ({error}).") from error

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ldm.interop.config_values import COUNT, POSITIVE, TEXT, require
 from ldm.interop.diffusers_files import CONFIG, find, read
 from ldm.interop.weight_files import read_files
 from ldm.interop.weights_fit import require_fit
@@ -37,6 +38,10 @@ _DEFAULTS: dict[str, Any] = {
     "max_position_embeddings": 77, "vocab_size": 49408, "hidden_size": 512,
     "num_attention_heads": 8, "num_hidden_layers": 12, "intermediate_size": 2048,
     "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+}  # fmt: skip
+_KINDS = {
+    **{key: COUNT for key, default in _DEFAULTS.items() if isinstance(default, int)},
+    "hidden_act": TEXT, "layer_norm_eps": POSITIVE, "model_type": TEXT,
 }  # fmt: skip
 # open_clip's names -> transformers', outside of the attention's input, which is split in three.
 _NAMES = (
@@ -159,6 +164,7 @@ def text_tower(
     """
     if (kind := config.get("model_type", "clip_text_model")) != "clip_text_model":
         raise ValueError(f"{origin} describes a {kind!r}; only a clip_text_model can be read here.")
+    require(origin, config, _KINDS)
     found = _DEFAULTS | {key: value for key, value in config.items() if key in _DEFAULTS}
     allowed = {"hidden_act": ("gelu", "quick_gelu"), "layer_norm_eps": (1e-5,)}
     for key, values in allowed.items():
@@ -172,7 +178,12 @@ def text_tower(
             f"{origin}: vocab_size = {found['vocab_size']} is smaller than CLIP's vocabulary of "
             f"{VOCABULARY_SIZE}, so its captions have another tokenizer, which cannot be read."
         )
-    width = found["hidden_size"]
+    width, heads = found["hidden_size"], found["num_attention_heads"]
+    if width % heads:
+        raise ValueError(
+            f"{origin}: hidden_size = {width} does not divide into {heads} heads "
+            "(num_attention_heads). Mend the file, or copy it again."
+        )
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
     plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
     projection = plain.get(_PROJECTION)
@@ -181,7 +192,7 @@ def text_tower(
             context_length=found["max_position_embeddings"],
             vocab_size=found["vocab_size"],
             width=width,
-            heads=found["num_attention_heads"],
+            heads=heads,
             layers=found["num_hidden_layers"],
             mlp_ratio=found["intermediate_size"] / width,
             embed_dim=None if projection is None else projection.shape[0],

@@ -57,8 +57,8 @@ def read_pad_id(folder: str | Path) -> int:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter counts
         if (file := folder / name).is_file():
             pad = read(file).get("pad_token") or pad
-            pad = pad["content"] if isinstance(pad, dict) else pad
-        if pad not in _PADS:
+            pad = pad.get("content") if isinstance(pad, dict) else pad
+        if not isinstance(pad, str) or pad not in _PADS:
             raise ValueError(
                 f"{file}: pad_token = {pad!r} is not supported; only {' or '.join(_PADS)} is. The "
                 "states after a prompt's end, which the UNet sees, depend on it."

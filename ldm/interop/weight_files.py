@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ldm.interop.config_values import TEXTS
 from ldm.weights import load_state_dict
 
 
@@ -47,10 +48,11 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     except (UnicodeDecodeError, json.JSONDecodeError):
         index = None
     listed = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(listed, dict) or not listed:
+    names = list(listed.values()) if isinstance(listed, dict) else []
+    if not TEXTS[0](names):
         raise ValueError(f"{chosen} is damaged: it has no weight_map. Copy it again.")
     # Only plain names: an index from elsewhere may not point out of its folder.
-    files = [folder / Path(file).name for file in sorted(set(listed.values()))]
+    files = [folder / Path(file).name for file in sorted(set(names))]
     for file in files:
         if not file.is_file():
             raise _missing(file)

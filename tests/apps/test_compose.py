@@ -339,6 +339,8 @@ HOSTILE = {
     "by attributes": "logger: {x: {_target_: pytorch_lightning.loggers.csv_logs.os.getenv}}",
     "by our attributes": "backbone: {_target_: ldm.manifest.os.getenv, key: HOME}",
     "by interpolation": "backbone: ${oc.create:{_target_:os.getenv,key:HOME}}",
+    "another function of ours": "backbone: {_target_: ldm.manifest.write_json, path: x, value: 1}",
+    "imported by a part": "backbone: {_target_: ldm.text.clip.write_json, path: x, value: 1}",
     "of the same beginning": "backbone: {_target_: ldmx.anything}",
 }
 
@@ -357,7 +359,7 @@ def test_a_target_outside_the_allow_list_is_refused(how, tmp_path, monkeypatch):
 
 def test_a_target_on_the_command_line_is_refused_too():
     assert "is not allowed" in refused("train", *DIFFUSION, "backbone._target_=os.system")
-    assert "does not exist" in refused("train", *DIFFUSION, "backbone._target_=ldm.nothing.Here")
+    assert "does not exist" in refused("train", *DIFFUSION, "backbone._target_=ldm.nn.nothing.Here")
 
 
 PROMPTS = [
