@@ -12,12 +12,12 @@ from ldm.apps.locate import model_fingerprints, model_folder, part_input, relati
 from ldm.apps.whole_directory import holds, whole_directory
 from ldm.autoencoders.regularizers import VQ
 from ldm.generation import TextToImage
-from ldm.interop.compvis_layouts import SD1, SDXL
+from ldm.interop.compvis.layouts import SD1, SDXL
+from ldm.interop.compvis.single_file import pack
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.diffusers_vq_pipeline import VQ_PIPELINE, write_vq_pipeline
 from ldm.interop.model_card import model_card
 from ldm.interop.pipeline import pipeline_class, read_pipeline
-from ldm.interop.single_file import pack
 from ldm.manifest import fingerprint, write_manifest
 from ldm.text.sdxl_text import SdxlText
 
@@ -41,7 +41,7 @@ def export(config: DictConfig) -> int:
     write, usage = FORMATS[config.format]
     origin = lineage(config.model)
     with whole_directory(out) as directory:
-        write(model, directory, out.resolve().name)
+        unseen = write(model, directory, out.resolve().name)
         card = model_card(
             title=out.resolve().name,
             licence=config.license,
@@ -50,7 +50,9 @@ def export(config: DictConfig) -> int:
                 name=out.resolve().name,
                 pipeline=VQ_PIPELINE if _has_codebook(model) else pipeline_class(model),
                 inputs="image=image, mask_image=mask, " if model.inpaints else "",
-            ),
+            )
+            + (_UNSEEN + "\n".join(f"- {setting}" for setting in unseen) if unseen else ""),
+            library="diffusers" if config.format == "diffusers" else None,
             model=model,
             lineage=origin,
             metrics=metrics,
@@ -66,22 +68,25 @@ def export(config: DictConfig) -> int:
     return 0
 
 
-def _diffusers(model: TextToImage, directory: Path, name: str) -> None:
+def _diffusers(model: TextToImage, directory: Path, name: str) -> list[str]:
     (write_vq_pipeline if _has_codebook(model) else export_pipeline)(model, directory)
+    return []
 
 
 def _has_codebook(model: TextToImage) -> bool:
     return isinstance(model.autoencoder.regularizer, VQ)
 
 
-def _single_file(model: TextToImage, directory: Path, name: str) -> None:
+def _single_file(model: TextToImage, directory: Path, name: str) -> list[str]:
     parts = directory / "parts"
     # Programs that read such files divide latents by this number, whatever the model.
     kind = SDXL if isinstance(model.text_encoder, SdxlText) else SD1
     export_pipeline(model, parts, factor=kind.scaling_factor)
-    for setting in pack(parts, directory / f"{name}.safetensors"):
+    unseen = pack(parts, directory / f"{name}.safetensors")
+    for setting in unseen:
         print(f"other programs cannot see from the file's tensors: {setting}")
     shutil.rmtree(parts)
+    return unseen
 
 
 _SINGLE_FILE_USAGE = """`{name}.safetensors` holds the whole model, laid out as the checkpoints of
@@ -95,8 +100,10 @@ pipeline = {pipeline}.from_pretrained("{out}")
 images = pipeline("a prompt", {inputs}num_inference_steps=20, guidance_scale=3.0).images
 images[0].save("picture.png")
 ```"""
-# Per format: what writes it (model, directory, name of the export), and how it is loaded.
-FORMATS: dict[str, tuple[Callable[[TextToImage, Path, str], None], str]] = {
+_UNSEEN = "\n\nWhat other programs cannot see from the file's tensors, and must be told:\n\n"
+# Per format: what writes it (model, directory, name of the export; giving what other programs
+# cannot see of it), and how it is loaded.
+FORMATS: dict[str, tuple[Callable[[TextToImage, Path, str], list[str]], str]] = {
     "diffusers": (_diffusers, _DIFFUSERS_USAGE),
     "single_file": (_single_file, _SINGLE_FILE_USAGE),
 }

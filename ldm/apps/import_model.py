@@ -12,10 +12,10 @@ from ldm.apps.whole_directory import holds, whole_directory
 from ldm.backbones.unet import UNet
 from ldm.diffusion.prediction import Prediction
 from ldm.generation import TextToImage
+from ldm.interop.compvis.single_file import WEIGHTS_OF, unpack
 from ldm.interop.diffusers_files import read
 from ldm.interop.diffusers_vq_pipeline import VQ_PIPELINE, read_vq_pipeline
 from ldm.interop.pipeline import INDEX, read_pipeline, write_pipeline
-from ldm.interop.single_file import WEIGHTS_OF, unpack
 from ldm.interop.weight_files import what_was_chosen
 from ldm.manifest import file_hash, fingerprint, write_manifest
 from ldm.text.classes import ClassTable

@@ -24,6 +24,7 @@ def model_card(
     *,
     title: str,
     licence: str | None,
+    library: str | None,
     usage: str,
     model: TextToImage,
     lineage: Mapping[str, Manifest],
@@ -32,7 +33,8 @@ def model_card(
     """What the model is, from what it was made, how it measures, under which terms.
 
     ``lineage`` holds the manifests of the runs and data by their kind, ``metrics`` the records
-    of a metrics file, ``usage`` a paragraph of Markdown, ``licence`` the hub's name of one.
+    of a metrics file, ``usage`` a paragraph of Markdown, ``licence`` the hub's name of one,
+    ``library`` that of what loads it.
     """
     prediction = model.denoiser.prediction.name
     kind = "inpainting by text" if model.inpaints else "text to image"
@@ -45,7 +47,7 @@ def model_card(
         "Licences": _licences(licence, lineage, _text_encoders(model)),
     }
     text = [
-        _header(title, licence, lineage, metrics),
+        _header(title, licence, library, lineage, metrics),
         f"# {title}\n",
         f"A latent diffusion model ({kind}) for pictures of {model.size_px} px; "
         f"{prediction}-prediction, schedule {model.denoiser.schedule.description['name']}. "
@@ -58,12 +60,14 @@ def model_card(
 def _header(
     title: str,
     licence: str | None,
+    library: str | None,
     lineage: Mapping[str, Manifest],
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The YAML header; its values are written as JSON, which YAML contains."""
     values: dict[str, Any] = {} if licence is None else {"license": licence}
-    values["library_name"] = "diffusers"
+    if library is not None:
+        values["library_name"] = library
     values["pipeline_tag"] = "text-to-image"
     values["tags"] = ["latent-diffusion", "stable-diffusion", "text-to-image"]
     results = [

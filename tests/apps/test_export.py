@@ -196,7 +196,9 @@ def test_a_single_file_goes_out_and_in(world, drawn, ldm, tmp_path, capsys):
     assert ldm("export", f"model={plain}", *words) == 0
     files = {p.name for p in (tmp_path / "file").iterdir()}
     assert files == {"file.safetensors", "README.md", "manifest.json"}
-    assert "`file.safetensors` holds the whole model" in (tmp_path / "file/README.md").read_text()
+    card = (tmp_path / "file" / "README.md").read_text()
+    assert "`file.safetensors` holds the whole model" in card and "library_name" not in card
+    assert "- text_encoder: hidden_act gelu (taken for quick_gelu)" in card
     for source in (tmp_path / "file", tmp_path / "file" / "file.safetensors"):
         run = tmp_path / f"run_{source.suffix}"
         assert ldm("import", f"from={source}", f"run={run}") == 0

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ldm.interop.compvis_foreign import kind_of_file
+from ldm.interop.compvis.foreign import kind_of_file
 
 FILES = {
     "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": "a LoRA, .* fused into it",

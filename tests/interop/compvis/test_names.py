@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from ldm.apps.build import build
 from ldm.apps.compose import config_root
 from ldm.autoencoders.regularizers import KL
-from ldm.interop.compvis_names import (
+from ldm.interop.compvis.names import (
     autoencoder_table,
     convolutional,
     inverted,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ldm.autoencoders.regularizers import KL
-from ldm.interop import compvis_text
-from ldm.interop.compvis_config import autoencoder_config, text_config, unet_config
-from ldm.interop.compvis_layouts import REFINER, SD1, SD2, SDXL, Layout, layout_for, layout_of_file
-from ldm.interop.compvis_names import (
+from ldm.interop.compvis import text
+from ldm.interop.compvis.config import autoencoder_config, text_config, unet_config
+from ldm.interop.compvis.layouts import REFINER, SD1, SD2, SDXL, Layout, layout_for, layout_of_file
+from ldm.interop.compvis.names import (
     autoencoder_table,
     convolutional,
     renamed,
@@ -68,11 +68,11 @@ def test_text_towers_have_heads_of_64(name):
 
     with torch.device("meta"):
         tower = ClipText(shipped("text_encoder", name))
-    config = text_config(compvis_text.to_theirs(tower.state_dict()), is_openai="vit_l" in name)
-    text = tower.config["text_cfg"]
-    assert config["num_attention_heads"] == text["heads"] == TOWERS[name]
-    assert config["num_hidden_layers"] == text["layers"]
-    assert config["intermediate_size"] == 4 * text["width"]
+    config = text_config(text.to_theirs(tower.state_dict()), is_openai="vit_l" in name)
+    ours = tower.config["text_cfg"]
+    assert config["num_attention_heads"] == ours["heads"] == TOWERS[name]
+    assert config["num_hidden_layers"] == ours["layers"]
+    assert config["intermediate_size"] == 4 * ours["width"]
     assert config["hidden_act"] == ("quick_gelu" if name == "clip_vit_l14" else "gelu")
 
 

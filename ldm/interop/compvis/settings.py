@@ -9,9 +9,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ldm.diffusion.prediction import Prediction
-from ldm.interop import compvis_config, compvis_text
-from ldm.interop.compvis_layouts import Layout, layout_for
-from ldm.interop.compvis_process import inferred_scheduler
+from ldm.interop.compvis import config, text
+from ldm.interop.compvis.layouts import Layout, layout_for
+from ldm.interop.compvis.process import inferred_scheduler
 from ldm.interop.condition_encoders import TEXT_ENCODERS
 from ldm.interop.config_values import COUNTS, TEXTS, require
 from ldm.interop.diffusers_files import CONFIG, read
@@ -99,16 +99,16 @@ def _inferred(parts: Parts, scheduler: dict[str, Any], layout: Layout) -> Config
     """What a program takes the model for that sees its tensors only."""
     size_px = layout.size_px(scheduler.get("prediction_type", "epsilon"))
     configs = {
-        "unet": compvis_config.unet_config(parts["unet"], size_px=size_px),
-        "vae": compvis_config.autoencoder_config(
+        "unet": config.unet_config(parts["unet"], size_px=size_px),
+        "vae": config.autoencoder_config(
             parts["vae"], size_px=size_px, scaling_factor=layout.scaling_factor
         ),
         "scheduler": scheduler,
         "index": dict(layout.index),
     }
     for tower in layout.text:
-        configs[tower.part] = compvis_config.text_config(
-            compvis_text.to_folder(parts[tower.part], tower), is_openai=not tower.is_open_clip
+        configs[tower.part] = config.text_config(
+            text.to_folder(parts[tower.part], tower), is_openai=not tower.is_open_clip
         )
         configs[tower.part]["pad_token_id"] = tower.pad_id
     return configs

@@ -11,10 +11,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from ldm.diffusion.samplers.ddim import ddim
-from ldm.interop.compvis_layouts import SDXL
+from ldm.interop.compvis.layouts import SDXL
+from ldm.interop.compvis.single_file import WEIGHTS_OF, pack, unpack
 from ldm.interop.diffusers import read_pipeline, read_schedule
 from ldm.interop.diffusers_export import export_pipeline
-from ldm.interop.single_file import WEIGHTS_OF, pack, unpack
 from ldm.interop.transformers_tokenizer import write_tokenizer
 from ldm.random import normal, stream
 from ldm.text.sdxl_text import SdxlText

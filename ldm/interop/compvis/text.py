@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ldm.interop.compvis_layouts import TextPart
+from ldm.interop.compvis.layouts import TextPart
 from ldm.interop.transformers import PREFIX, to_ours, to_theirs
 
 PROJECTION = "text_projection.weight"  # in the folder, transposed

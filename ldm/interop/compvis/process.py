@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldm.diffusion.prediction import Prediction
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
-from ldm.interop.compvis_layouts import Layout
+from ldm.interop.compvis.layouts import Layout
 from ldm.interop.diffusers_scheduler import their_prediction
 
 _NUM_STEPS, _BETA_START, _BETA_END = 1000, 0.00085, 0.012  # of Stable Diffusion, all versions

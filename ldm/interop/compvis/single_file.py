@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.diffusion.prediction import Prediction
-from ldm.interop import compvis_averages, compvis_text
-from ldm.interop.compvis_foreign import kind_of_file
-from ldm.interop.compvis_layouts import Layout, layout_of_file
-from ldm.interop.compvis_names import (
+from ldm.interop.compvis import averages, text
+from ldm.interop.compvis.foreign import kind_of_file
+from ldm.interop.compvis.layouts import Layout, layout_of_file
+from ldm.interop.compvis.names import (
     autoencoder_table,
     convolutional,
     inverted,
@@ -27,14 +27,8 @@ from ldm.interop.compvis_names import (
     unet_table,
     upsamplers,
 )
-from ldm.interop.compvis_process import NAMES, unseen_process, written
-from ldm.interop.condition_encoders import TEXT_ENCODERS
-from ldm.interop.diffusers_autoencoder import empty_autoencoder
-from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read_weights
-from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule
-from ldm.interop.diffusers_unet import empty_unet
-from ldm.interop.pipeline import INDEX, INPAINTING_CHANNELS
-from ldm.interop.single_file_settings import (
+from ldm.interop.compvis.process import NAMES, unseen_process, written
+from ldm.interop.compvis.settings import (
     METADATA,
     Configs,
     Parts,
@@ -42,6 +36,12 @@ from ldm.interop.single_file_settings import (
     described,
     unseen,
 )
+from ldm.interop.condition_encoders import TEXT_ENCODERS
+from ldm.interop.diffusers_autoencoder import empty_autoencoder
+from ldm.interop.diffusers_files import CONFIG, WEIGHTS, read_weights
+from ldm.interop.diffusers_scheduler import SCHEDULER_CONFIG, read_schedule
+from ldm.interop.diffusers_unet import empty_unet
+from ldm.interop.pipeline import INDEX, INPAINTING_CHANNELS
 from ldm.interop.transformers import WEIGHTS as TEXT_WEIGHTS
 from ldm.interop.transformers_tokenizer import write_tokenizer
 from ldm.interop.weight_files import read_files
@@ -53,7 +53,7 @@ WEIGHTS_OF = {
     "unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_encoder_2": TEXT_WEIGHTS,
 }  # fmt: skip
 # Of full checkpoints: averages beside the weights, the loss' networks, constants.
-_LEFT_OUT = (compvis_averages.PREFIX, "first_stage_model.loss.", "scale_factor", "logvar")
+_LEFT_OUT = (averages.PREFIX, "first_stage_model.loss.", "scale_factor", "logvar")
 
 
 def pack(folder: str | Path, file: str | Path) -> list[str]:
@@ -71,7 +71,7 @@ def pack(folder: str | Path, file: str | Path) -> list[str]:
     parts["vae"] = convolutional(parts["vae"])
     for tower in layout.text:
         found = read_files(folder / tower.part, TEXT_WEIGHTS)
-        parts[tower.part] = compvis_text.to_file(found, tower)
+        parts[tower.part] = text.to_file(found, tower)
     state = {layout.prefixes[p] + k: v for p, tensors in parts.items() for k, v in tensors.items()}
     schedule, _ = read_schedule(folder / "scheduler")
     alpha_bar = schedule.alpha(torch.arange(schedule.num_steps)).square()
@@ -108,9 +108,9 @@ def unpack(
         what = f"is {kind}" if kind else f"holds no {', no '.join(missing)}: it is no whole model"
         raise ValueError(f"{file} {what}.")
     try:
-        parts["unet"], said = compvis_averages.chosen(parts["unet"], state, weights)
+        parts["unet"], said = averages.chosen(parts["unet"], state, weights)
         configs = configs_of(file, parts, state, layout, prediction)
-        theirs = {t.part: compvis_text.to_folder(parts[t.part], t) for t in layout.text}
+        theirs = {t.part: text.to_folder(parts[t.part], t) for t in layout.text}
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     parts["vae"] = linear(parts["vae"])

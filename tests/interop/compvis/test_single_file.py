@@ -17,11 +17,11 @@ from ldm.diffusion.samplers.ddim import ddim
 from ldm.diffusion.schedules.linear import linear
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.generation import TextToImage
-from ldm.interop.compvis_layouts import SD1 as SD1_LAYOUT
+from ldm.interop.compvis.layouts import SD1 as SD1_LAYOUT
+from ldm.interop.compvis.settings import METADATA
+from ldm.interop.compvis.single_file import pack, unpack
 from ldm.interop.diffusers_export import export_pipeline
 from ldm.interop.pipeline import read_pipeline
-from ldm.interop.single_file import pack, unpack
-from ldm.interop.single_file_settings import METADATA
 from ldm.random import normal, stream
 
 SCALING_FACTOR = SD1_LAYOUT.scaling_factor

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ldm.interop.compvis_layouts import UNET_PREFIX
+from ldm.interop.compvis.layouts import UNET_PREFIX
 from ldm.interop.weights_fit import Tensors
 
 PREFIX = "model_ema."
