@@ -74,8 +74,8 @@ def fitted(source: SourcePicture, size_px: int, config: DictConfig) -> Edit:
         mask = fit_mask(source.mask, size_px)
         if not mask.any():
             raise UserError(
-                f"mask={config.mask}: its white part lies outside of the middle square, the part "
-                f"of a picture that is used (at {size_px}x{size_px} pixels)."
+                f"mask={config.mask}: nothing white is left of it in the middle square, the part "
+                f"of a picture that is used, at {size_px}x{size_px} pixels; paint more there."
             )
     if mask is None or not mask.any():
         return Edit(to_tensor(pixels), _strength(config, masked=False))

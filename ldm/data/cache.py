@@ -127,15 +127,8 @@ def write_cache(
     while done < total:
         samples = [shards[i] for i in range(done, min(done + block, total))]
         code = encode(torch.stack([load(sample.image) for sample in samples])).float()
-        half = code.to(torch.float16)
-        if not bool((finite := half.isfinite().flatten(1).all(1)).all()):
-            bad = samples[int((~finite).nonzero()[0])].key
-            raise ValueError(
-                f"the latent of sample {bad!r} is not finite in fp16; the autoencoder diverged. "
-                "Train it again with a lower lr or a larger kl_weight."
-            )
         rows = {
-            "codes": half.numpy(),
+            "codes": _stored(code, samples).numpy(),
             "ids": tokenize([sample.caption for sample in samples]).numpy(),
             "sizes": np.array([sizes(sample) for sample in samples]),
         }
@@ -193,6 +186,19 @@ def finished(
                 f"now {setting!r}. Delete it or choose another out=."
             )
     return found
+
+
+def _stored(code: Tensor, samples: Sequence[Sample]) -> Tensor:
+    """The codes of samples in fp16; ValueError naming the first that is not finite in it."""
+    half = code.to(torch.float16)
+    finite = half.isfinite().flatten(1).all(1)
+    if not finite.all():
+        bad = samples[int((~finite).nonzero()[0])].key
+        raise ValueError(
+            f"the latent of sample {bad!r} is not finite in fp16; the autoencoder diverged. Train "
+            "it again with a lower lr or a larger kl_weight."
+        )
+    return half
 
 
 def _file(directory: Path, name: str) -> Path:
