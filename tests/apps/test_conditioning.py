@@ -148,6 +148,14 @@ def test_two_text_encoders_and_sizes(world, ldm, cache, tmp_path, capsys):
     assert max(high for _, high in ImageChops.difference(first, again).getextrema()) <= 1
     card = (tmp_path / "export" / "README.md").read_text()
     assert "| second text encoder | ClipText |" in card and "All networks were trained" in card
+    imported, more = tmp_path / "imported_folder", tmp_path / "imported_latents"
+    assert ldm("import", f"from={tmp_path / 'export'}", f"run={imported}") == 0
+    assert cache(more, f"autoencoder_run={imported}", f"text_run={imported}") == 0
+    assert ldm("train", "--config-dir", imported / "configs", "experiment=imported",
+               f"data.root={more}", f"run={tmp_path / 'on'}", "max_steps=2", "global_batch=4",
+               "checkpoint_every=2", "validate_every=2", "preview.num=1", "preview.steps=1",
+               "warmup_steps=1") == 0  # fmt: skip
+    assert isinstance(read_pipeline(tmp_path / "on" / "model").text_encoder, SdxlText)
     # What it was made from is found again, and a changed tower is noticed.
     assert cache(tmp_path / "again", f"text_run={run}") == 0
     assert ldm("check", "train", "experiment=demo_text_encoder", "text_encoder=sdxl") == 2
