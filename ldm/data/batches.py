@@ -50,6 +50,8 @@ class LatentBatch(Batch):
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
     ids: Tensor  # (B, ...) as the condition encoder takes them
     sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.sizes``; K = 0 without
+    tokens: Tensor | None = None  # (B, L, D) float16: stored text features, where there are some
+    vector: Tensor | None = None  # (B, W) float16
 
 
 Tokenize = Callable[[Sequence[str]], Tensor]
@@ -103,8 +105,10 @@ class LatentBatches(Dataset[LatentBatch]):
 
     def __getitem__(self, slot: Slot) -> LatentBatch:
         step, index = slot
+        rows = positions(self.seed, len(self.cache), index)
+        variant, caption = (uniform(stream(self.seed, n), index) for n in ("variant", "caption"))
         return LatentBatch(
-            step, index, *self.cache.gather(positions(self.seed, len(self.cache), index))
+            step, index, *self.cache.gather(0, rows, variant=variant, caption=caption)
         )
 
 
