@@ -64,19 +64,19 @@ class InBuckets:
         """The unit that holds a step, the first step of that unit, and the buckets of its steps."""
         _, first, buckets = self._present
         if not first <= step < first + len(buckets):
-            # The last unit that begins at or before the step, by bisection: low does, high does not.
+            # The last unit that begins at or before the step: low does so, high does not.
             low = step * self.global_batch * self.units // self.num_samples
             high = low + (len(self.counts) + 1) * self.global_batch * self.units + 1
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if self._start(middle) <= step else (low, middle)
-            self._present = (low, self._start(low), self._shuffled(low))
+            self._present = (low, self._start(low), self._buckets(low))
         return self._present
 
     def _start(self, unit: int) -> int:
         return sum(self._batches(unit))
 
-    def _shuffled(self, unit: int) -> np.ndarray:
+    def _buckets(self, unit: int) -> np.ndarray:
         """The bucket of every step of a unit, in keyed order."""
         before, after = self._batches(unit), self._batches(unit + 1)
         sizes = np.array([b - a for a, b in zip(before, after, strict=True)])
