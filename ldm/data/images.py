@@ -22,7 +22,10 @@ MAX_PIXELS = 200_000_000  # a decoded picture of 600 MB; larger ones are taken f
 
 
 def decode(
-    data: bytes, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    background: tuple[int, int, int] = WHITE,
+    max_pixels: int = MAX_PIXELS,
+    at_least_px: int | None = None,
 ) -> NDArray[np.uint8]:
     """The picture in ``data`` as sRGB, uint8 (H, W, 3); errors are those of ``decode_layers``."""
     pixels, opacity = decode_layers(data, max_pixels)
@@ -62,6 +65,26 @@ def decode_layers(
             raise ValueError("floating-point pixels have no defined range") from error
         except Exception as error:  # as above: struct.error, SyntaxError, zlib.error, ...
             raise ValueError("truncated or damaged picture") from error
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Height and width of the picture in ``data`` as ``decode`` gives it, from its header alone.
+
+    ValueError with the reasons of ``decode_layers``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ValueError("too many pixels") from error
+        except Exception as error:  # parsers of hostile bytes raise anything
+            raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
+        try:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF: rows are columns
+        except Exception as error:
+            raise ValueError("truncated or damaged picture") from error
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 class _FloatPixels(Exception):

@@ -30,7 +30,7 @@ class Part(NamedTuple):
     """A piece of a source that one process reads in one go; picklable."""
 
     where: Any  # what the source needs to find it again
-    count: int | None  # records in it, good and bad; None where only reading tells
+    count: int | None  # type: ignore[assignment]  # records in it, good and bad; None where only reading tells
 
 
 class Source(Protocol):
