@@ -66,6 +66,18 @@ class ConditionEncoder(Protocol):
         """What stands for no caption: parts with the batch of ``sizes``, or else of one."""
         ...
 
+    def features(self, ids: Tensor) -> Condition:
+        """What of the condition depends on ids (B, ...) alone, so that it may be stored."""
+        ...
+
+    def null_features(self) -> Condition:
+        """The features of no caption, with a batch of one."""
+        ...
+
+    def with_sizes(self, features: Condition, sizes: Tensor | None) -> Condition:
+        """The condition of features and sizes: called and ``null`` are this of the other two."""
+        ...
+
     def default_sizes(self, size_px: int, *, negative: bool = False) -> Sequence[float] | None:
         """The K sizes of a whole picture of this side; None where there are none to give."""
         ...

@@ -1,21 +1,20 @@
 """`ldm cache`: shards -> latents and token ids, once."""
 
 from pathlib import Path
+from typing import Any
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
-from ldm.apps.build import device_of
-from ldm.apps.conditioning import conditioning
+from ldm.apps.cache_processes import Job, encoded
+from ldm.apps.conditioning import Conditioning, conditioning
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
-from ldm.data.batches import crop
-from ldm.data.cache import finished, write_cache
-from ldm.data.sizes import picture_sizes
-from ldm.data.source import Sample
+from ldm.data.cache_plan import Plan, Shaping, plan
+from ldm.data.cache_writer import Contents, finish, finished, lay_out
+from ldm.data.crop import RULE, Variants
+from ldm.data.shards import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 from ldm.manifest import read_json
 
@@ -23,61 +22,115 @@ from ldm.manifest import read_json
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
     shards, held_out = open_shards(config.data.root)
-    folder = model_folder(config.autoencoder_run, "vae")
-    device = device_of(config.accelerator)
-    autoencoder = read_autoencoder(folder / "vae").requires_grad_(False).eval().to(device)
-    size_px = config.size or read_json(folder / "vae" / "config.json").get("sample_size")
-    if size_px is None:
-        raise UserError(
-            f"{folder / 'vae'} does not say at which size it was trained; give size=PIXELS."
-        )
-    condition = conditioning(config, shards, held_out)
-    regularizer = autoencoder.regularizer
-
-    @torch.no_grad()
-    def encode(images: Tensor) -> Tensor:
-        return autoencoder.encode(images.to(device)).cpu()
-
-    def moments(code: Tensor) -> tuple[Tensor, Tensor]:
-        mean = regularizer.mode(code)
-        # What one unit of posterior noise adds, squared: zero for codes without a spread.
-        return mean, (regularizer.draw(code, torch.ones_like(mean)) - mean).square()
-
-    def sizes(sample: Sample) -> tuple[int, ...]:
-        return picture_sizes(sample, size_px) if condition.takes_sizes else ()
-
     splits = [(shards, Path(config.out))]
     if held_out is not shards:
         splits.append((held_out, Path(config.out) / "held_out"))
+    vae = model_folder(config.autoencoder_run, "vae") / "vae"
+    shaping = _shaping(config, vae)
+    condition = conditioning(config, shards, held_out)
+    contents: Contents | None = None
+    planned: list[tuple[ImageShards, Path, Plan, dict[str, Any]]] = []
     for part, directory in splits:
-        inputs = {
-            "shards": shards_input(part.root),
-            "autoencoder": part_input(config.autoencoder_run, "vae"),
-            **condition.inputs,
+        identity = {
+            "settings": _settings(config, shaping),
+            "inputs": {
+                "shards": shards_input(part.root),
+                "autoencoder": part_input(config.autoencoder_run, "vae"),
+                **condition.inputs,
+            },
         }
-        settings = {
-            "size_px": size_px,
-            "block": config.block,
-            "flip": False,
-            "condition": config.condition,
-        }
-        if finished(directory, settings=settings, inputs=inputs) is not None:
+        if finished(directory, **identity) is not None:
             print(f"{directory} is cached already")
             continue
-        steps = write_cache(
-            part,
-            directory,
-            encode=encode,
-            moments=moments,
-            tokenize=condition.tokenize,
-            load=lambda image: crop(image, size_px),
-            sizes=sizes,
-            block=config.block,
-            settings=settings,
-            inputs={k: relative_to(v, directory) for k, v in inputs.items()},
-            facts=condition.facts,
-        )
-        watch(steps, f"cache ({directory})", len(part))
+        planned.append((part, directory, plan(part, shaping), identity))
+    for part, directory, made, identity in planned:
+        contents = contents or _contents(config, vae, condition)
+        _encode(part, directory, made, contents, Job.of(config, vae, condition), **identity)
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0
+
+
+def _encode(
+    shards: ImageShards,
+    directory: Path,
+    made: Plan,
+    contents: Contents,
+    job: Job,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, dict[str, str]],
+) -> None:
+    size = lay_out(directory, shards, made, contents, settings=settings, inputs=inputs)
+    print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
+    for line in made.report():
+        print(f"  {line}")
+    shapes = [bucket.size_px for bucket in made.buckets]
+    watch(encoded(job, shards, directory, shapes, contents), f"cache ({directory})", len(shards))
+    manifest = finish(
+        directory,
+        shards,
+        made,
+        contents,
+        settings=settings,
+        inputs={name: relative_to(value, directory) for name, value in inputs.items()},
+        facts=job.condition.facts,
+    )
+    if truncated := manifest.facts["truncated_captions"]:
+        print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
+
+
+def _shaping(config: DictConfig, vae: Path) -> Shaping:
+    size_px = config.size or read_json(vae / "config.json").get("sample_size")
+    if size_px is None:
+        raise UserError(f"{vae} does not say at which size it was trained; give size=PIXELS.")
+    # Squares have always been cut from any picture; buckets are there so that little is.
+    usual = 0.25 if config.buckets else 1.0
+    return Shaping(
+        size_px=size_px,
+        buckets=config.buckets,
+        step_px=config.bucket_step,
+        max_aspect_ratio=config.max_aspect_ratio,
+        min_bucket=config.min_bucket,
+        max_crop=usual if config.max_crop is None else config.max_crop,
+        enlarge=config.upscale,
+    )
+
+
+def _settings(config: DictConfig, shaping: Shaping) -> dict[str, Any]:
+    """All that decides the cache's bytes."""
+    return {
+        **shaping.settings(),
+        "resampling": RULE,
+        "flip": config.flip,
+        "crops": config.crops,
+        "seed": config.seed if config.crops > 1 else None,
+        "block": config.block,
+        "condition": config.condition,
+        "store": config.store,
+    }
+
+
+def _contents(config: DictConfig, vae: Path, condition: Conditioning) -> Contents:
+    autoencoder = read_autoencoder(vae)
+    stride = autoencoder.stride
+    step, name = (config.bucket_step, "bucket_step") if config.buckets else (config.size, "size")
+    if step is not None and step % stride:
+        raise UserError(
+            f"{name}={step} is no multiple of {stride}, the pixels per latent of {vae}; choose "
+            f"{step // stride * stride or stride} or {step // stride * stride + stride}."
+        )
+    encoder = condition.encoder()
+    ids = encoder.tokenize([""])
+    tokens, _, vector, _ = encoder.features(ids) if config.store == "features" else (None,) * 4
+    return Contents(
+        codes_per_latent=autoencoder.regularizer.codes_per_latent,
+        latent_channels=autoencoder.latent_channels,
+        stride=stride,
+        variants=Variants(config.flip, config.crops, config.seed),
+        with_sizes=encoder.vector_dim is not None,
+        ids=tuple(ids.shape[1:]),
+        tokens=None if tokens is None else (tokens.shape[1], tokens.shape[2]),
+        vector=None if vector is None else vector.shape[1],
+        block=config.block,
+    )

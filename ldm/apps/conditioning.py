@@ -1,13 +1,10 @@
 """What a model is conditioned by, among the commands: captions, classes, or nothing."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, model_folder, part_input, parts_at
@@ -34,12 +31,24 @@ def condition_inputs(path: str) -> Inputs:
 
 
 class Conditioning(NamedTuple):
-    """What `ldm cache` needs to know of captions: inputs, captions -> ids, and what it records."""
+    """What the captions of shards are to become, in words that another process understands."""
 
+    condition: str  # text, classes or none
     inputs: Inputs
-    tokenize: Callable[[Sequence[str]], Tensor]
-    takes_sizes: bool = False
-    facts: Mapping[str, Any] = MappingProxyType({})
+    classes: list[str]  # of condition=classes
+
+    def encoder(self) -> ConditionEncoder:
+        """What makes ids of them; a table of classes has only an idle token."""
+        if self.condition == "none":
+            return Unconditional()
+        if self.condition == "classes":
+            return ClassTable(names=self.classes, width=1)
+        return _read_text(self.inputs, Path.cwd())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a cache records of them."""
+        return {"classes": self.classes} if self.condition == "classes" else {}
 
 
 def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards) -> Conditioning:
@@ -53,33 +62,37 @@ def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards)
             else f"text_run={config.text_run} is not used with condition={config.condition}; leave "
             "one of them out."
         )
+    if config.store == "features" and config.condition != "text":
+        raise UserError(
+            f"store=features keeps what a frozen text encoder says, and condition="
+            f"{config.condition} has none: classes are learned with the denoiser. Use store=ids."
+        )
     if config.condition == "none":
-        return Conditioning({}, Unconditional().tokenize)
+        return Conditioning("none", {}, [])
     if config.condition == "classes":
-        return _classes(shards, held_out)
-    inputs = _text_inputs(runs)
-    encoder = _read_text(inputs, Path.cwd())
-    truncated = sum(encoder.is_truncated(caption) for caption in set(shards.first_captions()))
-    if truncated:
-        print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
-    return Conditioning(inputs, encoder.tokenize, encoder.vector_dim is not None)
+        return Conditioning("classes", {}, _classes(shards, held_out))
+    return Conditioning("text", _text_inputs(runs), [])
 
 
-def _classes(shards: ImageShards, held_out: ImageShards) -> Conditioning:
-    names = ClassNames(sorted({*shards.first_captions()} - {""}))
+def _classes(shards: ImageShards, held_out: ImageShards) -> list[str]:
+    names = ClassNames(sorted(_distinct(shards) - {""}))
     if not names.names:
         raise UserError(
             f"condition=classes, but the pictures of {shards.root} have no captions to name their "
             "classes; prepare them with data.captions=class, or use condition=none."
         )
-    if new := sorted({*held_out.first_captions()} - {*names.names, ""}):
+    if new := sorted(_distinct(held_out) - {*names.names, ""}):
         raise UserError(
             f"condition=classes: {len(new)} classes of {held_out.root} are those of no training "
             f"picture ({', '.join(map(repr, new[:3]))}, ...). Are these captions? Then use "
             "condition=text; or prepare the pictures with another data.held_out_fraction."
         )
     print(f"{len(names.names)} classes: {textwrap.shorten(', '.join(names.names), 80)}")
-    return Conditioning({}, names, facts={"classes": names.names})
+    return names.names
+
+
+def _distinct(shards: ImageShards) -> set[str]:
+    return {caption for i in range(len(shards)) for caption in shards.captions(i)}
 
 
 def _text_inputs(runs: list[str]) -> Inputs:

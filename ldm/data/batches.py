@@ -63,8 +63,8 @@ class LatentBatch(Batch):
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
     ids: Tensor  # (B, ...) as the condition encoder takes them
     sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.sizes``; K = 0 without
-    tokens: Tensor | None = None  # (B, L, D) text features, where the cache stores them
-    vector: Tensor | None = None  # (B, V) pooled, likewise
+    tokens: Tensor | None = None  # (B, L, D) float16: stored text features, where there are some
+    vector: Tensor | None = None  # (B, W) float16
 
 
 class Batches(Protocol):

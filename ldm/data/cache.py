@@ -1,71 +1,148 @@
 """The latent cache: what the autoencoder and the tokenizer make of the shards, made once.
 
-A directory with ``codes.npy`` (N, S, h, w) fp16, raw and unscaled (for KL mean and logvar, so that
-the posterior is drawn anew at every visit), ``ids.npy`` (N, ...) uint16 token ids, ``sizes.npy``
-int32, (N, 6) for encoders that are told sizes (``ldm.data.sizes``) and (N, 0) for others, and
-``manifest.json`` with the fingerprints of shards, autoencoder and text encoder and with per-channel
-statistics of the latents. All arrays are memory-mapped: no workers, no RAM.
+A directory with ``manifest.json`` and one sub-folder per shape of pictures, HEIGHTxWIDTH in pixels,
+with n samples in V variants (crops and their mirrors) and m captions:
+
+- ``codes.npy`` (n, V, S, h, w) fp16, raw and unscaled: for KL mean and logvar, so that the
+  posterior is drawn anew at every visit;
+- ``sizes.npy`` (n, V, K) int32, K = 6 for encoders that are told sizes (``ldm.data.sizes``), and
+  0 for others;
+- ``ids.npy`` (m, ...) uint16 token ids of every caption, those of sample i from
+  ``first_caption.npy[i]`` to ``first_caption.npy[i + 1]`` (n + 1,) int64;
+- ``samples.npy`` (n,) int64 positions in the shards;
+- where text features are stored, ``tokens.npy`` (m, L, D) and ``vector.npy`` (m, W), fp16.
+
+All arrays are memory-mapped: no workers, no RAM. ``ldm.data.cache_writer`` writes them.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ldm.data.shards import ImageShards
-from ldm.data.source import Sample
-from ldm.manifest import Manifest, read_json, read_manifest, write_json, write_manifest
+from ldm.manifest import read_manifest
 
 KIND = "latents"
 REMEDY = "Make it with: ldm cache autoencoder_run=RUN text_run=RUN data.root=SHARDS out=DIR"
-EXAMPLES = 64  # captions kept in the manifest, for previews
-_PROGRESS = "progress.json"
-_ARRAYS = {"codes": np.float16, "ids": np.uint16, "sizes": np.int32}
+REQUIRED = ("codes", "sizes", "ids", "first_caption", "samples")
+FEATURES = ("tokens", "vector")
+
+
+class Gathered(NamedTuple):
+    """What a cache holds of some samples."""
+
+    code: Tensor  # (B, S, h, w) float32
+    ids: Tensor  # (B, ...) int64
+    sizes: Tensor  # (B, K) int64
+    tokens: Tensor | None  # (B, L, D) float16, where text features are stored
+    vector: Tensor | None  # (B, W) float16, likewise: the pooled caption without sizes
 
 
 class LatentCache:
-    """Random access to a finished cache; ValueError naming the command that makes one."""
+    """Random access to a finished cache; ValueError naming the command that makes one.
+
+    Samples are counted within their bucket, and buckets as in ``counts``, ``shapes`` (S, h, w) and
+    ``sizes_px`` (H, W).
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.manifest = read_manifest(self.root, kind=KIND, remedy=REMEDY)
-        self._open()
-        expected = self.manifest.facts["num_samples"]
-        if {len(self.codes), len(self.ids), len(self.sizes)} != {expected}:
+        buckets = self.manifest.facts.get("buckets")
+        if buckets is None:
             raise ValueError(
-                f"{self.root} should hold {expected} latents but holds {len(self.codes)}; "
-                f"delete it. {REMEDY}"
+                f"{self.root} was cached by an older version of ldm, which laid its files out "
+                f"differently; delete it. {REMEDY}"
             )
+        self.counts: list[int] = [bucket["samples"] for bucket in buckets]
+        self.sizes_px = [(bucket["height_px"], bucket["width_px"]) for bucket in buckets]
+        self._open()
+        for folder, arrays, count in zip(self._folders, self.arrays, self.counts, strict=True):
+            found = {len(arrays["codes"]), len(arrays["sizes"]), len(arrays["first_caption"]) - 1}
+            captions = {len(arrays[name]) for name in ("ids", *FEATURES) if name in arrays}
+            if found != {count} or captions != {int(arrays["first_caption"][-1])}:
+                raise ValueError(
+                    f"{folder} should hold {count} latents but holds {len(arrays['codes'])}, or "
+                    f"its files do not go together; delete {self.root}. {REMEDY}"
+                )
+        self.shapes = [tuple(arrays["codes"].shape[2:]) for arrays in self.arrays]
+        self.num_variants = int(self.arrays[0]["codes"].shape[1])
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [bucket_folder(self.root, size) for size in self.sizes_px]
 
     def _open(self) -> None:
-        for name in _ARRAYS:
-            if not (file := _file(self.root, name)).is_file():
-                raise ValueError(f"{file} is missing; delete {self.root}. {REMEDY}")
-        self.codes, self.ids, self.sizes = (
-            np.load(_file(self.root, name), mmap_mode="r") for name in _ARRAYS
-        )
+        """Map the ``arrays`` of each bucket by their names."""
+        features = FEATURES if self.has_features else ()
+        self.arrays: list[dict[str, NDArray[Any]]] = []
+        for folder in self._folders:
+            files = {name: folder / f"{name}.npy" for name in (*REQUIRED, *features)}
+            for name, file in files.items():
+                if not file.is_file() and name != "vector":  # which not every encoder makes
+                    raise ValueError(f"{file} is missing; delete {self.root}. {REMEDY}")
+            self.arrays.append(
+                {name: np.load(f, mmap_mode="r") for name, f in files.items() if f.is_file()}
+            )
+        self._buffer = np.empty(0, dtype=np.float16)
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its content; each worker opens the files itself.
-        return {"root": self.root, "manifest": self.manifest}
+        return {k: v for k, v in self.__dict__.items() if k not in ("arrays", "_buffer")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return sum(self.counts)
 
-    def gather(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes (B, S, h, w) float32, ids (B, ...) and sizes (B, K) int64 at positions (B,)."""
-        rows = where.numpy()
-        code = torch.from_numpy(self.codes[rows].astype(np.float32))
-        ids = torch.from_numpy(self.ids[rows].astype(np.int64))
-        return code, ids, torch.from_numpy(self.sizes[rows].astype(np.int64))
+    def gather(self, bucket: int, rows: Tensor, *, variant: Tensor, caption: Tensor) -> Gathered:
+        """Samples ``rows`` (B,) of a bucket; uniforms (B,) in (0, 1) choose variant and caption.
+
+        Of k, the one is taken that has the number floor(k u).
+        """
+        arrays, where = self.arrays[bucket], rows.numpy()
+        which = where
+        if self.num_variants > 1:
+            which = where * self.num_variants + _choice(variant, self.num_variants)
+        text = where
+        if len(arrays["ids"]) > self.counts[bucket]:
+            first, end = (arrays["first_caption"].take(where + i) for i in (0, 1))
+            text = first + _choice(caption, end - first)
+        variants = len(arrays["codes"]) * self.num_variants
+        codes, sizes = (
+            arrays[name].reshape(variants, math.prod(arrays[name].shape[2:]))
+            for name in ("codes", "sizes")
+        )
+        # Into one buffer that stays in the processor's cache: a fresh one costs more than reading.
+        if self._buffer.size < len(which) * codes.shape[1]:
+            self._buffer = np.empty(len(which) * codes.shape[1], dtype=np.float16)
+        half = self._buffer[: len(which) * codes.shape[1]].reshape(len(which), codes.shape[1])
+        np.take(codes, which, axis=0, out=half, mode="clip")  # other modes copy once more
+        return Gathered(
+            torch.from_numpy(half).float().view(len(which), *self.shapes[bucket]),
+            torch.from_numpy(arrays["ids"].take(text, axis=0).astype(np.int64)),
+            torch.from_numpy(sizes.take(which, axis=0).astype(np.int64)),
+            *(
+                torch.from_numpy(arrays[name].take(text, axis=0)) if name in arrays else None
+                for name in FEATURES
+            ),
+        )
+
+    @property
+    def size_px(self) -> int:
+        """The side of the squares, or of the square that has the buckets' area."""
+        return int(self.manifest.settings["size_px"])
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the text encoder's output is stored, beside the ids."""
+        return bool(self.manifest.settings["store"] == "features")
 
     @property
     def classes(self) -> list[str] | None:
@@ -89,145 +166,10 @@ class LatentCache:
         return list(self.manifest.facts["std"])
 
 
-def write_cache(
-    shards: ImageShards,
-    directory: str | Path,
-    *,
-    encode: Callable[[Tensor], Tensor],
-    moments: Callable[[Tensor], tuple[Tensor, Tensor]],
-    tokenize: Callable[[Sequence[str]], Tensor],
-    load: Callable[[np.ndarray], Tensor],
-    sizes: Callable[[Sample], Sequence[int]],
-    block: int,
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, Mapping[str, str]],
-    facts: Mapping[str, Any],
-) -> Iterator[int]:
-    """Encode every sample in fixed blocks of ``block``; yields the number of samples done.
-
-    ``encode``: images (B, 3, H, W) -> codes (B, S, h, w). ``moments``: codes -> (mean, variance)
-    of the latents (B, C, h, w), for the statistics. ``load``: uint8 picture -> (3, H, W).
-    ``sizes``: sample -> its sizes. ``facts`` join the manifest. A killed run continues after
-    its last finished block; a block is always the same samples, so the result does not depend on
-    where it stopped. ValueError on a latent that is not finite or overflows fp16, naming its key.
-    """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    total, done = len(shards), 0
-    asked = {"settings": dict(settings), "inputs": {k: v["fingerprint"] for k, v in inputs.items()}}
-    progress = directory / _PROGRESS
-    arrays: dict[str, np.memmap] = {}
-    if progress.is_file():
-        state = read_json(progress)
-        if state["asked"] == asked:
-            done = state["done"]
-            for name in _ARRAYS:
-                arrays[name] = np.lib.format.open_memmap(_file(directory, name), mode="r+")
-    yield done
-    while done < total:
-        samples = [shards[i] for i in range(done, min(done + block, total))]
-        code = encode(torch.stack([load(sample.image) for sample in samples])).float()
-        rows = {
-            "codes": _stored(code, samples).numpy(),
-            "ids": tokenize([sample.caption for sample in samples]).numpy(),
-            "sizes": np.array([sizes(sample) for sample in samples]),
-        }
-        arrays = arrays or {
-            name: _create(_file(directory, name), dtype, (total, *rows[name].shape[1:]))
-            for name, dtype in _ARRAYS.items()
-        }
-        end = done + len(samples)
-        for name, array in arrays.items():
-            array[done:end] = rows[name]
-            array.flush()
-        done = end
-        write_json(progress, {"asked": asked, "done": done})
-        yield done
-    codes = arrays["codes"]
-    mean, std = _statistics(codes, moments)
-    write_manifest(
-        directory,
-        kind=KIND,
-        settings=settings,
-        inputs=inputs,
-        facts={
-            "num_samples": total,
-            "shape": list(codes.shape[1:]),
-            "mean": mean,
-            "std": std,
-            "examples": list(shards.first_captions(EXAMPLES)),
-            **facts,
-        },
-    )
-    progress.unlink(missing_ok=True)
+def bucket_folder(root: Path, size_px: tuple[int, int]) -> Path:
+    """Where the arrays of the pictures of one shape lie."""
+    return root / f"{size_px[0]}x{size_px[1]}"
 
 
-def finished(
-    directory: str | Path, *, settings: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str]]
-) -> Manifest | None:
-    """The manifest if the cache is complete and made from exactly this; None if there is none.
-
-    ValueError naming the difference if it was made from something else (design law 2).
-    """
-    if not (Path(directory) / "manifest.json").is_file():
-        return None
-    found = read_manifest(directory, kind=KIND)
-    for name, value in inputs.items():
-        if found.inputs.get(name, {}).get("fingerprint") != value["fingerprint"]:
-            raise ValueError(
-                f"the latent cache {directory} was made from another {name} "
-                f"({found.inputs.get(name, {}).get('fingerprint')}, now {value['fingerprint']}). "
-                f"Delete {directory} or choose another out=, then run `ldm cache` again."
-            )
-    for name, setting in settings.items():
-        if found.settings.get(name) != setting:
-            raise ValueError(
-                f"the latent cache {directory} was made with {name}={found.settings.get(name)!r}, "
-                f"now {setting!r}. Delete it or choose another out=."
-            )
-    return found
-
-
-def _stored(code: Tensor, samples: Sequence[Sample]) -> Tensor:
-    """The codes of samples in fp16; ValueError naming the first that is not finite in it."""
-    half = code.to(torch.float16)
-    finite = half.isfinite().flatten(1).all(1)
-    if not finite.all():
-        bad = samples[int((~finite).nonzero()[0])].key
-        raise ValueError(
-            f"the latent of sample {bad!r} is not finite in fp16; the autoencoder diverged. Train "
-            "it again with a lower lr or a larger kl_weight."
-        )
-    return half
-
-
-def _file(directory: Path, name: str) -> Path:
-    return directory / f"{name}.npy"
-
-
-def _create(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    # A full disk is an error here and now, and not a bus error at some later page.
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return array
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-    return array
-
-
-def _statistics(
-    codes: np.ndarray, moments: Callable[[Tensor], tuple[Tensor, Tensor]]
-) -> tuple[list[float], list[float]]:
-    """Per-channel mean and std of the drawn latents, in float64, in fixed blocks."""
-    count, first, second = 0, torch.zeros(1), torch.zeros(1)
-    for start in range(0, len(codes), 4096):
-        code = torch.from_numpy(codes[start : start + 4096].astype(np.float64))
-        mean, variance = moments(code)
-        first = first + mean.sum(dim=(0, 2, 3))
-        second = second + (mean.square() + variance).sum(dim=(0, 2, 3))
-        count += mean.shape[0] * mean.shape[2] * mean.shape[3]
-    mean = first / count
-    return mean.tolist(), (second / count - mean.square()).clamp(min=1e-12).sqrt().tolist()
+def _choice(uniform: Tensor, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    return (uniform.double().numpy() * count).astype(np.int64)

@@ -1,26 +1,39 @@
 """What Stable Diffusion XL is told about a training picture (Podell et al. 2023, section 2.2)."""
 
-from ldm.data.source import Sample
+from collections.abc import Mapping
+from typing import Any
+
+from ldm.data.crop import Crop
+
+COUNT = 6
 
 
-def picture_sizes(sample: Sample, size_px: int) -> tuple[int, ...]:
+def picture_sizes(
+    key: str, meta: Mapping[str, Any], stored: tuple[int, int], crop: Crop
+) -> tuple[int, ...]:
     """Original height and width, top and left of the crop, target height and width, in pixels.
 
     The original is that of the sample's metadata (original_height, original_width), or else the
-    picture itself. It was scaled to the picture's shorter side, and its middle square of
-    ``size_px`` is what is trained on: the crop is counted in the scaled picture. ValueError for
-    metadata that are no sizes.
+    ``stored`` picture itself. Preparing scaled it to the stored picture's shorter side and may have
+    cut it to the middle; ``crop`` scaled and cut it again. The corner is counted in the whole
+    original as scaled by both, mirrored where the crop is. ValueError for metadata that are no
+    sizes.
     """
-    sides = sample.image.shape[:2]
-    original = [
-        sample.meta.get(name, side)
-        for name, side in zip(("original_height", "original_width"), sides, strict=True)
-    ]
+    names = ("original_height", "original_width")
+    original = [meta.get(name, side) for name, side in zip(names, stored, strict=True)]
     if not all(isinstance(side, int) and side > 0 for side in original):
         raise ValueError(
-            f"sample {sample.key!r}: original_height and original_width in its metadata must be "
-            f"pixels, found {original}; mend or remove them there."
+            f"sample {key!r}: original_height and original_width in its metadata must be pixels, "
+            f"found {original}; mend or remove them there."
         )
-    scale = min(sides) / min(original)
-    crop = [max(round(scale * side) - size_px, 0) // 2 for side in original]
-    return (*original, *crop, size_px, size_px)
+    scale = max(crop.height / stored[0], crop.width / stored[1]) * min(stored) / min(original)
+    whole = [
+        max(round(scale * side), scaled) for side, scaled in zip(original, crop.scaled, strict=True)
+    ]
+    top, left = (
+        (side - scaled) // 2 + corner
+        for side, scaled, corner in zip(whole, crop.scaled, (crop.top, crop.left), strict=True)
+    )
+    if crop.mirrored:
+        left = whole[1] - crop.width - left
+    return (*original, top, left, crop.height, crop.width)

@@ -15,7 +15,7 @@ from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
 from ldm.tasks.trained import MicroSteps, Trained
-from ldm.types import ConditionEncoder
+from ldm.types import Condition, ConditionEncoder
 
 TIMESTEP_BINS = 8
 
@@ -61,6 +61,7 @@ class DiffusionTask(LightningModule):
         self.drop_rate, self.seed = drop_rate, seed
         self.offset_noise, self.weighting = offset_noise, weighting
         self.micro_steps = MicroSteps()
+        self._null_features: Condition | None = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
@@ -92,15 +93,21 @@ class DiffusionTask(LightningModule):
                 eps = eps + offset_noise * normal(key, index, (x0.shape[1], 1, 1))
             t = self.denoiser.schedule.draw(seed, step, index, count)
             x, target = self.denoiser.noised(x0, eps, t), self.denoiser.target(x0, eps, t)
-        condition = drop(
-            self.text_encoder(batch.ids, batch.sizes),
-            self.text_encoder.null(batch.sizes),
-            drop_rate,
-            seed=seed,
-            step=step,
-            index=index,
-        )
+        condition = drop(*self._conditions(batch), drop_rate, seed=seed, step=step, index=index)
         return denoising_loss(self.denoiser.predict(x, t, condition), target), t
+
+    def _conditions(self, batch: LatentBatch) -> tuple[Condition, Condition]:
+        """The condition of a batch, from stored features where it has some, and the null one."""
+        encoder = self.text_encoder
+        if batch.tokens is None and batch.vector is None:
+            return encoder(batch.ids, batch.sizes), encoder.null(batch.sizes)
+        if self._null_features is None:  # once: features are stored of frozen encoders only
+            self._null_features = encoder.null_features()
+        features = Condition(tokens=batch.tokens, vector=batch.vector).map(Tensor.float)
+        return (
+            encoder.with_sizes(features, batch.sizes),
+            encoder.with_sizes(self._null_features, batch.sizes),
+        )
 
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
         losses, t = self.losses(

@@ -61,11 +61,23 @@ class ClassTable(nn.Module):
         return False
 
     def forward(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
-        return Condition(tokens=self.embedding(ids))
+        return self.features(ids)
 
     def null(self, sizes: Tensor | None = None) -> Condition:
         """The token of no class, with a batch of one."""
-        return self(self.tokenize([""]).to(self.embedding.weight.device))
+        return self.null_features()
+
+    def features(self, ids: Tensor) -> Condition:
+        """The whole condition; it changes while the table learns."""
+        return Condition(tokens=self.embedding(ids))
+
+    def null_features(self) -> Condition:
+        """The token of no class, with a batch of one."""
+        return self.features(self.tokenize([""]).to(self.embedding.weight.device))
+
+    def with_sizes(self, features: Condition, sizes: Tensor | None) -> Condition:
+        """The features as they are."""
+        return features
 
     def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
         """It is told no sizes."""

@@ -179,12 +179,24 @@ class ClipText(nn.Module):
         return self.transformer.resblocks[-1](penultimate, attn_mask=self.attn_mask)
 
     def forward(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
-        x = self.penultimate(ids)
-        return Condition(tokens=self.ln_final(self.last(x) if self.towers.states == "last" else x))
+        return self.features(ids)
 
     def null(self, sizes: Tensor | None = None) -> Condition:
         """The encoding of the empty caption, with a batch of one."""
-        return self(self.tokenize([""]).to(self.positional_embedding.device))
+        return self.null_features()
+
+    def features(self, ids: Tensor) -> Condition:
+        """The whole condition."""
+        x = self.penultimate(ids)
+        return Condition(tokens=self.ln_final(self.last(x) if self.towers.states == "last" else x))
+
+    def null_features(self) -> Condition:
+        """The encoding of the empty caption, with a batch of one."""
+        return self.features(self.tokenize([""]).to(self.positional_embedding.device))
+
+    def with_sizes(self, features: Condition, sizes: Tensor | None) -> Condition:
+        """The features as they are."""
+        return features
 
     def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
         """It is told no sizes."""

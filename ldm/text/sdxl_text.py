@@ -71,7 +71,14 @@ class SdxlText(nn.Module):
         return self.text_encoder_2.is_truncated(caption)
 
     def forward(self, ids: Tensor, sizes: Tensor | None = None) -> Condition:
-        assert sizes is not None and sizes.shape[1] == self.num_sizes
+        return self.with_sizes(self.features(ids), sizes)
+
+    def null(self, sizes: Tensor | None = None) -> Condition:
+        """What stands for no caption: one row of tokens, and a vector for each row of sizes."""
+        return self.with_sizes(self.null_features(), sizes)
+
+    def features(self, ids: Tensor) -> Condition:
+        """tokens (B, L, D1 + D2), and as vector (B, E) the pooled caption."""
         *_, second = states = [
             tower.penultimate(rows)
             for tower, rows in zip(self.encoders, ids.unbind(dim=1), strict=True)
@@ -79,24 +86,25 @@ class SdxlText(nn.Module):
         last = self.text_encoder_2.ln_final(self.text_encoder_2.last(second))
         ends = (ids[:, -1] == END_OF_TEXT).int().argmax(dim=1)  # the first: padding may follow
         pooled = last[torch.arange(len(ids), device=ids.device), ends] @ self.text_projection
-        return self._condition(torch.cat(states, dim=-1), pooled, sizes)
+        return Condition(tokens=torch.cat(states, dim=-1), vector=pooled)
 
-    def null(self, sizes: Tensor | None = None) -> Condition:
-        """What stands for no caption: one row of tokens, and a vector for each row of sizes."""
-        assert sizes is not None
+    def null_features(self) -> Condition:
+        """The features of "", or zeros, with a batch of one."""
         ids = self.tokenize([""]).to(self.text_projection.device)
         if not self.zero_null:
-            condition = self(ids, sizes[:1])
-            assert condition.tokens is not None and condition.vector is not None
-            tokens, pooled = condition.tokens, condition.vector[:, : self.text_projection.shape[1]]
-        else:
-            tokens = self.text_projection.new_zeros(1, ids.shape[-1], self.width)
-            pooled = self.text_projection.new_zeros(1, self.text_projection.shape[1])
-        return self._condition(tokens, pooled.expand(len(sizes), -1), sizes)
+            return self.features(ids)
+        return Condition(
+            tokens=self.text_projection.new_zeros(1, ids.shape[-1], self.width),
+            vector=self.text_projection.new_zeros(1, self.text_projection.shape[1]),
+        )
 
-    def _condition(self, tokens: Tensor, pooled: Tensor, sizes: Tensor) -> Condition:
+    def with_sizes(self, features: Condition, sizes: Tensor | None) -> Condition:
+        """The features with the sizes (B, K) as sinusoids after the pooled caption."""
+        assert sizes is not None and sizes.shape[1] == self.num_sizes
+        assert features.vector is not None
+        pooled = features.vector.expand(len(sizes), -1)
         embedded = fourier(sizes, SIZE_EMBEDDING_DIM).flatten(1).to(pooled.dtype)  # (B, 256 K)
-        return Condition(tokens=tokens, vector=torch.cat([pooled, embedded], dim=-1))
+        return features._replace(vector=torch.cat([pooled, embedded], dim=-1))
 
     def default_sizes(self, size_px: int, *, negative: bool = False) -> tuple[float, ...]:
         """Those of a whole picture, which was neither scaled nor cropped."""

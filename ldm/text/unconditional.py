@@ -29,6 +29,18 @@ class Unconditional(nn.Module):
         """The same condition without parts."""
         return Condition()
 
+    def features(self, ids: Tensor) -> Condition:
+        """None."""
+        return Condition()
+
+    def null_features(self) -> Condition:
+        """None."""
+        return Condition()
+
+    def with_sizes(self, features: Condition, sizes: Tensor | None) -> Condition:
+        """The same condition without parts."""
+        return Condition()
+
     def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
         """It is told no sizes."""
         return None

@@ -12,7 +12,13 @@ from ldm.apps.conditioning import encoder_of
 from ldm.apps.errors import UserError
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import Assembly, trained
-from ldm.apps.stages.latents import check_size, check_widths, latent_scale, verified_inputs
+from ldm.apps.stages.latents import (
+    check_size,
+    check_widths,
+    describe_buckets,
+    latent_scale,
+    verified_inputs,
+)
 from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
 from ldm.data.cache import LatentCache
@@ -48,11 +54,13 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         autoencoder=read_autoencoder(vae).requires_grad_(False),
         text_encoder=text_encoder.requires_grad_(text_encoder.is_learned),
         scale=latent_scale(cache, config.latent_scale),
-        size_px=int(cache.manifest.settings["size_px"]),
+        size_px=cache.size_px,
     )
     network = model.denoiser.network
     assert isinstance(network, UNet)
     check_size(config, cache, network.stride)
+    if len(cache.counts) > 1 and is_first_process():
+        print(f"pictures by their shape: {describe_buckets(cache)}")
     learned = nn.ModuleDict({"unet": network, CLASS_ENCODER: text_encoder})
     task = DiffusionTask(
         denoiser=model.denoiser,

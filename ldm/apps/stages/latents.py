@@ -47,19 +47,28 @@ def verified_inputs(cache: LatentCache) -> dict[str, Path]:
 
 def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
     """UserError where the pictures have another size, or latents do not divide by ``stride``."""
-    size_px, (height, width) = cache.manifest.settings["size_px"], cache.manifest.facts["shape"][1:]
-    if config.size != size_px:
+    if config.size != cache.size_px:
         raise UserError(
-            f"size={config.size}, but the latents of {cache.root} are of pictures of {size_px} px; "
-            f"set size={size_px}, or cache them again with `ldm cache size={config.size} ...`."
+            f"size={config.size}, but the latents of {cache.root} are of pictures of "
+            f"{cache.size_px} px; set size={cache.size_px}, or cache them again with `ldm cache "
+            f"size={config.size} ...`."
         )
-    if height % stride or width % stride:
-        multiple = stride * size_px // height
-        raise UserError(
-            f"latents of {height} x {width} cannot be halved to the depth of this backbone, which "
-            f"needs multiples of {stride}; cache pictures whose size is a multiple of {multiple}, "
-            "or use fewer backbone.channels."
-        )
+    for (_, height, width), (height_px, width_px) in zip(cache.shapes, cache.sizes_px, strict=True):
+        if height % stride or width % stride:
+            multiple = stride * height_px // height
+            setting = "bucket_step" if cache.manifest.settings["buckets"] else "size"
+            raise UserError(
+                f"latents of {height} x {width} (pictures of {width_px}x{height_px} px) cannot be "
+                f"halved to the depth of this backbone, which needs multiples of {stride}; cache "
+                f"pictures with a {setting} that is a multiple of {multiple}, or use fewer "
+                "backbone.channels."
+            )
+
+
+def describe_buckets(cache: LatentCache) -> str:
+    """The shapes of the pictures and how many there are of each, for people."""
+    parts = zip(cache.sizes_px, cache.counts, strict=True)
+    return ", ".join(f"{width}x{height}: {count:,}" for (height, width), count in parts)
 
 
 def check_widths(config: DictConfig, cache: LatentCache, text_encoder: ConditionEncoder) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ldm.data.order.shuffled import Shuffled
@@ -60,7 +61,7 @@ class InBuckets:
         """Batches that each bucket has given before a unit."""
         return [unit * count // (self.global_batch * self.units) for count in self.counts]
 
-    def _unit(self, step: int) -> tuple[int, int, np.ndarray]:
+    def _unit(self, step: int) -> tuple[int, int, NDArray[np.int64]]:
         """The unit that holds a step, the first step of that unit, and the buckets of its steps."""
         _, first, buckets = self._present
         if not first <= step < first + len(buckets):
@@ -76,7 +77,7 @@ class InBuckets:
     def _start(self, unit: int) -> int:
         return sum(self._batches(unit))
 
-    def _buckets(self, unit: int) -> np.ndarray:
+    def _buckets(self, unit: int) -> NDArray[np.int64]:
         """The bucket of every step of a unit, in keyed order."""
         before, after = self._batches(unit), self._batches(unit + 1)
         sizes = np.array([b - a for a, b in zip(before, after, strict=True)])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ldm.random import permutation, stream
@@ -20,7 +21,11 @@ class Streamed:
     """
 
     def __init__(
-        self, seed: int, shard_counts: Sequence[int], global_batch: int, lanes: int
+        self,
+        seed: int,
+        shard_counts: Sequence[int] | NDArray[np.int64],
+        global_batch: int,
+        lanes: int,
     ) -> None:
         self.seed, self.global_batch, self.lanes = seed, global_batch, lanes
         self.counts = np.asarray(shard_counts, dtype=np.int64)
@@ -68,7 +73,7 @@ class Streamed:
             found[here] = int(self.starts[shard]) + within
         return found
 
-    def _shards(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _shards(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The shards in the order of a pass, and where in its sequence each of them ends."""
         if self._shuffled[0] != number:
             key = stream(self.seed, "shards", number)
