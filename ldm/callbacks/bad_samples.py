@@ -33,7 +33,7 @@ class BadSamples(Callback):
 
     def see(self, batch: Batch) -> None:
         """Take a batch into account."""
-        self._read += len(batch.index)
+        self._read += len(batch.index) + len(batch.bad)
         for bad in batch.bad:
             self._reasons[bad.reason] += 1
             if bad.key not in self._named:

@@ -36,16 +36,16 @@ def test_more_than_the_allowed_share_stops_with_the_counts(tmp_path):
     log = BadSamples(tmp_path / "bad", max_fraction=0.01)
     for step in range(10):  # the first thousand count as a thousand: ten are allowed
         log.see(batch(step, 10, Bad(f"{step}", "empty file")))
-    with pytest.raises(ValueError, match="11 of 110 .*10 x empty file, 1 x late.*_fraction=0.01"):
+    with pytest.raises(ValueError, match="11 of 121 .*10 x empty file, 1 x late.*_fraction=0.01"):
         log.see(batch(10, 10, Bad("x", "late")))
     log = BadSamples(tmp_path / "bad", max_fraction=0.01)
     log.see(batch(0, 5000, *(Bad(str(i), "empty file") for i in range(50))))
-    with pytest.raises(ValueError, match="51 of 5001"):
+    with pytest.raises(ValueError, match="51 of 5052"):
         log.see(batch(0, 1, Bad("y", "empty file")))
 
 
 def test_none_may_be_allowed(tmp_path):
     log = BadSamples(tmp_path / "bad", max_fraction=0.0)
     log.see(batch(0, 100))
-    with pytest.raises(ValueError, match="1 of 200 pictures"):
+    with pytest.raises(ValueError, match="1 of 201 pictures"):
         log.see(batch(1, 100, Bad("a", "empty file")))
