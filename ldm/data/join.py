@@ -96,9 +96,9 @@ def _write_shard(
             within = chosen[which == piece] - first_of_piece[piece]
             own = read_piece(samples.pieces, piece).rows[within]
             row = own["row"].copy()
-            moved = written.size + own["bytes"].cumsum() - own["bytes"] - own["start"]
+            starts = written.size + own["bytes"].cumsum() - own["bytes"]
             for part in ("image", "txt", "json"):
-                row[part][:, 0] += moved
+                row[part][:, 0] += starts
             rows.append(row)
             with open(samples_file(samples.pieces, piece), "rb") as source:
                 for start, size in own[["start", "bytes"]].tolist():
