@@ -11,9 +11,9 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
+from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
 from ldm.data.batches import ImageBatches, crop
-from ldm.data.order import Share
+from ldm.data.order import Share, Shuffled
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
@@ -52,7 +52,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         perceptual=perceptual(config),
         weights=build(config.loss),
         trained=parts,
-        accumulate=share.accumulate,
         seed=config.seed,
     )
     count = min(PREVIEWS, len(held_out))
@@ -74,9 +73,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     kwargs = {"size_px": config.size, "seed": config.seed}
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, flip=config.flip, **kwargs),
-        held_out=ImageBatches(held_out, flip=False, **kwargs),
-        num_held_out=len(held_out),
+        batches=ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs),
+        held_out=ImageBatches(
+            held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
+        ),
         part="vae",
         initialise=initialise,
         write_model=write_model,

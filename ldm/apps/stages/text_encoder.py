@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
+from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
 from ldm.data.batches import ImageBatches
-from ldm.data.order import Share
+from ldm.data.order import Share, Shuffled
 from ldm.tasks.text_encoder import TextEncoderTask
 from ldm.text.clip import ClipTowers
 
@@ -39,9 +39,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, flip=config.flip, **kwargs),
-        held_out=ImageBatches(held_out, flip=False, **kwargs),
-        num_held_out=len(held_out),
+        batches=ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs),
+        held_out=ImageBatches(
+            held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
+        ),
         part="text_encoder",
         initialise=initialise,
         write_model=write_model,
