@@ -26,7 +26,7 @@ class Prepared(NamedTuple):
     key: str
     extension: str  # of the picture: png, jpg, webp or npy
     picture: bytes
-    pixels: NDArray[np.uint8]  # (H, W, C), what ``picture`` was made of
+    pixels: NDArray[Any]  # (H, W, C), what ``picture`` was made of
     captions: tuple[str, ...]
     meta: dict[str, Any]
 
@@ -146,7 +146,7 @@ class PictureRules:
             return f"aspect ratio above data.max_aspect_ratio={self.max_aspect_ratio:g}"
         return None
 
-    def _pixels(self, picture: bytes | NDArray[Any]) -> NDArray[np.uint8]:
+    def _pixels(self, picture: bytes | NDArray[Any]) -> NDArray[Any]:
         """The picture (H, W, channels), still as large as it comes, or reduced but large enough."""
         if isinstance(picture, bytes) and not picture.startswith(arrays.MAGIC):
             if self.channels not in (1, 3):
@@ -154,18 +154,16 @@ class PictureRules:
             pixels = images.decode(
                 picture, self.background, self.max_pixels, at_least_px=self.size_px
             )
-        else:
-            array = picture if isinstance(picture, np.ndarray) else arrays.decode_array(picture)
-            pixels = arrays.to_8_bits(array)
-        if self.channels == 1 and pixels.shape[2] == 3:
-            return np.array(Image.fromarray(pixels).convert("L"))[..., None]
-        if self.channels == 3 and pixels.shape[2] == 1:
-            return pixels.repeat(3, axis=2)
-        if pixels.shape[2] != self.channels:
-            raise ValueError(f"{pixels.shape[2]} channels, not data.channels={self.channels}")
-        return pixels
+            return images.grey(pixels) if self.channels == 1 else pixels
+        if isinstance(picture, bytes):
+            return arrays.decode_array(picture, self.channels, self.max_pixels)
+        if self.channels == 1 and picture.shape[2] == 3:
+            return images.grey(picture)
+        if picture.shape[2] != self.channels:
+            raise ValueError(f"{picture.shape[2]} channels, not data.channels={self.channels}")
+        return picture
 
-    def _fitted(self, pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    def _fitted(self, pixels: NDArray[Any], ratio: float) -> NDArray[Any]:
         """Scaled and cut; ``ratio`` is width / height of the original."""
         if self.square:
             height, width = pixels.shape[:2]
@@ -183,12 +181,14 @@ class PictureRules:
             if to[0] * to[1] > self.max_pixels:
                 raise ValueError("too many pixels")
             box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-        return _resized(pixels, to, box)
+        if to == (pixels.shape[1], pixels.shape[0]) and box == (0, 0, *to):
+            return pixels
+        return arrays.resized(pixels, to, box)
 
     def _encoded(
-        self, picture: bytes | NDArray[Any], pixels: NDArray[np.uint8]
+        self, picture: bytes | NDArray[Any], pixels: NDArray[Any]
     ) -> tuple[str, bytes]:
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3) or pixels.dtype != np.uint8:
             return "npy", arrays.encode_array(pixels)
         if self.encoding == "keep" and (extension := _kept_extension(picture)):
             assert isinstance(picture, bytes)
@@ -225,19 +225,6 @@ def _with_size(meta: Mapping[str, Any], height: int, width: int) -> dict[str, An
     if all(type(side) is int and side > 0 for side in earlier):
         return dict(meta)
     return {**meta, "original_height": height, "original_width": width}
-
-
-def _resized(
-    pixels: NDArray[np.uint8], to: tuple[int, int], box: tuple[float, float, float, float]
-) -> NDArray[np.uint8]:
-    """The part ``box`` (left, top, right, bottom) at size ``to`` (width, height), by Lanczos."""
-    if to == (pixels.shape[1], pixels.shape[0]) and box == (0, 0, *to):
-        return pixels
-    if pixels.shape[2] == 3:
-        image = Image.fromarray(pixels)
-        return np.array(image.resize(to, Image.Resampling.LANCZOS, box=box))
-    planes = [Image.fromarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
-    return np.stack([np.array(p.resize(to, Image.Resampling.LANCZOS, box=box)) for p in planes], 2)
 
 
 def _kept_extension(picture: bytes | NDArray[Any]) -> str | None:
