@@ -66,6 +66,8 @@ class ConditionEncoder(Protocol):
         """What stands for no caption: parts with the batch of ``sizes``, or else of one."""
         ...
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> Sequence[float] | None:
-        """The K sizes of a whole picture of this side; None where there are none to give."""
+    def default_sizes(
+        self, height: int, width: int, *, negative: bool = False
+    ) -> Sequence[float] | None:
+        """The K sizes of a whole picture, in pixels; None where there are none to give."""
         ...

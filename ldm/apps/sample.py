@@ -23,6 +23,7 @@ from ldm.apps.sample_folder import (
     paths_of,
     record_of,
     sampler_name,
+    size_of,
     write_samples,
 )
 from ldm.apps.source_picture import SourcePicture, edit_record, fitted, read_source, tell
@@ -38,7 +39,8 @@ def sample(config: DictConfig) -> int:
     out = Path(config.out)
     edit = None
     if source is not None:
-        edit = fitted(source, pictures_px(model_folder(config.model, "unet")), config)
+        side = pictures_px(model_folder(config.model, "unet"))
+        edit = fitted(source, size_of(config) or (side, side), config)
         tell(source, edit, config)
     record = record_of(config, pictures, None if edit is None else edit_record(edit, config))
     if like is not None:
@@ -47,7 +49,7 @@ def sample(config: DictConfig) -> int:
         print(f"{out}: these {len(pictures)} pictures are there already, {out / GRID}")
         return 0
     model = load_model(config, pictures, edit)
-    model.check(edit)
+    model.check(edit, model.size(size_of(config)))
     open_samples(out, record)
     images = generate(model, pictures, config, edit=edit, name=f"sample ({out})")
     write_samples(images, pictures, record, out, paths=paths_of(config))
@@ -84,8 +86,9 @@ def load_model(
         require_mask(edit)
     model = read_pipeline(folder)
     model.levels(config.steps, _spacing(config))
-    model.sizes(config.sizes)
-    model.sizes(config.negative_sizes, negative=True)
+    size = model.size(size_of(config))
+    model.sizes(config.sizes, size)
+    model.sizes(config.negative_sizes, size, negative=True)
     words = dict.fromkeys(picture.prompt for picture in pictures)
     words |= dict.fromkeys(p.prompt_to for p in pictures if p.prompt_to is not None)
     model.text_encoder.tokenize([*words, config.negative])
@@ -118,6 +121,7 @@ def generate(
         negative=config.negative,
         sizes=config.sizes,
         negative_sizes=config.negative_sizes,
+        size=size_of(config),
     )
     count = -(-(first + len(pictures)) // config.block)
     return torch.cat([images.cpu() for images in track(blocks, name, count)])

@@ -35,6 +35,14 @@ def guidance_interval(config: DictConfig) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def size_of(config: DictConfig) -> tuple[int, int] | None:
+    """Height and width in pixels that size= asks for; None is the model's own square."""
+    if config.get("size") is None:
+        return None
+    height, width = [config.size] * 2 if isinstance(config.size, int) else config.size
+    return int(height), int(width)
+
+
 def fingerprints(model: str) -> dict[str, str]:
     """``model_fingerprints``; weights of many GB are read once by a command if no file changes."""
     folder = model_folder(model, "unet").resolve()
@@ -51,7 +59,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
     del sampler["_target_"], sampler["_partial_"]
-    interval = guidance_interval(config)
+    interval, size = guidance_interval(config), size_of(config)
     return {
         **fingerprints(config.model),
         "weights": _weights(model_folder(config.model, "unet").parent),
@@ -64,6 +72,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "guidance_interval": None if interval is None else list(interval),
         "negative": config.negative,
         "sizes": None if config.sizes is None else list(config.sizes),
+        "size": None if size is None else list(size),
         "negative_sizes": None if config.negative_sizes is None else list(config.negative_sizes),
         "block": config.block,
         "device": device_of(config.accelerator).type,

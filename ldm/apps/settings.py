@@ -69,6 +69,12 @@ def _fits_runs(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _fits_size(value: Any) -> bool:
+    fits, _ = _number(8, whole=True)
+    several = isinstance(value, list) and len(value) == 2 and all(map(fits, value))
+    return value is None or fits(value) or several
+
+
 _NUMBERS: Rule = (_fits_numbers, "null or a list of numbers of at least 0")
 _SAMPLING: dict[str, Rule] = {
     "sampler": _OBJECT,
@@ -159,6 +165,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "prompt": _text(optional=True),
         "prompts": _text(optional=True),
         "num": _number(1, whole=True),
+        "size": (_fits_size, "pixels of a square's side, or two [height, width], or null"),
         "out": _text(),
         "image": _text(optional=True),
         "mask": _text(optional=True),

@@ -67,6 +67,6 @@ class ClassTable(nn.Module):
         """The token of no class, with a batch of one."""
         return self(self.tokenize([""]).to(self.embedding.weight.device))
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
+    def default_sizes(self, height: int, width: int, *, negative: bool = False) -> None:
         """It is told no sizes."""
         return None

@@ -186,6 +186,6 @@ class ClipText(nn.Module):
         """The encoding of the empty caption, with a batch of one."""
         return self(self.tokenize([""]).to(self.positional_embedding.device))
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
+    def default_sizes(self, height: int, width: int, *, negative: bool = False) -> None:
         """It is told no sizes."""
         return None

@@ -113,7 +113,7 @@ class FolderSource:
         meta = {"original_width": width, "original_height": height, "path": _text(name)}
         if self._captions.source == "class":
             meta["class"] = caption
-        return Sample(_key(name), images.fit(image, self.size_px), caption, meta)
+        return Sample(_key(name), images.fit(image, (self.size_px, self.size_px)), caption, meta)
 
     @cached_property
     def _files(self) -> dict[str, tuple[int, int]]:
