@@ -25,7 +25,7 @@ Spacing = str | Callable[[NoiseSchedule, int], Levels]
 class Edit(NamedTuple):
     """A picture that every image of a batch begins from, and what of it is painted anew.
 
-    ``image`` (3, H, W) in [-1, 1]; ``strength`` in (0, 1] is the share of the steps that are made,
+    ``image`` (C, H, W) in [-1, 1]; ``strength`` in (0, 1] is the share of the steps that are made,
     from as much noise as belongs there; ``mask`` (H, W) bool is True where the image is painted
     anew, None is everywhere. Elsewhere it keeps its very pixels.
     """
@@ -73,7 +73,7 @@ class Start(NamedTuple):
 class TextToImage(nn.Module):
     """A complete latent diffusion model, conditioned by captions, by classes or by nothing.
 
-    ``forward``: prompts (B) and seeds (B,) int64 -> images (B, 3, H, W) in [-1, 1]. Image i
+    ``forward``: prompts (B) and seeds (B,) int64 -> images (B, C, H, W) in [-1, 1]. Image i
     depends on its prompt, its seed and the settings only, never on its neighbours in the batch.
     ``size_px`` is the size the model was trained at, ``size`` (H, W) in pixels the pictures', by
     default a square of that. ``spacing`` is a name of ``NoiseSchedule.levels`` or a function that
@@ -222,6 +222,11 @@ class TextToImage(nn.Module):
         return spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
 
     @property
+    def image_channels(self) -> int:
+        """C of the pictures: 3 in colour, 1 grey."""
+        return int(self.autoencoder.config["image_channels"])
+
+    @property
     def inpaints(self) -> bool:
         """Whether the network is one for inpainting, which sees mask and masked picture."""
         return cast(int, self.denoiser.network.in_channels) > self.autoencoder.latent_channels
@@ -274,7 +279,7 @@ class TextToImage(nn.Module):
             yield images[max(-start, 0) : count - start]
 
     def _known(self, image: Tensor) -> Tensor:
-        """The normalised latents (1, C, h, w) of a picture (3, H, W): its code's mode."""
+        """The normalised latents (1, C, h, w) of a picture (C, H, W): its code's mode."""
         dtype = self.autoencoder.last_layer.dtype
         code = self.autoencoder.encode(image[None].to(self.scale.mean.device, dtype))
         latent = self.autoencoder.regularizer.mode(code)

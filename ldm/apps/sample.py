@@ -27,6 +27,7 @@ from ldm.apps.sample_folder import (
     write_samples,
 )
 from ldm.apps.source_picture import SourcePicture, edit_record, fitted, read_source, tell
+from ldm.data.images import grey
 from ldm.generation import Edit, Spacing, TextToImage, require_mask
 from ldm.interop.diffusers_grid import diffusers_levels
 from ldm.interop.pipeline import is_inpainting, pictures_px, read_pipeline
@@ -49,6 +50,7 @@ def sample(config: DictConfig) -> int:
         print(f"{out}: these {len(pictures)} pictures are there already, {out / GRID}")
         return 0
     model = load_model(config, pictures, edit)
+    edit = edit and _in_channels_of(model, edit)
     model.check(edit, model.size(size_of(config)))
     open_samples(out, record)
     images = generate(model, pictures, config, edit=edit, name=f"sample ({out})")
@@ -93,6 +95,16 @@ def load_model(
     words |= dict.fromkeys(p.prompt_to for p in pictures if p.prompt_to is not None)
     model.text_encoder.tokenize([*words, config.negative])
     return model.to(device_of(config.accelerator))
+
+
+def _in_channels_of(model: TextToImage, edit: Edit) -> Edit:
+    """The edit of a picture in colour for a model of grey ones too; UserError for others."""
+    channels = model.image_channels
+    if channels not in (1, 3):
+        raise UserError(
+            f"image= takes pictures in colour or grey, and this model's have {channels} channels."
+        )
+    return edit._replace(image=grey(edit.image)) if channels == 1 else edit
 
 
 def generate(

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from ldm.apps.png_record import PngRecord, write_png
 from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
-from ldm.data.images import to_uint8
+from ldm.data.images import to_uint8, visible
 from ldm.manifest import known_manifest, read_json, write_json
 from ldm.metrics.protocol import versions
 
@@ -141,20 +142,29 @@ def write_samples(
     *,
     paths: dict[str, str],
 ) -> None:
-    """One PNG per image (N, 3, H, W) into an opened folder, and at the end a grid of them.
+    """One PNG per image (N, C, H, W) into an opened folder, and at the end a grid of them.
 
     Each carries its part of the record, and ``paths``, so that it can be made again from itself.
+    Channels that a PNG cannot hold are in an array (H, W, C) of the same name, in [-1, 1].
     """
     for row, picture, image in zip(record["pictures"], pictures, images, strict=True):
         own = PngRecord(picture, record["protocol"], paths)
-        write_png(out / row["file"], to_uint8(image), own)
+        if len(image) not in (1, 3):
+            np.save(_array(out / row["file"]), image.movedim(0, -1).numpy())
+        write_png(out / row["file"], visible(to_uint8(image)), own)
     save_grid(images[:64], out / GRID)
 
 
 def _move_aside(out: Path, earlier: dict[str, Any]) -> None:
     aside = unused_name(out)
     aside.mkdir()
-    for name in (*(row["file"] for row in earlier["pictures"]), GRID, RECORD):
-        if (out / name).exists():
-            (out / name).rename(aside / name)
+    pictures = [out / row["file"] for row in earlier["pictures"]]
+    for file in (*pictures, *map(_array, pictures), out / GRID, out / RECORD):
+        if file.exists():
+            file.rename(aside / file.name)
     print(f"{out}: the earlier samples are now in {aside}")
+
+
+def _array(picture: Path) -> Path:
+    """Where all channels of a picture are whose PNG can hold only some."""
+    return picture.with_suffix(".npy")

@@ -69,6 +69,11 @@ def _fits_runs(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _fits_channels(value: Any) -> bool:
+    fits, _ = _number(0, whole=True)
+    return value is None or (isinstance(value, list) and all(map(fits, value)))
+
+
 def _fits_size(value: Any) -> bool:
     fits, _ = _number(8, whole=True)
     several = isinstance(value, list) and len(value) == 2 and all(map(fits, value))
@@ -134,6 +139,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "regularizer": _OBJECT,
         "discriminator": _PART,
         "perceptual": _one_of("lpips", "own", "none"),
+        "perceptual_channels": (_fits_channels, "null or a list of channels, counted from 0"),
         "initialization": _PART,
         "channels_last": _FLAG,
         "learn_logvar": _FLAG,

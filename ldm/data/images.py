@@ -168,7 +168,7 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3): clipped and rounded, not truncated.
+    """Float (..., C, H, W) in [-1, 1] -> uint8 (..., H, W, C): clipped and rounded, not truncated.
 
     The inverse of ``to_tensor`` for every value. NaN becomes middle grey.
     """
@@ -176,3 +176,15 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     pixels = ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
     result: NDArray[np.uint8] = pixels.movedim(-3, -1).contiguous().numpy()
     return result
+
+
+def visible(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, C) for the eye: (H, W) if grey, else its first three channels (H, W, 3)."""
+    channels = image.shape[-1]
+    return image[..., :3] if channels >= 3 else image[..., 0]
+
+
+def grey(image: Tensor) -> Tensor:
+    """The luma of an image (3, H, W), as (1, H, W) (ITU-R BT.601)."""
+    red, green, blue = image
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[None]

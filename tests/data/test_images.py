@@ -191,3 +191,16 @@ def test_edges_are_drawn_out_over_what_is_not_known():
     found = images.extended(image, hole)
     assert (found[2] == image[2][[0, 0, 0, 5, 5, 5]]).all() and (found[hole] == image[hole]).all()
     assert images.extended(image, np.zeros_like(known)).shape == image.shape
+
+
+def test_what_is_shown_of_pictures_with_any_number_of_channels():
+    image = np.arange(2 * 2 * 5, dtype=np.uint8).reshape(2, 2, 5)
+    assert np.array_equal(images.visible(image), image[..., :3])
+    assert np.array_equal(images.visible(image[..., :2]), image[..., 0])
+
+
+def test_grey_is_the_luma_of_pillow():
+    picture = _noise(20, 30)
+    found = images.grey(images.to_tensor(np.asarray(picture)))
+    expected = np.asarray(picture.convert("L"))
+    assert np.abs(images.to_uint8(found)[..., 0].astype(int) - expected).max() <= 1
