@@ -25,7 +25,7 @@ Spacing = str | Callable[[NoiseSchedule, int], Levels]
 class Edit(NamedTuple):
     """A picture that every image of a batch begins from, and what of it is painted anew.
 
-    ``image`` (3, H, W) in [-1, 1]; ``strength`` in (0, 1] is the share of the steps that are made,
+    ``image`` (C, H, W) in [-1, 1]; ``strength`` in (0, 1] is the share of the steps that are made,
     from as much noise as belongs there; ``mask`` (H, W) bool is True where the image is painted
     anew, None is everywhere. Elsewhere it keeps its very pixels.
     """
@@ -73,11 +73,12 @@ class Start(NamedTuple):
 class TextToImage(nn.Module):
     """A complete latent diffusion model, conditioned by captions, by classes or by nothing.
 
-    ``forward``: prompts (B) and seeds (B,) int64 -> images (B, 3, H, W) in [-1, 1]. Image i
+    ``forward``: prompts (B) and seeds (B,) int64 -> images (B, C, H, W) in [-1, 1]. Image i
     depends on its prompt, its seed and the settings only, never on its neighbours in the batch.
-    ``size_px`` is the size the model was trained at. ``spacing`` is a name of
-    ``NoiseSchedule.levels`` or a function that makes the levels. ``sizes`` and ``negative_sizes``
-    are for encoders that are told sizes (Stable Diffusion XL), by default those of a whole picture.
+    ``size_px`` is the size the model was trained at, ``size`` (H, W) in pixels the pictures', by
+    default a square of that. ``spacing`` is a name of ``NoiseSchedule.levels`` or a function that
+    makes the levels. ``sizes`` and ``negative_sizes`` are for encoders that are told sizes (Stable
+    Diffusion XL), by default those of a whole picture.
     """
 
     def __init__(
@@ -108,16 +109,19 @@ class TextToImage(nn.Module):
         guidance_interval: tuple[float, float] | None = None,
         sizes: Sequence[float] | None = None,
         negative_sizes: Sequence[float] | None = None,
+        size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         towards: Towards | None = None,
     ) -> Tensor:
-        self.check(edit)
-        noise = self._noise(seeds, towards)
-        condition = self._condition(prompts, self.sizes(sizes))
+        size = self.size(size)
+        self.check(edit, size)
+        noise = self._noise(seeds, size, towards)
+        told = self.sizes(sizes, size)
+        condition = self._condition(prompts, told)
         if towards is not None:
-            end = self._condition(towards.prompts, self.sizes(sizes))
+            end = self._condition(towards.prompts, told)
             condition = lerp(condition, end, towards.weights.to(self.scale.mean.device))
-        null = self._null(negative, self.sizes(negative_sizes, negative=True))
+        null = self._null(negative, self.sizes(negative_sizes, size, negative=True))
         null = null.map(lambda part: part.expand(len(prompts), *part.shape[1:]))
         start = Start(noise("initial"), self.levels(steps, spacing), condition, sampler)
         if edit is not None:
@@ -141,10 +145,28 @@ class TextToImage(nn.Module):
             return images
         return torch.where(edit.mask.to(images.device), images, edit.image.to(images))
 
-    def _noise(self, seeds: Tensor, towards: Towards | None) -> Callable[..., Tensor]:
+    def size(self, given: Sequence[int] | None) -> tuple[int, int]:
+        """Height and width of the pictures in pixels, the trained square where none are given.
+
+        ValueError naming the nearest sizes that the networks can halve to their depth.
+        """
+        height, width = (self.size_px, self.size_px) if given is None else given
+        side = self.autoencoder.stride * cast(int, self.denoiser.network.stride)
+        if height % side or width % side:
+            fitting = [max(round(pixels / side), 1) * side for pixels in (height, width)]
+            raise ValueError(
+                f"this model makes pictures whose height and width are multiples of {side} px; "
+                f"found {height} x {width} (height x width), the nearest is size={fitting}."
+            )
+        return height, width
+
+    def _noise(
+        self, seeds: Tensor, size: tuple[int, int], towards: Towards | None
+    ) -> Callable[..., Tensor]:
         """Noise (B, C, h, w) by the name of its stream, each image's from its seed alone."""
         device, dtype = self.scale.mean.device, self.scale.mean.dtype
-        shape = (self.autoencoder.latent_channels, *[self.size_px // self.autoencoder.stride] * 2)
+        stride = self.autoencoder.stride
+        shape = (self.autoencoder.latent_channels, *(pixels // stride for pixels in size))
 
         def noise(*names: str | int) -> Tensor:
             drawn = normal(stream(0, *names), seeds.to(device), shape)
@@ -177,12 +199,14 @@ class TextToImage(nn.Module):
     def _null(self, negative: str, sizes: Tensor | None) -> Condition:
         return self._condition([negative], sizes) if negative else self.text_encoder.null(sizes)
 
-    def sizes(self, given: Sequence[float] | None, *, negative: bool = False) -> Tensor | None:
-        """A row (1, K) of sizes, the usual ones where none are given; None for encoders without.
+    def sizes(
+        self, given: Sequence[float] | None, size: tuple[int, int], *, negative: bool = False
+    ) -> Tensor | None:
+        """A row (1, K) of sizes, those of a whole picture of ``size`` where none are given.
 
-        ValueError for another number of sizes than the text encoder is told.
+        None for encoders without; ValueError for another number of sizes than it is told.
         """
-        usual = self.text_encoder.default_sizes(self.size_px, negative=negative)
+        usual = self.text_encoder.default_sizes(*size, negative=negative)
         if given is not None and (usual is None or len(given) != len(usual)):
             allowed = "none" if usual is None else f"{len(usual)}, as {list(usual)}"
             raise ValueError(
@@ -198,22 +222,27 @@ class TextToImage(nn.Module):
         return spacing(schedule, steps) if callable(spacing) else schedule.levels(steps, spacing)
 
     @property
+    def image_channels(self) -> int:
+        """C of the pictures: 3 in colour, 1 grey."""
+        return int(self.autoencoder.config["image_channels"])
+
+    @property
     def inpaints(self) -> bool:
         """Whether the network is one for inpainting, which sees mask and masked picture."""
         return cast(int, self.denoiser.network.in_channels) > self.autoencoder.latent_channels
 
-    def check(self, edit: Edit | None) -> None:
-        """ValueError where this model cannot do the edit, or nothing without one."""
+    def check(self, edit: Edit | None, size: tuple[int, int]) -> None:
+        """ValueError where this model cannot do the edit at this size, or nothing without one."""
         if self.inpaints:
             require_mask(edit)
         if edit is None:
             return
         for part in (edit.image, edit.mask):
-            if part is not None and part.shape[-2:] != (self.size_px, self.size_px):
-                height, width = part.shape[-2:]
+            if part is not None and part.shape[-2:] != size:
+                found = " x ".join(map(str, part.shape[-2:]))
                 raise ValueError(
-                    f"this model's pictures are {self.size_px} px wide and high; found "
-                    f"{width} x {height}. Fit image and mask to that."
+                    f"the pictures to make are {size[0]} x {size[1]} px (height x width); found "
+                    f"{found}. Fit image and mask to that."
                 )
         if edit.mask is not None and not self._latent_mask(edit.mask).any():
             side = self.autoencoder.stride
@@ -250,7 +279,7 @@ class TextToImage(nn.Module):
             yield images[max(-start, 0) : count - start]
 
     def _known(self, image: Tensor) -> Tensor:
-        """The normalised latents (1, C, h, w) of a picture (3, H, W): its code's mode."""
+        """The normalised latents (1, C, h, w) of a picture (C, H, W): its code's mode."""
         dtype = self.autoencoder.last_layer.dtype
         code = self.autoencoder.encode(image[None].to(self.scale.mean.device, dtype))
         latent = self.autoencoder.regularizer.mode(code)
@@ -271,5 +300,4 @@ class TextToImage(nn.Module):
         pixels = mask[None, None].to(self.scale.mean)
         if not self.inpaints:
             return F.max_pool2d(pixels, self.autoencoder.stride) > 0.5
-        size = self.size_px // self.autoencoder.stride
-        return F.interpolate(pixels, size=(size, size), mode="nearest") > 0.5
+        return F.interpolate(pixels, scale_factor=1 / self.autoencoder.stride, mode="nearest") > 0.5

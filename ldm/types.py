@@ -78,6 +78,8 @@ class ConditionEncoder(Protocol):
         """The condition of features and sizes: called and ``null`` are this of the other two."""
         ...
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> Sequence[float] | None:
-        """The K sizes of a whole picture of this side; None where there are none to give."""
+    def default_sizes(
+        self, height: int, width: int, *, negative: bool = False
+    ) -> Sequence[float] | None:
+        """The K sizes of a whole picture, in pixels; None where there are none to give."""
         ...

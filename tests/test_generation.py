@@ -140,7 +140,7 @@ def test_an_edit_that_the_model_cannot_do_is_refused(
         with pytest.raises(ValueError, match="masked part of a picture: `ldm sample` takes one"):
             whole(inpainting, edit=edit)
     for edit in (Edit(PICTURE[:, :32], 1.0), Edit(PICTURE, 1.0, MASK[:, :32])):
-        with pytest.raises(ValueError, match="64 px wide and high; found"):
+        with pytest.raises(ValueError, match=r"to make are 64 x 64 px \(height x width\); found"):
             whole(model, edit=edit)
     dot = torch.zeros_like(MASK)
     dot[3, 3] = True
@@ -148,6 +148,23 @@ def test_an_edit_that_the_model_cannot_do_is_refused(
         whole(inpainting, edit=Edit(PICTURE, 1.0, dot))
     with pytest.raises(ValueError, match="leaves no step"):
         whole(model, edit=Edit(PICTURE, 0.1))
+
+
+def test_pictures_of_another_size_and_shape(model: TextToImage) -> None:
+    images = whole(model, size=(96, 48))
+    assert images.shape == (5, 3, 96, 48) and images.std() > 0.05
+    tall = torch.nn.functional.interpolate(PICTURE[None], size=(96, 48))[0]
+    mask = torch.zeros(96, 48, dtype=torch.bool)
+    mask[:40] = True
+    edited = whole(model, size=(96, 48), edit=Edit(tall, 1.0, mask))
+    assert torch.equal(edited[..., ~mask], tall[:, ~mask].expand(5, -1, -1))
+    with pytest.raises(ValueError, match=r"found 64 x 64"):
+        whole(model, size=(96, 48), edit=Edit(PICTURE, 0.5))
+
+
+def test_a_size_that_cannot_be_halved_names_the_nearest_that_can(model: TextToImage) -> None:
+    with pytest.raises(ValueError, match=r"multiples of 16 px; found 70 x 5 .* size=\[64, 16\]"):
+        whole(model, size=(70, 5))
 
 
 def test_image_to_image_begins_with_noise_on_the_picture_and_makes_the_last_steps(

@@ -12,7 +12,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
-from ldm.apps.rules import check_weighting, shares_of
+from ldm.apps.rules import check_channels, check_weighting, shares_of
 from ldm.apps.run_directory import is_first_process
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
@@ -69,6 +69,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"size={config.size} is not divisible by the autoencoder's total stride {stride}; "
                 f"choose a multiple of {stride}."
             )
+        check_channels(config)
         loss = config.loss
         if config.discriminator and loss.gan > 0.0 and loss.gan_start < loss.disc_start:
             raise UserError(

@@ -51,6 +51,7 @@ def _settings(record: PngRecord, file: str) -> tuple[dict[str, str], dict[str, s
         texts["out"] = f"like_{Path(file).stem}"
         words = {key: _name(protocol[key]) for key in _NAMES}
         words |= {key: _number(protocol[key]) for key in _NUMBERS}
+        words["size"] = _number(protocol.get("size"))  # pictures made before there was a choice
         for key, value in protocol["sampler_settings"].items():
             words[f"sampler.{_name(key)}"] = _number(value)
         words |= {"seed": str(picture.seed), "num": "1"}

@@ -29,7 +29,7 @@ class PngRecord(NamedTuple):
 
 
 def write_png(file: Path, pixels: NDArray[np.uint8], record: PngRecord) -> None:
-    """Write a picture (H, W, 3) with its record; equal pictures and records are equal bytes."""
+    """Write a picture (H, W, 3), or (H, W) if grey, with its record; equal ones are equal bytes."""
     value = {
         "picture": record.picture.row(),
         "protocol": record.protocol,

@@ -83,3 +83,26 @@ def check_weighting(
         "one does, and sampling begins there with an estimate that is hardly trained; "
         "weighting=uniform trains it."
     )
+
+
+def check_channels(config: DictConfig) -> None:
+    """UserError where parts of stage autoencoder take pictures of different channels."""
+    channels, chosen = config.autoencoder.image_channels, config.perceptual_channels
+    discriminator = config.discriminator
+    if discriminator and discriminator.get("in_channels", channels) != channels:
+        raise UserError(
+            f"discriminator.in_channels={discriminator.in_channels}, but the autoencoder's "
+            f"pictures have {channels} channels; set discriminator.in_channels={channels}."
+        )
+    if chosen is not None and (len(chosen) not in (1, 3) or not all(c < channels for c in chosen)):
+        raise UserError(
+            f"perceptual_channels={list(chosen)} must be three channels of the autoencoder's "
+            f"{channels} (or one, seen as grey), counted from 0."
+        )
+    looks = config.perceptual != "none" and config.loss.perceptual > 0.0
+    if looks and chosen is None and channels not in (1, 3):
+        raise UserError(
+            f"perceptual={config.perceptual} knows red, green and blue, and the pictures have "
+            f"{channels} channels; say which three it sees, such as perceptual_channels=[0,1,2], "
+            "or set perceptual=none."
+        )

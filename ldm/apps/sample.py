@@ -23,9 +23,11 @@ from ldm.apps.sample_folder import (
     paths_of,
     record_of,
     sampler_name,
+    size_of,
     write_samples,
 )
 from ldm.apps.source_picture import SourcePicture, edit_record, fitted, read_source, tell
+from ldm.data.images import grey, to_tensor, to_uint8
 from ldm.generation import Edit, Spacing, TextToImage, require_mask
 from ldm.interop.diffusers_grid import diffusers_levels
 from ldm.interop.pipeline import is_inpainting, pictures_px, read_pipeline
@@ -38,7 +40,8 @@ def sample(config: DictConfig) -> int:
     out = Path(config.out)
     edit = None
     if source is not None:
-        edit = fitted(source, pictures_px(model_folder(config.model, "unet")), config)
+        side = pictures_px(model_folder(config.model, "unet"))
+        edit = fitted(source, size_of(config) or (side, side), config)
         tell(source, edit, config)
     record = record_of(config, pictures, None if edit is None else edit_record(edit, config))
     if like is not None:
@@ -47,7 +50,8 @@ def sample(config: DictConfig) -> int:
         print(f"{out}: these {len(pictures)} pictures are there already, {out / GRID}")
         return 0
     model = load_model(config, pictures, edit)
-    model.check(edit)
+    edit = edit and _in_channels_of(model, edit)
+    model.check(edit, model.size(size_of(config)))
     open_samples(out, record)
     images = generate(model, pictures, config, edit=edit, name=f"sample ({out})")
     write_samples(images, pictures, record, out, paths=paths_of(config))
@@ -84,12 +88,25 @@ def load_model(
         require_mask(edit)
     model = read_pipeline(folder)
     model.levels(config.steps, _spacing(config))
-    model.sizes(config.sizes)
-    model.sizes(config.negative_sizes, negative=True)
+    size = model.size(size_of(config))
+    model.sizes(config.sizes, size)
+    model.sizes(config.negative_sizes, size, negative=True)
     words = dict.fromkeys(picture.prompt for picture in pictures)
     words |= dict.fromkeys(p.prompt_to for p in pictures if p.prompt_to is not None)
     model.text_encoder.tokenize([*words, config.negative])
     return model.to(device_of(config.accelerator))
+
+
+def _in_channels_of(model: TextToImage, edit: Edit) -> Edit:
+    """The edit of a picture in colour for a model of grey ones too; UserError for others."""
+    channels = model.image_channels
+    if channels not in (1, 3):
+        raise UserError(
+            f"image= takes pictures in colour or grey, and this model's have {channels} channels."
+        )
+    if channels == 3:
+        return edit
+    return edit._replace(image=to_tensor(grey(to_uint8(edit.image))))
 
 
 def generate(
@@ -118,6 +135,7 @@ def generate(
         negative=config.negative,
         sizes=config.sizes,
         negative_sizes=config.negative_sizes,
+        size=size_of(config),
     )
     count = -(-(first + len(pictures)) // config.block)
     return torch.cat([images.cpu() for images in track(blocks, name, count)])

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from ldm.apps.png_record import PngRecord, write_png
 from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
-from ldm.data.images import to_uint8
+from ldm.data.images import to_uint8, visible
 from ldm.manifest import known_manifest, read_json, write_json
 from ldm.metrics.protocol import versions
 
@@ -35,6 +36,14 @@ def guidance_interval(config: DictConfig) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def size_of(config: DictConfig) -> tuple[int, int] | None:
+    """Height and width in pixels that size= asks for; None is the model's own square."""
+    if config.get("size") is None:
+        return None
+    height, width = [config.size] * 2 if isinstance(config.size, int) else config.size
+    return int(height), int(width)
+
+
 def fingerprints(model: str) -> dict[str, str]:
     """``model_fingerprints``; weights of many GB are read once by a command if no file changes."""
     folder = model_folder(model, "unet").resolve()
@@ -51,7 +60,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     """All that decides the pixels but prompts and seeds: model, sampler, steps, guidance, ..."""
     sampler: Any = OmegaConf.to_container(config.sampler, resolve=True)
     del sampler["_target_"], sampler["_partial_"]
-    interval = guidance_interval(config)
+    interval, size = guidance_interval(config), size_of(config)
     return {
         **fingerprints(config.model),
         "weights": _weights(model_folder(config.model, "unet").parent),
@@ -64,6 +73,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
         "guidance_interval": None if interval is None else list(interval),
         "negative": config.negative,
         "sizes": None if config.sizes is None else list(config.sizes),
+        "size": None if size is None else list(size),
         "negative_sizes": None if config.negative_sizes is None else list(config.negative_sizes),
         "block": config.block,
         "device": device_of(config.accelerator).type,
@@ -132,20 +142,29 @@ def write_samples(
     *,
     paths: dict[str, str],
 ) -> None:
-    """One PNG per image (N, 3, H, W) into an opened folder, and at the end a grid of them.
+    """One PNG per image (N, C, H, W) into an opened folder, and at the end a grid of them.
 
     Each carries its part of the record, and ``paths``, so that it can be made again from itself.
+    Channels that a PNG cannot hold are in an array (H, W, C) of the same name, in [-1, 1].
     """
     for row, picture, image in zip(record["pictures"], pictures, images, strict=True):
         own = PngRecord(picture, record["protocol"], paths)
-        write_png(out / row["file"], to_uint8(image), own)
+        if len(image) not in (1, 3):
+            np.save(_array(out / row["file"]), image.movedim(0, -1).numpy())
+        write_png(out / row["file"], visible(to_uint8(image)), own)
     save_grid(images[:64], out / GRID)
 
 
 def _move_aside(out: Path, earlier: dict[str, Any]) -> None:
     aside = unused_name(out)
     aside.mkdir()
-    for name in (*(row["file"] for row in earlier["pictures"]), GRID, RECORD):
-        if (out / name).exists():
-            (out / name).rename(aside / name)
+    pictures = [out / row["file"] for row in earlier["pictures"]]
+    for file in (*pictures, *map(_array, pictures), out / GRID, out / RECORD):
+        if file.exists():
+            file.rename(aside / file.name)
     print(f"{out}: the earlier samples are now in {aside}")
+
+
+def _array(picture: Path) -> Path:
+    """Where all channels of a picture are whose PNG can hold only some."""
+    return picture.with_suffix(".npy")

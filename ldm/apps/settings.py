@@ -69,6 +69,17 @@ def _fits_runs(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _fits_channels(value: Any) -> bool:
+    fits, _ = _number(0, whole=True)
+    return value is None or (isinstance(value, list) and all(map(fits, value)))
+
+
+def _fits_size(value: Any) -> bool:
+    fits, _ = _number(8, whole=True)
+    several = isinstance(value, list) and len(value) == 2 and all(map(fits, value))
+    return value is None or fits(value) or several
+
+
 _NUMBERS: Rule = (_fits_numbers, "null or a list of numbers of at least 0")
 _SAMPLING: dict[str, Rule] = {
     "sampler": _OBJECT,
@@ -129,6 +140,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "regularizer": _OBJECT,
         "discriminator": _PART,
         "perceptual": _one_of("lpips", "own", "none"),
+        "perceptual_channels": (_fits_channels, "null or a list of channels, counted from 0"),
         "initialization": _PART,
         "channels_last": _FLAG,
         "learn_logvar": _FLAG,
@@ -176,6 +188,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "prompt": _text(optional=True),
         "prompts": _text(optional=True),
         "num": _number(1, whole=True),
+        "size": (_fits_size, "pixels of a square's side, or two [height, width], or null"),
         "out": _text(),
         "image": _text(optional=True),
         "mask": _text(optional=True),

@@ -56,26 +56,26 @@ def read_source(config: DictConfig) -> SourcePicture | None:
     return SourcePicture(pixels, opacity, mask)
 
 
-def fitted(source: SourcePicture, size_px: int, config: DictConfig) -> Edit:
-    """The picture's middle square at a model's size, as training pictures are cut.
+def fitted(source: SourcePicture, size: tuple[int, int], config: DictConfig) -> Edit:
+    """The picture's middle at ``size`` (height, width), as training pictures are cut.
 
     Without mask= what is transparent there is painted anew. UserError where nothing white is left
     of mask=.
     """
     if source.opacity is None:
-        pixels, transparent = fit(source.pixels, size_px), None
+        pixels, transparent = fit(source.pixels, size), None
     else:
-        pixels, opacity = fit_layers(source.pixels, source.opacity, size_px)
+        pixels, opacity = fit_layers(source.pixels, source.opacity, size)
         transparent = opacity < _VISIBLE
         # What colour is hidden there says nothing.
         pixels = extended(pixels, ~transparent) if transparent.any() else pixels
     mask = transparent
     if source.mask is not None:
-        mask = fit_mask(source.mask, size_px)
+        mask = fit_mask(source.mask, size)
         if not mask.any():
             raise UserError(
-                f"mask={config.mask}: nothing white is left of it in the middle square, the part "
-                f"of a picture that is used, at {size_px}x{size_px} pixels; paint more there."
+                f"mask={config.mask}: nothing white is left of it in the middle, the part of a "
+                f"picture that is used, at {size[1]}x{size[0]} pixels; paint more there."
             )
     if mask is None or not mask.any():
         return Edit(to_tensor(pixels), _strength(config, masked=False))
@@ -94,11 +94,12 @@ def edit_record(edit: Edit, config: DictConfig) -> dict[str, Any]:
 
 def tell(source: SourcePicture, edit: Edit, config: DictConfig) -> None:
     """Print what becomes of the picture where that may surprise."""
-    name, size_px = f"image={config.image}", edit.image.shape[-1]
-    if source.pixels.shape[:2] != (size_px, size_px):
+    name, (height, width) = f"image={config.image}", edit.image.shape[-2:]
+    if source.pixels.shape[:2] != (height, width):
+        what = "the size of this model" if config.size is None else f"size={config.size}"
+        middle = "middle square" if height == width else "middle"
         print(
-            f"{name}: {_size(source.pixels)} pixels; its middle square becomes "
-            f"{size_px}x{size_px}, the size of this model"
+            f"{name}: {_size(source.pixels)} pixels; its {middle} becomes {width}x{height}, {what}"
         )
     if source.opacity is not None and source.mask is None:
         if edit.mask is None:

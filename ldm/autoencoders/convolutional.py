@@ -74,7 +74,7 @@ def _resnet(in_channels: int, out_channels: int, groups: int) -> ResnetBlock:
 
 
 class _Encoder(nn.Module):
-    """Image (B, 3, H, W) -> raw code (B, out_channels, H / stride, W / stride)."""
+    """Image (B, in_channels, H, W) -> raw code (B, out_channels, H / stride, W / stride)."""
 
     def __init__(
         self,
@@ -151,11 +151,11 @@ class _Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """Pixels to a code and latents back to pixels.
 
-    ``encode``: image (B, 3, H, W) in [-1, 1] -> code (B, S, h, w) with h = H / stride, as the
+    ``encode``: image (B, I, H, W) in [-1, 1] -> code (B, S, h, w) with h = H / stride, as the
     regulariser stores it (for KL the mean and the clamped logvar, for VQ what is not yet
-    quantised). ``decode``: latent (B, C, h, w) -> image (B, 3, H, W), nominally in [-1, 1] but
-    unbounded. H and W must be divisible by ``stride`` = 2^(levels - 1). ``attention`` holds one
-    flag per level, shallow to deep.
+    quantised). ``decode``: latent (B, C, h, w) -> image (B, I, H, W), nominally in [-1, 1] but
+    unbounded; I is ``image_channels``. H and W must be divisible by ``stride`` = 2^(levels - 1).
+    ``attention`` holds one flag per level, shallow to deep.
     ``config`` keeps the constructor's arguments (without the regulariser) for exports.
     ``latent_channels`` of a regulariser, where it has its own, are those of the latent; the 1x1
     convolutions on both sides of it lead there and back.
@@ -210,7 +210,7 @@ class Autoencoder(nn.Module):
         return self.decoder.conv_out.weight
 
     def encode(self, image: Tensor) -> Tensor:
-        """Image (B, 3, H, W) in [-1, 1] -> code (B, S, h, w)."""
+        """Image (B, I, H, W) in [-1, 1] -> code (B, S, h, w)."""
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(
@@ -220,7 +220,7 @@ class Autoencoder(nn.Module):
         return self.regularizer.code(self.quant_conv(self.encoder(image)))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latent (B, C, h, w) -> image (B, 3, H, W)."""
+        """Latent (B, C, h, w) -> image (B, I, H, W)."""
         return self.decoder(self.post_quant_conv(self.regularizer.decodable(latent)))
 
     def forward(self, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

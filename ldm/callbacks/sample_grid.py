@@ -9,7 +9,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from ldm.data.images import to_uint8
+from ldm.data.images import to_uint8, visible
 from ldm.manifest import atomic
 
 Draw = Callable[[], Tensor]
@@ -38,13 +38,13 @@ class SampleGrid:
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:
-    """Images (B, 3, H, W) in [-1, 1] as one PNG, row by row, with a gap of two pixels."""
+    """Images (B, C, H, W) in [-1, 1] as one PNG, row by row, with a gap of two pixels."""
     count, _, height, width = images.shape
     columns = min(count, columns or max(1, round(count**0.5)))
     rows = -(-count // columns)
     sheet = Image.new("RGB", (columns * (width + 2) - 2, rows * (height + 2) - 2), "white")
     for i, image in enumerate(images):
         where = ((i % columns) * (width + 2), (i // columns) * (height + 2))
-        sheet.paste(Image.fromarray(to_uint8(image)), where)
+        sheet.paste(Image.fromarray(visible(to_uint8(image))), where)
     with atomic(path) as temporary:
         sheet.save(temporary, format="PNG")

@@ -70,6 +70,11 @@ def resized(
     return result
 
 
+def within_range(image: NDArray[Any]) -> NDArray[Any]:
+    """A resized picture without what Lanczos overshot: floating-point pixels end at -1 and 1."""
+    return image.clip(-1.0, 1.0) if image.dtype == np.float32 else image
+
+
 def _header(file: io.BytesIO, size: int) -> tuple[tuple[int, int, int], np.dtype[Any], Any]:
     """Shape, type of number and order ("C" or "F"); the file then stands at the first number."""
     try:

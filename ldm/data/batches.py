@@ -154,7 +154,7 @@ def crop(image: np.ndarray, size_px: int) -> Tensor:
             f"a picture of {width}x{height} px is smaller than size={size_px}; prepare the shards "
             f"with `data.size_px={size_px}` or train at a smaller size."
         )
-    return to_tensor(fit(image, size_px))
+    return to_tensor(fit(image, (size_px, size_px)))
 
 
 class LatentBatches(Dataset[LatentBatch]):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ldm.data.arrays import resized
+from ldm.data.arrays import resized, within_range
 from ldm.data.buckets import scaled_to_cover
 from ldm.random import stream, uniform
 
@@ -73,5 +73,5 @@ def cut(image: NDArray[Any], crop: Crop) -> NDArray[Any]:
             min((crop.left + crop.width) * across, width),
             min((crop.top + crop.height) * down, height),
         )
-        part = resized(image, (crop.width, crop.height), box)
+        part = within_range(resized(image, (crop.width, crop.height), box))
     return np.ascontiguousarray(part[:, ::-1] if crop.mirrored else part)

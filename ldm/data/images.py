@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from ldm.data.arrays import resized
+from ldm.data.arrays import resized, within_range
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 WHITE = (255, 255, 255)
@@ -180,45 +180,44 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted if converted is not None else image
 
 
-def fit(image: NDArray[Any], size_px: int) -> NDArray[Any]:
-    """The middle square of a picture (H, W, C), resized to (size_px, size_px, C).
+def fit(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """The middle of a picture (H, W, C) resized to ``size`` (height, width).
 
-    The same as shorter side to ``size_px`` (Lanczos, antialiased) and a centre crop, without ever
+    The same as scaling it to cover ``size`` (Lanczos, antialiased) and a centre crop, without ever
     holding the long side of a panorama at full length. Channels and type as ``arrays`` knows them.
     """
-    fitted = _fit(image, size_px, Image.Resampling.LANCZOS)
-    # Lanczos overshoots at edges, and floating-point pixels end at -1 and 1.
-    return fitted.clip(-1.0, 1.0) if fitted.dtype == np.float32 else fitted
+    return within_range(_fit(image, size, Image.Resampling.LANCZOS))
 
 
 def fit_layers(
-    image: NDArray[np.uint8], opacity: NDArray[np.uint8], size_px: int
+    image: NDArray[np.uint8], opacity: NDArray[np.uint8], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A picture (H, W, 3) and its opacity (H, W), as ``decode_layers`` gives them, by ``fit``.
 
     Colours are weighted by their opacity: what transparent pixels hide does not bleed into others.
     """
     by, weight = Image.Resampling.LANCZOS, opacity / np.float32(255.0)
-    colours = np.stack([_fit(image[..., c] * weight, size_px, by) for c in range(3)], -1)
-    fitted = _fit(weight, size_px, by)
+    colours = np.stack([_fit(image[..., c] * weight, size, by) for c in range(3)], -1)
+    fitted = _fit(weight, size, by)
     colours /= np.maximum(fitted, 1.0 / 255.0)[..., None]
     pixels, opacity = (part.round().clip(0, 255) for part in (colours, fitted * 255.0))
     return pixels.astype(np.uint8), opacity.astype(np.uint8)
 
 
-def fit_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
+def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask (H, W) cut and resized like its picture by ``fit``, each pixel from the nearest."""
-    return _fit(mask.astype(np.uint8), size_px, Image.Resampling.NEAREST).astype(np.bool_)
+    return _fit(mask.astype(np.uint8), size, Image.Resampling.NEAREST).astype(np.bool_)
 
 
-def _fit(image: NDArray[Any], size_px: int, by: Image.Resampling) -> NDArray[Any]:
+def _fit(image: NDArray[Any], size: tuple[int, int], by: Image.Resampling) -> NDArray[Any]:
     height, width = image.shape[:2]
-    if height == width == size_px:
+    if (height, width) == size:
         return image
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return resized(image, (size_px, size_px), box, by)
+    used_height = height if height * size[1] <= width * size[0] else width * size[0] / size[1]
+    used_width = used_height * size[1] / size[0]
+    left, top = (width - used_width) / 2, (height - used_height) / 2
+    box = (left, top, left + used_width, top + used_height)
+    return resized(image, (size[1], size[0]), box, by)
 
 
 def extended(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -258,7 +257,7 @@ def to_tensor(image: NDArray[Any]) -> Tensor:
 
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3): clipped and rounded, not truncated.
+    """Float (..., C, H, W) in [-1, 1] -> uint8 (..., H, W, C): clipped and rounded, not truncated.
 
     The inverse of ``to_tensor`` for every value. NaN becomes middle grey.
     """
@@ -266,3 +265,9 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     pixels = ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
     result: NDArray[np.uint8] = pixels.movedim(-3, -1).contiguous().numpy()
     return result
+
+
+def visible(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, C) for the eye: (H, W) if grey, else its first three channels (H, W, 3)."""
+    channels = image.shape[-1]
+    return image[..., :3] if channels >= 3 else image[..., 0]

@@ -183,11 +183,9 @@ class PictureRules:
             box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
         if to == (pixels.shape[1], pixels.shape[0]) and box == (0, 0, *to):
             return pixels
-        return arrays.resized(pixels, to, box)
+        return arrays.within_range(arrays.resized(pixels, to, box))
 
-    def _encoded(
-        self, picture: bytes | NDArray[Any], pixels: NDArray[Any]
-    ) -> tuple[str, bytes]:
+    def _encoded(self, picture: bytes | NDArray[Any], pixels: NDArray[Any]) -> tuple[str, bytes]:
         if self.channels not in (1, 3) or pixels.dtype != np.uint8:
             return "npy", arrays.encode_array(pixels)
         if self.encoding == "keep" and (extension := _kept_extension(picture)):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ldm import weights
+from ldm.features.rgb import as_rgb
 
 
 class ClipImageFeatures(nn.Module):
@@ -69,8 +70,8 @@ class ClipImageFeatures(nn.Module):
         }
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] as the tower expects them: (B, 3, size, size)."""
-        images = images.float()
+        """Images (B, 3 or 1, H, W) in [-1, 1] as the tower expects them: (B, 3, size, size)."""
+        images = as_rgb(images).float()
         size = (self.size_px, self.size_px)
         if images.shape[-2:] != size:
             images = functional.interpolate(

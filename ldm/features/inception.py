@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ldm import weights
 from ldm.features.quantise import to_uint8
+from ldm.features.rgb import as_rgb
 
 
 class InceptionFeatures(nn.Module):
@@ -45,7 +46,7 @@ class InceptionFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            (features,) = self.network(to_uint8(images))
+            (features,) = self.network(to_uint8(as_rgb(images)))
         return features.float()
 
 

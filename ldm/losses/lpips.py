@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm import weights
+from ldm.features.rgb import as_rgb
 from ldm.features.vgg import CHANNELS, read_vgg16
 from ldm.losses.unit_channels import unit_channels
 
@@ -21,7 +22,7 @@ _HEADS_FILES = {  # package -> where its wheel carries the same file
 
 
 class LPIPS(nn.Module):
-    """The distance of two images: (B, 3, H, W) twice, in [-1, 1] -> (B,), at least 0.
+    """The distance of two images: (B, 3 or 1, H, W) twice, in [-1, 1] -> (B,), at least 0.
 
     ``trunk`` gives the five feature maps of VGG16, ``heads`` weigh their channels: five of
     (1, C, 1, 1). Always in eval mode, nothing trainable, float32 even under autocast; the
@@ -46,7 +47,7 @@ class LPIPS(nn.Module):
         return super().train(False)
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        maps = self.trunk((images.float() - self.shift) / self.scale)
+        maps = self.trunk((as_rgb(images).float() - self.shift) / self.scale)
         return [unit_channels(map_) for map_ in maps]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class Layers(Protocol):
 
 
 class OwnPerceptual(nn.Module):
-    """The distance of two images: (B, 3, H, W) twice, in [-1, 1] -> (B,), between 0 and 4.
+    """The distance of two images: (B, 3 or 1, H, W) twice, in [-1, 1] -> (B,), between 0 and 4.
 
     The squared difference of the channel-normalised feature vectors, averaged over positions and
     layers: LPIPS without learned heads. float32 even under autocast; ``features`` must be frozen.

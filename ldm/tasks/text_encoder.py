@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from ldm.data.batches import ImageBatch
+from ldm.features.rgb import as_rgb
 from ldm.tasks.trained import MicroSteps, Trained
 from ldm.text.clip import ClipTowers
 
@@ -55,7 +56,7 @@ class TextEncoderTask(LightningModule):
         )
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> dict[str, Tensor]:
-        image, text, scale = self.towers(batch.image, batch.ids)
+        image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
         loss = self.contrastive(image, text, scale)
         logs = {"loss": loss.detach(), "logit_scale": scale.detach()}
         if self.micro_steps.backward(self, loss, batch.micro_steps):
@@ -75,7 +76,7 @@ class TextEncoderTask(LightningModule):
         found = {name: torch.zeros((), device=self.device) for name in names}
         count = torch.zeros((), device=self.device)
         for batch in batches:
-            image, text, scale = self.towers(batch.image, batch.ids)
+            image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
             logits = scale * image @ text.T
             labels = torch.arange(len(logits), device=logits.device)
             found["loss"] += F.cross_entropy(logits, labels, reduction="sum")

@@ -198,6 +198,6 @@ class ClipText(nn.Module):
         """The features as they are."""
         return features
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
+    def default_sizes(self, height: int, width: int, *, negative: bool = False) -> None:
         """It is told no sizes."""
         return None

@@ -106,9 +106,11 @@ class SdxlText(nn.Module):
         embedded = fourier(sizes, SIZE_EMBEDDING_DIM).flatten(1).to(pooled.dtype)  # (B, 256 K)
         return features._replace(vector=torch.cat([pooled, embedded], dim=-1))
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> tuple[float, ...]:
+    def default_sizes(
+        self, height: int, width: int, *, negative: bool = False
+    ) -> tuple[float, ...]:
         """Those of a whole picture, which was neither scaled nor cropped."""
-        whole = (size_px, size_px, 0, 0)
+        whole = (height, width, 0, 0)
         return (
             (*whole, _AESTHETIC_SCORES[negative]) if self.num_sizes == 5 else (*whole, *whole[:2])
         )

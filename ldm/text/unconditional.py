@@ -41,6 +41,6 @@ class Unconditional(nn.Module):
         """The same condition without parts."""
         return Condition()
 
-    def default_sizes(self, size_px: int, *, negative: bool = False) -> None:
+    def default_sizes(self, height: int, width: int, *, negative: bool = False) -> None:
         """It is told no sizes."""
         return None

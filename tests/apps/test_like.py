@@ -46,6 +46,7 @@ MODES = {
     "image to image": [*IMAGE, "strength=0.6", "sampler=dpmpp_2m_sde", "guidance_rescale=0.3"],
     "inpainting": [*IMAGE, "mask=mask.png", "sampler=heun", "spacing=karras"],
     "the way": ["prompt_to=a 'small' ${y}, [blue] square", "seed_to=5", "sampler=euler_ancestral"],
+    "another shape": [*IMAGE, "size=[32,48]", "strength=0.5"],
     "prompts": ["negative=a ${z}, b", "spacing=diffusers", "sampler=pndm", "accelerator=cpu"],
 }
 

@@ -112,17 +112,17 @@ def test_too_many_pixels_are_refused_before_decoding():
 @pytest.mark.parametrize("height, width", [(40, 60), (61, 40), (20, 20), (2, 5000)])
 def test_fit_is_resize_of_the_shorter_side_and_centre_crop(height, width):
     pixels = np.asarray(_noise(height, width))
-    assert images.fit(pixels, 32).shape == (32, 32, 3)
+    assert images.fit(pixels, (32, 32)).shape == (32, 32, 3)
     side = min(height, width)
     flat = np.full((height, width, 3), 9, np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
     flat[top : top + side, left : left + side] = 200
-    assert images.fit(flat, 16)[4:12, 4:12].min() >= 190  # the middle survives, all of it
+    assert images.fit(flat, (16, 16))[4:12, 4:12].min() >= 190  # the middle survives, all of it
 
 
 def test_fit_leaves_the_right_size_untouched():
     pixels = np.asarray(_noise(32, 32))
-    assert np.array_equal(images.fit(pixels, 32), pixels)
+    assert np.array_equal(images.fit(pixels, (32, 32)), pixels)
 
 
 def test_tensors_and_bytes_are_inverse_and_rounding_is_to_nearest():
@@ -148,19 +148,19 @@ def test_layers_are_the_colours_themselves_and_the_opacity():
 def test_a_mask_is_cut_like_its_picture_and_stays_hard():
     mask = np.zeros((40, 60), bool)
     mask[:, :20] = True  # half of it is cut off
-    fitted = images.fit_mask(mask, 20)
+    fitted = images.fit_mask(mask, (20, 20))
     assert fitted.dtype == bool and fitted.shape == (20, 20)
     assert fitted[:, :5].all() and not fitted[:, 5:].any()
     picture = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
-    assert (images.fit(picture, 20)[..., 0] >= 128).tolist() == fitted.tolist()
-    assert (images.fit_mask(mask[:, :40], 40) == mask[:, :40]).all()
+    assert (images.fit(picture, (20, 20))[..., 0] >= 128).tolist() == fitted.tolist()
+    assert (images.fit_mask(mask[:, :40], (40, 40)) == mask[:, :40]).all()
 
 
 def test_what_is_hidden_does_not_bleed_when_layers_are_fitted():
     image = np.full((40, 60, 3), (90, 120, 150), np.uint8)
     opacity = np.full((40, 60), 255, np.uint8)
     image[:, 33:], opacity[:, 33:] = (255, 0, 0), 0
-    pixels, fitted = images.fit_layers(image, opacity, 20)
+    pixels, fitted = images.fit_layers(image, opacity, (20, 20))
     visible = fitted >= 128
     assert visible[:, :11].all() and not visible[:, 12:].any()
     assert (pixels[visible] == (90, 120, 150)).all()
@@ -169,12 +169,12 @@ def test_what_is_hidden_does_not_bleed_when_layers_are_fitted():
 def test_layers_are_fitted_as_the_picture_alone():
     image = np.asarray(_noise()) // 2 + 64  # what rings does not reach black or white
     opacity = np.random.default_rng(0).integers(1, 256, image.shape[:2], np.uint8)
-    pixels, fitted = images.fit_layers(image, np.full_like(opacity, 255), 20)
+    pixels, fitted = images.fit_layers(image, np.full_like(opacity, 255), (20, 20))
     assert (fitted == 255).all()
-    assert np.abs(pixels.astype(int) - images.fit(image, 20)).max() <= 1
+    assert np.abs(pixels.astype(int) - images.fit(image, (20, 20))).max() <= 1
     side = min(opacity.shape)
     image, opacity = image[:side, :side], opacity[:side, :side]
-    pixels, fitted = images.fit_layers(image, opacity, side)
+    pixels, fitted = images.fit_layers(image, opacity, (side, side))
     assert (pixels == image).all() and (fitted == opacity).all()
 
 
@@ -191,3 +191,9 @@ def test_edges_are_drawn_out_over_what_is_not_known():
     found = images.extended(image, hole)
     assert (found[2] == image[2][[0, 0, 0, 5, 5, 5]]).all() and (found[hole] == image[hole]).all()
     assert images.extended(image, np.zeros_like(known)).shape == image.shape
+
+
+def test_what_is_shown_of_pictures_with_any_number_of_channels():
+    image = np.arange(2 * 2 * 5, dtype=np.uint8).reshape(2, 2, 5)
+    assert np.array_equal(images.visible(image), image[..., :3])
+    assert np.array_equal(images.visible(image[..., :2]), image[..., 0])

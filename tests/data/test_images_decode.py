@@ -61,7 +61,7 @@ def test_every_orientation_is_applied_also_when_decoded_smaller(orientation, for
     smaller = images.decode(data, at_least_px=16)
     reduced = (32, 48) if format == "JPEG" else (64, 96)
     assert smaller.shape[:2] == (reduced if orientation < 5 else reduced[::-1])
-    assert _psnr(images.fit(smaller, 16), images.fit(upright, 16)) > 35
+    assert _psnr(images.fit(smaller, (16, 16)), images.fit(upright, (16, 16))) > 35
 
 
 def test_exif_that_cannot_be_read_is_ignored():
@@ -96,7 +96,7 @@ def test_a_reduced_cmyk_or_grey_jpeg_keeps_its_rules():
         data = _bytes(_gradient(400, 400).convert(mode), "JPEG", quality=95)
         whole, smaller = images.decode(data), images.decode(data, at_least_px=50)
         assert smaller.shape == (100, 100, 3)
-        assert _psnr(images.fit(smaller, 50), images.fit(whole, 50)) > 44
+        assert _psnr(images.fit(smaller, (50, 50)), images.fit(whole, (50, 50))) > 44
 
 
 @pytest.mark.parametrize("background", [WHITE, (0, 128, 255)])
@@ -209,7 +209,7 @@ def test_metadata_that_inflates_is_refused(kind):
 def test_absurd_aspect_ratios_are_cut_before_they_are_scaled(size):
     pixels = images.decode(_bytes(Image.new("RGB", size, "red")), at_least_px=8)
     assert pixels.shape == (*size[::-1], 3)
-    assert (images.fit(pixels, 8) == (255, 0, 0)).all()
+    assert (images.fit(pixels, (8, 8)) == (255, 0, 0)).all()
 
 
 def test_grey_is_luma_and_grey_stays_as_it_is():

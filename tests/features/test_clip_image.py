@@ -67,3 +67,11 @@ def test_eight_bits_are_clipped_rounded_and_idempotent():
     assert to_uint8(torch.tensor([-3.0, 3.0, 0.999])).tolist() == [0, 255, 255]
     with pytest.raises(ValueError, match="NaN"):
         to_uint8(torch.tensor([float("nan")]))
+
+
+def test_grey_images_are_repeated_and_other_channels_refused(clip):
+    features = features_of(clip)
+    grey = torch.rand(2, 1, 32, 32) * 2 - 1
+    torch.testing.assert_close(features(grey), features(grey.repeat(1, 3, 1, 1)), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"5 channels .* perceptual_channels=\[A,B,C\]"):
+        features(torch.zeros(2, 5, 32, 32))

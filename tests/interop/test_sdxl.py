@@ -38,8 +38,8 @@ def ours(model: TextToImage, **settings: Any) -> torch.Tensor:
 
 def theirs(pipeline: Any, **settings: Any) -> torch.Tensor:
     """The same from the same noise."""
-    side = pipeline.unet.config.sample_size
-    latents = normal(stream(0, "initial"), SEEDS, (4, side, side)).float()
+    size = (settings.get("height", 64), settings.get("width", 64))
+    latents = normal(stream(0, "initial"), SEEDS, (4, size[0] // 8, size[1] // 8)).float()
     images = pipeline(
         PROMPTS, latents=latents, num_inference_steps=4, guidance_scale=3.0, output_type="pt",
         **settings,
@@ -132,6 +132,14 @@ def test_a_published_folder_draws_their_picture_here(
         configuration="negative prompt" if negative else "no negative prompt",
         tolerance=1e-4,
     )
+
+
+def test_a_picture_that_is_no_square_is_theirs_too(published: Path) -> None:
+    # By default both tell the networks of a whole picture of this size.
+    expected = theirs(load(published), height=48, width=96)
+    images = ours(read_pipeline(published), size=(48, 96))
+    assert images.shape == (2, 3, 48, 96)
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)
 
 
 def test_sizes_reach_the_unet_in_their_order(published: Path) -> None:

@@ -77,3 +77,9 @@ def test_it_is_frozen_in_eval_and_float32(ours):
 def test_without_the_trunks_file_the_remedy_is_named(tmp_path):
     with pytest.raises(ValueError, match="vgg16-397923af.pth is missing"):
         pretrained_lpips(tmp_path)
+
+
+def test_grey_images_are_repeated(ours):
+    x, y = torch.rand(2, 2, 1, 32, 32) * 2 - 1
+    expected = ours(x.repeat(1, 3, 1, 1), y.repeat(1, 3, 1, 1))
+    torch.testing.assert_close(ours(x, y), expected, rtol=0, atol=0)

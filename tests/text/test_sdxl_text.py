@@ -71,12 +71,12 @@ def test_towers_that_do_not_go_together_are_refused() -> None:
 
 def test_usual_sizes_are_those_of_a_whole_picture() -> None:
     encoder = pair()
-    assert encoder.default_sizes(1024) == (1024, 1024, 0, 0, 1024, 1024)
+    assert encoder.default_sizes(1024, 768) == (1024, 768, 0, 0, 1024, 768)
     refiner = SdxlText(
         text_encoder=None, text_encoder_2=tower(12, 6, 0), num_sizes=5, zero_null=True
     )
-    assert refiner.default_sizes(1024) == (1024, 1024, 0, 0, 6.0)
-    assert refiner.default_sizes(1024, negative=True) == (1024, 1024, 0, 0, 2.5)
+    assert refiner.default_sizes(1024, 1024) == (1024, 1024, 0, 0, 6.0)
+    assert refiner.default_sizes(1024, 1024, negative=True) == (1024, 1024, 0, 0, 2.5)
     assert refiner(refiner.tokenize(["a"]), torch.zeros(1, 5)).vector.shape == (1, 6 + 5 * 256)
 
 

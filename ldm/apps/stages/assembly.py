@@ -73,3 +73,13 @@ def shards_input(root: str | Path) -> dict[str, str]:
     """Path and fingerprint of shards, for a manifest."""
     shards = ImageShards(root)
     return {"path": str(shards.root.resolve()), "fingerprint": shards.manifest.fingerprint}
+
+
+def require_channels(shards: ImageShards, channels: int, remedy: str) -> None:
+    """UserError with ``remedy`` where pictures have other channels than an autoencoder takes."""
+    found = shards[0].image.shape[2]
+    if found != channels:
+        raise UserError(
+            f"the pictures of {shards.root} have {found} channel(s) and the autoencoder takes "
+            f"{channels}; {remedy.format(found)}, or prepare them with data.channels={channels}."
+        )

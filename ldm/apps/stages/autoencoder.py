@@ -11,7 +11,14 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
+from ldm.apps.stages.assembly import (
+    Assembly,
+    image_order,
+    open_shards,
+    require_channels,
+    shards_input,
+    trained,
+)
 from ldm.data.batches import ImageBatches, crop
 from ldm.data.order import Share, Shuffled
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
@@ -31,6 +38,8 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
     shards, held_out = open_shards(config.data.root)
+    remedy = "set autoencoder.image_channels={0} discriminator.in_channels={0}"
+    require_channels(shards, config.autoencoder.image_channels, remedy)
     autoencoder = build(config.autoencoder)
     if config.initialization is not None:
         build(config.initialization)(autoencoder)
@@ -86,9 +95,18 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
 
 def perceptual(config: DictConfig) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The frozen distance of ``perceptual=``: LPIPS, the own image tower's, or none."""
+    """The frozen distance of ``perceptual=``, in the channels of ``perceptual_channels=``."""
     if config.perceptual == "none" or config.loss.perceptual == 0.0:
         return None
+    distance, channels = _distance(config), config.perceptual_channels
+    if channels is None:
+        return distance
+    chosen = list(channels)
+    return lambda image, reconstruction: distance(image[:, chosen], reconstruction[:, chosen])
+
+
+def _distance(config: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS, or the own image tower's."""
     if config.perceptual == "lpips":
         from ldm.losses.lpips import pretrained_lpips
 
