@@ -148,44 +148,44 @@ class PictureRules:
 
     def _pixels(self, picture: bytes | NDArray[Any]) -> NDArray[Any]:
         """The picture (H, W, channels), still as large as it comes, or reduced but large enough."""
-        if isinstance(picture, bytes) and not picture.startswith(arrays.MAGIC):
-            if self.channels not in (1, 3):
-                raise ValueError(f"not .npy, as pictures of data.channels={self.channels} are")
+        if isinstance(picture, np.ndarray):
+            pixels = picture
+        elif picture.startswith(arrays.MAGIC):
+            found = arrays.array_shape(picture)[2]
+            pixels = arrays.decode_array(picture, found, self.max_pixels)
+        else:
             pixels = images.decode(
                 picture, self.background, self.max_pixels, at_least_px=self.size_px
             )
-            return images.grey(pixels) if self.channels == 1 else pixels
-        if isinstance(picture, bytes):
-            return arrays.decode_array(picture, self.channels, self.max_pixels)
-        if self.channels == 1 and picture.shape[2] == 3:
-            return images.grey(picture)
-        if picture.shape[2] != self.channels:
-            raise ValueError(f"{picture.shape[2]} channels, not data.channels={self.channels}")
-        return picture
+        found = pixels.shape[2]
+        if self.channels == 1 and found == 3 and pixels.dtype == np.uint8:
+            return images.grey(pixels)
+        if self.channels == 3 and found == 1:
+            return pixels.repeat(3, axis=2)
+        if found != self.channels:
+            raise ValueError(f"{found} channels, not data.channels={self.channels}")
+        return pixels
 
     def _fitted(self, pixels: NDArray[Any], ratio: float) -> NDArray[Any]:
         """Scaled and cut; ``ratio`` is width / height of the original."""
+        height, width = pixels.shape[:2]
+        if self.square and self.size_px is not None:
+            return images.fit(pixels, (self.size_px, self.size_px))
         if self.square:
-            height, width = pixels.shape[:2]
             side = min(height, width)
-            to = (self.size_px or side,) * 2
-            left, top = (width - side) / 2, (height - side) / 2
-            if self.size_px is None:
-                left, top = int(left), int(top)
-            box = (left, top, left + side, top + side)
-        elif self.size_px is None:
+            top, left = (height - side) // 2, (width - side) // 2
+            return pixels[top : top + side, left : left + side]
+        if self.size_px is None or self.size_px == min(height, width):
             return pixels
-        else:
-            long = max(self.size_px, round(self.size_px * max(ratio, 1 / ratio)))
-            to = (self.size_px, long) if ratio < 1 else (long, self.size_px)
-            if to[0] * to[1] > self.max_pixels:
-                raise ValueError("too many pixels")
-            box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-        if to == (pixels.shape[1], pixels.shape[0]) and box == (0, 0, *to):
-            return pixels
-        return arrays.within_range(arrays.resized(pixels, to, box))
+        longer = max(self.size_px, round(self.size_px * max(ratio, 1.0 / ratio)))
+        size = (self.size_px, longer) if ratio < 1.0 else (longer, self.size_px)
+        if size[0] * size[1] > self.max_pixels:
+            raise ValueError("too many pixels")
+        whole = (0.0, 0.0, float(width), float(height))
+        return arrays.within_range(arrays.resized(pixels, size, whole))
 
     def _encoded(self, picture: bytes | NDArray[Any], pixels: NDArray[Any]) -> tuple[str, bytes]:
+        """How the picture is named and stored: .npy for what no picture format holds."""
         if self.channels not in (1, 3) or pixels.dtype != np.uint8:
             return "npy", arrays.encode_array(pixels)
         if self.encoding == "keep" and (extension := _kept_extension(picture)):

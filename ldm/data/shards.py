@@ -78,7 +78,7 @@ class ImageShards:
         data = self._read(i, "image")
         try:
             if data.startswith(MAGIC):
-                image = decode_array(data, self.channels, MAX_PIXELS)
+                image = decode_array(data, array_shape(data)[2], MAX_PIXELS)
             else:
                 image = decode(data, at_least_px=at_least_px)[..., : self.channels]
         except ValueError as error:
@@ -127,13 +127,6 @@ class ImageShards:
             return int(row["height"]), int(row["width"])
         data = self._read(i, "image")
         return array_shape(data)[:2] if data.startswith(MAGIC) else picture_size(data)
-
-    def sizes(self) -> NDArray[np.int32]:
-        """Height and width of every stored picture (N, 2); unknown ones are looked up."""
-        sizes = np.stack([self._rows["height"], self._rows["width"]], axis=1)
-        for i in np.flatnonzero(sizes[:, 0] == 0).tolist():
-            sizes[i] = self.size(i)
-        return sizes
 
     @property
     def caption_counts(self) -> NDArray[np.int32]:

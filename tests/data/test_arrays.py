@@ -86,11 +86,11 @@ def test_objects_are_never_unpickled():
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_any_channels_and_types_are_fitted_alike(channels):
     pixels = _noise(np.uint8, (40, 60, channels)) // 4 + 96  # nothing is clipped between passes
-    of_bytes = images.fit(pixels, 16)
+    of_bytes = images.fit(pixels, (16, 16))
     assert of_bytes.shape == (16, 16, channels) and of_bytes.dtype == np.uint8
-    wide = images.fit(pixels.astype(np.uint16) * 257, 16)
+    wide = images.fit(pixels.astype(np.uint16) * 257, (16, 16))
     assert wide.dtype == np.uint16 and np.abs(wide / 257.0 - of_bytes).max() < 1.5
-    floats = images.fit((pixels / 127.5 - 1.0).astype(np.float32), 16)
+    floats = images.fit((pixels / 127.5 - 1.0).astype(np.float32), (16, 16))
     assert floats.dtype == np.float32 and np.abs(floats).max() <= 1.0
     assert np.abs((floats + 1.0) * 127.5 - of_bytes).max() < 1.5
 
@@ -98,8 +98,8 @@ def test_any_channels_and_types_are_fitted_alike(channels):
 def test_lanczos_does_not_leave_the_range():
     edge = np.zeros((64, 64, 2), np.uint16)
     edge[:, 32:] = 65535
-    assert set(np.unique(images.fit(edge, 8)[:, [0, 7]])) == {0, 65535}
-    assert np.abs(images.fit(edge.astype(np.float32) / 32767.5 - 1.0, 8)).max() <= 1.0
+    assert set(np.unique(images.fit(edge, (8, 8))[:, [0, 7]])) == {0, 65535}
+    assert np.abs(images.fit(edge.astype(np.float32) / 32767.5 - 1.0, (8, 8))).max() <= 1.0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

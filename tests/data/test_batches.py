@@ -104,7 +104,7 @@ def test_what_has_the_size_is_untouched_and_larger_is_scaled():
     square = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     assert torch.equal(crop(square, 12), to_tensor(square))
     wide = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
-    assert torch.equal(crop(wide, 12), to_tensor(fit(wide, 12)))
+    assert torch.equal(crop(wide, 12), to_tensor(fit(wide, (12, 12))))
     halves = np.zeros((20, 40, 3), np.uint8)
     halves[:, 20:] = 255  # the whole height remains, and the middle of the width
     assert crop(halves, 10)[:, :, :4].max() < -0.9 and crop(halves, 10)[:, :, 6:].min() > 0.9

@@ -36,7 +36,7 @@ def test_the_middle_square_is_that_of_preparing():
     image = picture(96, 160)
     (crop,) = PLAIN.of(0, (96, 160), (48, 48))
     assert crop.scaled == (48, 80) and (crop.top, crop.left) == (0, 16)
-    assert np.array_equal(cut(image, crop), fit(image, 48))
+    assert np.array_equal(cut(image, crop), fit(image, (48, 48)))
 
 
 def test_a_crop_is_a_window_of_the_whole_scaled_picture():
