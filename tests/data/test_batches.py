@@ -74,10 +74,11 @@ def test_latents_are_gathered_in_the_same_order(world):
     cache = LatentCache(world.latents)
     index = torch.arange(70, 80)
     batch = LatentBatches(cache, seed=2)[4, index]
-    where = positions(2, len(cache), index)
-    assert torch.equal(batch.code, torch.from_numpy(cache.codes[where.numpy()]).float())
+    where = positions(2, len(cache), index).numpy()
+    codes, ids = cache.arrays[0]["codes"][where, 0], cache.arrays[0]["ids"][where]
+    assert torch.equal(batch.code, torch.from_numpy(codes).float())
     assert batch.code.dtype == torch.float32 and batch.ids.dtype == torch.int64
-    assert torch.equal(batch.ids, torch.from_numpy(cache.ids[where.numpy()].astype(np.int64)))
+    assert torch.equal(batch.ids, torch.from_numpy(ids.astype(np.int64)))
 
 
 def test_the_loader_resumes_anywhere(world):
@@ -96,7 +97,7 @@ def test_the_loader_resumes_anywhere(world):
 def test_a_worker_is_sent_the_place_of_the_latents_and_not_the_latents(world):
     batches = LatentBatches(LatentCache(world.latents), seed=0)
     sent = pickle.dumps(batches)
-    assert len(sent) < batches.cache.codes.nbytes / 2
+    assert len(sent) < batches.cache.arrays[0]["codes"].nbytes / 2
     slot = (3, torch.arange(24, 32))
     received, kept = pickle.loads(sent)[slot], batches[slot]
     assert torch.equal(received.code, kept.code) and torch.equal(received.ids, kept.ids)
