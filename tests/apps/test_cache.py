@@ -96,10 +96,14 @@ def test_a_changed_setting_is_refused_with_the_difference(ldm, words, tmp_path, 
     assert files(tmp_path) == before
 
 
-def test_several_processes_make_the_same_bytes(ldm, words, tmp_path):
+@pytest.mark.parametrize(
+    "setting",
+    ["devices=2", pytest.param("workers=1", marks=pytest.mark.slow)],
+)
+def test_several_processes_make_the_same_bytes(ldm, words, tmp_path, setting):
     more = [*BUCKETS, "flip=true", "crops=2"]
     assert ldm(*words, *more, f"out={tmp_path / 'one'}") == 0
-    assert ldm(*words, *more, "devices=2", "workers=1", f"out={tmp_path / 'two'}") == 0
+    assert ldm(*words, *more, setting, f"out={tmp_path / 'two'}") == 0
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
