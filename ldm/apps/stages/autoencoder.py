@@ -12,8 +12,8 @@ from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
 from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
-from ldm.data.batches import ImageBatches, crop
-from ldm.data.order import Share, Shuffled
+from ldm.data.batches import ImageBatches
+from ldm.data.order import Share, Shuffled, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
@@ -54,8 +54,12 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         trained=parts,
         seed=config.seed,
     )
-    count = min(PREVIEWS, len(held_out))
-    originals = torch.stack([crop(held_out[i].image, config.size) for i in range(count)])
+    kwargs = {"size_px": config.size, "seed": config.seed}
+    batches = ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs)
+    judged = ImageBatches(
+        held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
+    )
+    originals = judged[Slot(0, torch.arange(min(PREVIEWS, len(held_out))))].image
 
     def draw() -> Tensor:
         """Originals and their reconstructions, in pairs."""
@@ -70,13 +74,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     def write_model(folder: Path) -> None:
         write_autoencoder(autoencoder, folder / "vae", scale=None, sample_size=config.size)
 
-    kwargs = {"size_px": config.size, "seed": config.seed}
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs),
-        held_out=ImageBatches(
-            held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
-        ),
+        batches=batches,
+        held_out=judged,
         part="vae",
         initialise=initialise,
         write_model=write_model,
