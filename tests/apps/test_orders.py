@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from ldm.callbacks.metrics_log import read_jsonl
+from tests.apps.test_ddp import compare
 from tests.data.drawn import write_shards
 
 
@@ -42,6 +43,19 @@ def test_a_budget_of_pixels_changes_nothing_but_the_memory(world, ldm, latents, 
     for first, second in zip(*curves, strict=True):
         for key in first.keys() - {"images_per_second", "data_wait_fraction"}:
             assert second[key] == pytest.approx(first[key], rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.slow
+def test_two_processes_cut_the_steps_of_each_bucket_alike(world, ldm, latents, tmp_path):
+    """Gradients travel once a step, however many micro-batches it has."""
+    more = (f"data.root={latents}", "max_micro_pixels=3000", "micro_batch=4")
+    compare(world, ldm, tmp_path, "diffusion", *more)
+
+
+@pytest.mark.slow
+def test_two_processes_read_shard_after_shard_as_one_does(world, ldm, tmp_path):
+    more = ("data.order=streamed", "data.lanes=2", "discriminator.norm=group")
+    compare(world, ldm, tmp_path, "autoencoder", *more)
 
 
 def test_a_budget_below_one_picture_is_refused(world, ldm, latents, tmp_path, capsys):

@@ -11,9 +11,8 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
-from ldm.data.batches import ImageBatches
-from ldm.data.order import Share, Shuffled, Slot
+from ldm.apps.stages.assembly import Assembly, image_batches, shards_input, trained
+from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
@@ -30,7 +29,7 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
-    shards, held_out = open_shards(config.data.root)
+    batches, held_out = image_batches(config)
     autoencoder = build(config.autoencoder)
     if config.initialization is not None:
         build(config.initialization)(autoencoder)
@@ -54,12 +53,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         trained=parts,
         seed=config.seed,
     )
-    kwargs = {"size_px": config.size, "seed": config.seed}
-    batches = ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs)
-    judged = ImageBatches(
-        held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
-    )
-    originals = judged[Slot(0, torch.arange(min(PREVIEWS, len(held_out))))].image
+    previews = torch.arange(min(PREVIEWS, held_out.counts[0]))
+    originals = held_out[Slot(0, previews)].image
 
     def draw() -> Tensor:
         """Originals and their reconstructions, in pairs."""
@@ -77,7 +72,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     return Assembly(
         task=task,
         batches=batches,
-        held_out=judged,
+        held_out=held_out,
         part="vae",
         initialise=initialise,
         write_model=write_model,
