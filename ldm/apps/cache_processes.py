@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ def _encode_share(
     """The whole life of one of several processes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and ends this one
     if job.device == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // job.devices))
     device = torch.device(f"cuda:{rank}" if job.device == "cuda" else "cpu")

@@ -82,7 +82,7 @@ class Plan(NamedTuple):
 
 def plan(shards: ImageShards, shaping: Shaping) -> Plan:
     """Who gets which shape; ValueError with counts and keys where the limits forbid it."""
-    sizes = picture_sizes_px(shards)
+    sizes = shards.sizes()
     found = assign(sizes, shaping.table(), min_bucket=shaping.min_bucket)
     cut = np.empty(len(sizes))
     small = np.empty(len(sizes), dtype=bool)
@@ -114,15 +114,10 @@ def plan(shards: ImageShards, shaping: Shaping) -> Plan:
     return Plan(buckets, found.dissolved)
 
 
-def picture_sizes_px(shards: ImageShards) -> NDArray[np.int64]:
-    """Height and width of every picture as stored (N, 2)."""
-    return np.array([shards.size(i) for i in range(len(shards))], dtype=np.int64).reshape(-1, 2)
-
-
 def _count(chosen: NDArray[np.bool_]) -> str:
     return f"{chosen.sum():,} of {len(chosen):,} pictures are"
 
 
-def _named(shards: ImageShards, sizes: NDArray[np.int64], chosen: NDArray[np.bool_]) -> str:
+def _named(shards: ImageShards, sizes: NDArray[np.int32], chosen: NDArray[np.bool_]) -> str:
     rows = np.flatnonzero(chosen)[:_NAMED].tolist()
     return ", ".join(f"{shards.key(i)!r} ({sizes[i, 1]}x{sizes[i, 0]})" for i in rows)
