@@ -12,7 +12,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
-from ldm.apps.rules import check_weighting, share_of
+from ldm.apps.rules import check_weighting, shares_of
 from ldm.apps.run_directory import is_first_process
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
@@ -35,10 +35,11 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         return 0
     require_sound(config, missing_inputs=False)
     network, parameters = _dry_pass(config)
+    (share,) = shares_of(config, [(config.size, config.size)])
     print(
         f"stage {config.stage}: settings are sound; {network} of {parameters:,} parameters, "
-        f"global batch {config.global_batch} = {config.devices * config.num_nodes} process(es) x "
-        f"{share_of(config).micro_batch} x {share_of(config).accumulate}; forward and backward fit"
+        f"global batch {share.global_batch} = {share.world_size} process(es) x "
+        f"{share.micro_batch} x {share.accumulate}; forward and backward fit"
     )
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
@@ -47,7 +48,12 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
-    share_of(config)
+    shares_of(config, [(config.size, config.size)])
+    if config.stage == "diffusion" and config.data.order != "shuffled":
+        raise UserError(
+            f"data.order={config.data.order} is for image shards; a latent cache is read at random "
+            "from memory maps. Set data.order=shuffled."
+        )
     if config.stage == "diffusion" and config.schedule is not None:
         schedule, prediction = build(config.schedule), build(config.prediction)
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)

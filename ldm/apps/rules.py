@@ -26,6 +26,20 @@ def share_of(config: DictConfig, rank: int = 0) -> Share:
         raise UserError(str(error)) from error
 
 
+def shares_of(
+    config: DictConfig, sizes_px: Sequence[tuple[int, int]], rank: int = 0
+) -> list[Share]:
+    """The same for pictures of each size, within the budget of pixels; UserError where one is not.
+
+    ``sizes_px`` are heights and widths by bucket.
+    """
+    share = share_of(config, rank)
+    try:
+        return [share.within(config.max_micro_pixels, size) for size in sizes_px]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def choose_regularizer(config: DictConfig, overrides: Sequence[str]) -> None:
     """What ``regularizer=`` asks for, or else the autoencoder's own; then both keys say it.
 

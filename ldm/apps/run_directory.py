@@ -16,7 +16,7 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 FREE = {
     "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
     "log_every", "logger", "accelerator", "devices", "num_nodes", "strategy", "micro_batch",
-    "weights_dir", "workers", "preview", "sampler",
+    "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction", "preview", "sampler",
 }  # fmt: skip
 
 

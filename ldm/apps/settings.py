@@ -97,6 +97,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "max_steps": _number(1, whole=True),
         "global_batch": _number(1, whole=True),
         "micro_batch": _number(1, whole=True, optional=True),
+        "max_micro_pixels": _number(1, whole=True, optional=True),
         "lr": _POSITIVE,
         "warmup_steps": _number(0, whole=True),
         "max_gradient_norm": _POSITIVE,
@@ -210,7 +211,13 @@ SETTINGS: dict[str, dict[str, Rule]] = {
     },
 }
 PARTS: dict[tuple[str, str], dict[str, Rule]] = {
-    ("train", "data"): {"root": _text(), "workers": _number(0, whole=True)},
+    ("train", "data"): {
+        "root": _text(),
+        "workers": _number(0, whole=True),
+        "order": _one_of("shuffled", "streamed"),
+        "lanes": _number(1, whole=True),
+        "max_bad_fraction": _SHARE,
+    },
     ("train", "preview"): {
         "prompts": (
             lambda v: isinstance(v, list) and all(isinstance(word, str) for word in v),

@@ -3,8 +3,8 @@
 import importlib
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,23 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader
 
 from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.report.page import write_report
-from ldm.apps.rules import share_of
+from ldm.apps.rules import shares_of
 from ldm.apps.run_directory import is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
+from ldm.apps.training_data import HeldOutBlocks, TrainingData, buckets_in_words
+from ldm.callbacks.bad_samples import BadSamples
 from ldm.callbacks.checkpoint import Checkpoint, restore
 from ldm.callbacks.every import Every
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
-from ldm.data.batches import train_loader
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, write_manifest
@@ -38,7 +38,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to b
 
 def train(config: DictConfig) -> int:
     """Run the stage; 0 when it is finished (now or before), 130 when it was interrupted."""
-    trainer_share, run = share_of(config), Path(config.run)
+    run = Path(config.run)
     stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
     inputs = stage.inputs(config)
     if not open_run(config, inputs):
@@ -48,8 +48,10 @@ def train(config: DictConfig) -> int:
         return 0
     _quiet()
     torch.manual_seed(config.seed)  # initial weights: the same on every rank
-    assembly = stage.assemble(config, trainer_share)
+    (share,) = shares_of(config, [(config.size, config.size)])
+    assembly = stage.assemble(config, share)
     task = assembly.task
+    shares = shares_of(config, assembly.batches.sizes_px)
     if config.init is not None:
         _initialise(assembly, config.init)
         inputs = inputs | {"init": _init_input(config.init, assembly.part)}
@@ -64,10 +66,14 @@ def train(config: DictConfig) -> int:
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
     start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
 
-    validation = Validation(_HeldOut(assembly, config))
+    bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
+    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    callbacks: list[Any] = [Every(config.validate_every, validation, when_stopped=False)]
+    callbacks: list[Any] = [
+        bad_samples,
+        Every(config.validate_every, validation, when_stopped=False),
+    ]
     if assembly.draw is not None:
         grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
         callbacks.append(Every(config.validate_every, grid, when_stopped=False))
@@ -75,7 +81,11 @@ def train(config: DictConfig) -> int:
         Every(config.checkpoint_every, checkpoint, when_stopped=True),
         interruption,
         # After the others, so that their time does not count as waiting for data.
-        MetricsLog(every_steps=config.log_every, global_batch=config.global_batch),
+        MetricsLog(
+            every_steps=config.log_every,
+            global_batch=config.global_batch,
+            workers=config.data.workers,
+        ),
         TrainingProgress(f"{config.stage} ({run})", config.max_steps),
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start)]
@@ -97,8 +107,8 @@ def train(config: DictConfig) -> int:
         use_distributed_sampler=False,
         log_every_n_steps=1,
     )
-    _announce(config, trainer_share, task, start)
-    trainer.fit(task, _Data(assembly, config, start))
+    _announce(config, assembly, shares, start)
+    trainer.fit(task, TrainingData(assembly, config, start))
     if interruption.signal_number is not None and task.step < config.max_steps:
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
@@ -122,40 +132,6 @@ def _initialise(assembly: Assembly, source: str) -> None:
         product.ema.restart(product.network)
 
 
-class _Data(pl.LightningDataModule):
-    """The stage's batches from the step the run is at, for the rank that asks."""
-
-    def __init__(self, assembly: Assembly, config: DictConfig, start_step: int) -> None:
-        super().__init__()
-        self.assembly, self.config, self.start_step = assembly, config, start_step
-
-    def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
-        return train_loader(
-            self.assembly.batches,
-            share_of(self.config, self.trainer.global_rank),
-            start_step=self.start_step,
-            stop_step=self.config.max_steps,
-            workers=self.config.data.workers,
-        )
-
-
-class _HeldOut:
-    """This rank's blocks of the held-out data, every sample once, in fixed blocks."""
-
-    def __init__(self, assembly: Assembly, config: DictConfig) -> None:
-        self.assembly = assembly
-        self.block = assembly.held_out_block or share_of(config).micro_batch
-        self.world_size = config.devices * config.num_nodes
-
-    def __iter__(self) -> Iterator[Any]:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        total = self.assembly.num_held_out
-        for start in list(range(0, total, self.block))[rank :: self.world_size]:
-            yield self.assembly.held_out[0, torch.arange(start, min(start + self.block, total))]
-
-
 def _strategy(config: DictConfig) -> Any:
     if config.devices * config.num_nodes == 1:
         return "auto"
@@ -163,17 +139,22 @@ def _strategy(config: DictConfig) -> Any:
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
 
 
-def _announce(config: DictConfig, share: Share, task: Any, start: int) -> None:
+def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start: int) -> None:
     if not is_first_process():
         return
+    task = assembly.task
     count = sum(p.numel() for p in task.trained[task.product].network.parameters())
+    cut = f"{shares[0].micro_batch} x {shares[0].accumulate} accumulated"
     print(
         f"{config.run}: stage {config.stage}, {task.product} of {count:,} parameters; global batch "
-        f"{share.global_batch} = {share.world_size} process(es) x {share.micro_batch} x "
-        f"{share.accumulate} accumulated; lr {config.lr:g}, {config.precision}"
+        f"{config.global_batch} = {shares[0].world_size} process(es) x "
+        + (cut if len(shares) == 1 else "what a bucket allows")
+        + f"; lr {config.lr:g}, {config.precision}"
         + (f"; going on at step {start}" if start else ""),
-        flush=True,
     )
+    for line in buckets_in_words(assembly.batches, shares):
+        print(line)
+    sys.stdout.flush()
 
 
 def _finish(

@@ -12,6 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ldm.nn.ranks import mean_over_ranks
 
+MAX_WAIT, PATIENCE_STEPS = 0.2, 200  # waiting for more than this share is worth a word
+
 
 def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
     """Hand metrics to every logger on the axis of optimizer steps."""
@@ -20,17 +22,21 @@ def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
 
 
 class MetricsLog(Callback):
-    """Logs the means of a step's terms every ``every_steps``, with speed and waiting time.
+    """Logs the means of the steps' terms every ``every_steps``, with speed and waiting time.
 
-    ``images_per_second`` counts all ranks; ``data_wait`` is the share of time spent waiting for
-    the loader.
+    A step's terms are means over its micro-batches. ``images_per_second`` counts all ranks;
+    ``data_wait_fraction`` is the share of the ranks' time spent waiting for the loader, and where
+    that is more than a fifth over 200 steps it is said, once, beside the number of ``workers``.
     """
 
-    def __init__(self, *, every_steps: int, global_batch: int) -> None:
+    def __init__(self, *, every_steps: int, global_batch: int, workers: int) -> None:
         self.every_steps, self.global_batch = every_steps, global_batch
         self.latest: dict[str, float] = {}
+        self._patience = _Patience(workers)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._step_terms: dict[str, list[torch.Tensor]] = {}
+        self._seen_step = module.step
         self._clear(module)
         self._batch_end = self._started
 
@@ -41,8 +47,13 @@ class MetricsLog(Callback):
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
         for name, value in outputs.items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + value.detach().float(), count + 1)
+            self._step_terms.setdefault(name, []).append(value.detach().float())
+        if module.step != self._seen_step:  # the step is complete
+            self._seen_step = module.step
+            for name, values in self._step_terms.items():
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + sum(values) / len(values), count + 1)
+            self._step_terms = {}
         if module.step >= self._step + self.every_steps:
             self._write(trainer, module)
         self._batch_end = time.perf_counter()
@@ -53,22 +64,55 @@ class MetricsLog(Callback):
 
     def _write(self, trainer: Trainer, module: Any) -> None:
         names = sorted(self._sums)
-        means = torch.stack([torch.as_tensor(s / n) for s, n in (self._sums[k] for k in names)])
-        values = mean_over_ranks(means.to(module.device)).tolist()
         elapsed = time.perf_counter() - self._started
+        means = [s / n for s, n in (self._sums[name] for name in names)]
+        means.append(torch.tensor(self._waited / elapsed))
+        *values, waited = mean_over_ranks(
+            torch.stack([mean.to(module.device) for mean in means])
+        ).tolist()
         steps = module.step - self._step
         self.latest = {f"train/{name}": v for name, v in zip(names, values, strict=True)} | {
             "learning_rate": module.trained[module.product].learning_rate(module.step - 1),
             "images_seen": module.step * self.global_batch,
             "images_per_second": steps * self.global_batch / elapsed,
-            "data_wait": self._waited / elapsed,
+            "data_wait_fraction": waited,
         }
         log(trainer, module.step, self.latest)
+        remark = self._patience.see(steps, elapsed, waited * elapsed)
+        if remark and trainer.is_global_zero:
+            print(remark, flush=True)
         self._clear(module)
 
     def _clear(self, module: Any) -> None:
         self._sums: dict[str, Any] = {}
         self._started, self._waited, self._step = time.perf_counter(), 0.0, module.step
+
+
+class _Patience:
+    """Says once that a run waits for its data, when it does."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._steps, self._elapsed, self._waited = 0, 0.0, 0.0
+        self._said = False
+
+    def see(self, steps: int, elapsed: float, waited: float) -> str | None:
+        """The remark, where one is due after so many more steps and seconds."""
+        self._steps += steps
+        self._elapsed += elapsed
+        self._waited += waited
+        if self._steps < PATIENCE_STEPS:
+            return None
+        share = self._waited / self._elapsed
+        count, self._steps, self._elapsed, self._waited = self._steps, 0, 0.0, 0.0
+        if self._said or share <= MAX_WAIT:
+            return None
+        self._said = True
+        return (
+            f"{share:.0%} of the last {count} steps' time was spent waiting for data: the loader, "
+            f"not the model, is slow. Set data.workers to more than {self.workers}, or use a "
+            "faster disk."
+        )
 
 
 class JsonlLogger(Logger):
@@ -110,8 +154,8 @@ class JsonlLogger(Logger):
         self._opened = True
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a metrics file; none if it does not exist. A half last line is left out."""
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; none if it does not exist. A half last line is left out."""
     path = Path(path)
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:

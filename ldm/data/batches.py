@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -11,12 +11,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ldm.data.cache import LatentCache
-from ldm.data.images import to_tensor
-from ldm.data.order import Share, StepSampler, positions
+from ldm.data.images import fit, to_tensor
+from ldm.data.order import (
+    Buckets,
+    InBuckets,
+    Once,
+    OneBucket,
+    Share,
+    Shuffled,
+    Slot,
+    StepSampler,
+    Streamed,
+)
 from ldm.data.shards import ImageShards
+from ldm.data.source import Bad, Sample
 from ldm.random import stream, uniform
 
-Slot = tuple[int, Tensor]
+_MAX_BAD_IN_A_ROW = 100
 
 
 @dataclass
@@ -25,6 +36,8 @@ class Batch:
 
     step: int
     index: Tensor  # (B,) int64
+    micro_steps: int = field(default=1, kw_only=True)  # micro-batches of this step on each rank
+    bad: tuple[Bad, ...] = field(default=(), kw_only=True)  # could not be read and are replaced
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from where it reaches a GPU while that computes."""
@@ -39,7 +52,7 @@ class Batch:
 class ImageBatch(Batch):
     """Pictures of one micro-batch."""
 
-    image: Tensor  # (B, 3, H, W) in [-1, 1]
+    image: Tensor  # (B, C, H, W) in [-1, 1]
     ids: Tensor  # (B, L) token ids; L = 0 where captions are not needed
 
 
@@ -54,71 +67,138 @@ class LatentBatch(Batch):
     vector: Tensor | None = None  # (B, W) float16
 
 
+class Batches(Protocol):
+    """What training and validation ask of their data, beside the batch of a slot."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Samples by bucket."""
+        ...
+
+    @property
+    def sizes_px(self) -> Sequence[tuple[int, int]]:
+        """Height and width of the pictures by bucket."""
+        ...
+
+    @property
+    def buckets(self) -> Buckets:
+        """Which bucket each training step reads."""
+        ...
+
+    def __getitem__(self, slot: Slot) -> Batch:
+        """The micro-batch of a slot."""
+        ...
+
+
 Tokenize = Callable[[Sequence[str]], Tensor]
 
 
 class ImageBatches(Dataset[ImageBatch]):
-    """Pictures from shards, cropped to ``size_px`` and optionally mirrored (keyed, law 1)."""
+    """Pictures from shards, squares of ``size_px``, optionally mirrored.
+
+    Mirroring and the choice among several captions are keyed by the global index (law 1). A picture
+    that cannot be used is replaced by the next in the shards and named in the batch's ``bad``.
+    """
 
     def __init__(
         self,
         shards: ImageShards,
         *,
+        order: Shuffled | Streamed,
         size_px: int,
         flip: bool,
         seed: int,
         tokenize: Tokenize | None = None,
     ) -> None:
-        self.shards, self.size_px, self.flip, self.seed = shards, size_px, flip, seed
+        self.shards, self.order = shards, order
+        self.size_px, self.flip, self.seed = size_px, flip, seed
         self.tokenize = tokenize
+        self.counts, self.sizes_px = [len(shards)], [(size_px, size_px)]
+        self.buckets = OneBucket()
 
     def __getitem__(self, slot: Slot) -> ImageBatch:
-        step, index = slot
-        where = positions(self.seed, len(self.shards), index).tolist()
-        samples = [self.shards[i] for i in where]
-        image = torch.stack([crop(sample.image, self.size_px) for sample in samples])
+        step, index = slot.step, slot.index
+        bad: list[Bad] = []
+        read = [self._read(i, bad) for i in self.order.positions(index).tolist()]
+        image = torch.stack([picture for picture, _ in read])
         if self.flip:
             mirrored = uniform(stream(self.seed, "flip"), index) < 0.5
             image = torch.where(mirrored.view(-1, 1, 1, 1), image.flip(-1), image)
-        captions = [sample.caption for sample in samples]
         ids = torch.empty(len(index), 0, dtype=torch.int64)
-        return ImageBatch(step, index, image, self.tokenize(captions) if self.tokenize else ids)
+        if self.tokenize is not None:
+            choice = uniform(stream(self.seed, "caption"), index).tolist()
+            several = [sample.captions for _, sample in read]
+            ids = self.tokenize([s[int(u * len(s))] for u, s in zip(choice, several, strict=True)])
+        return ImageBatch(step, index, image, ids, micro_steps=slot.micro_steps, bad=tuple(bad))
+
+    def _read(self, i: int, bad: list[Bad]) -> tuple[Tensor, Sample]:
+        """The picture at position i or, with a word in ``bad``, the next that can be used."""
+        for _ in range(min(_MAX_BAD_IN_A_ROW, len(self.shards))):
+            try:
+                sample = self.shards.read(i, at_least_px=self.size_px)
+                return crop(sample.image, self.size_px), sample
+            except ValueError as error:
+                bad.append(Bad(self.shards.key(i), str(error.__cause__ or error)))
+            i = (i + 1) % len(self.shards)
+        raise ValueError(f"no usable picture among {len(bad)} in {self.shards.root}: {bad[-1][1]}")
 
 
 def crop(image: np.ndarray, size_px: int) -> Tensor:
-    """The centre square of a picture as (3, size, size) in [-1, 1]; ValueError if it is smaller."""
+    """The middle square of a picture (H, W, C), scaled down to (C, size_px, size_px) in [-1, 1].
+
+    One of that size already stays as it is. ValueError if it is smaller.
+    """
     height, width = image.shape[:2]
     if min(height, width) < size_px:
         raise ValueError(
             f"a picture of {width}x{height} px is smaller than size={size_px}; prepare the shards "
             f"with `data.size_px={size_px}` or train at a smaller size."
         )
-    top, left = (height - size_px) // 2, (width - size_px) // 2
-    return to_tensor(image[top : top + size_px, left : left + size_px])
+    return to_tensor(fit(image, size_px))
 
 
 class LatentBatches(Dataset[LatentBatch]):
-    """Codes, ids and sizes gathered from a latent cache."""
+    """Codes, ids and sizes gathered from a latent cache.
 
-    def __init__(self, cache: LatentCache, *, seed: int) -> None:
-        self.cache, self.seed = cache, seed
+    The choice among a sample's variants and captions is keyed by the global index (law 1).
+    """
+
+    def __init__(self, cache: LatentCache, *, order: InBuckets | Once, seed: int) -> None:
+        self.cache, self.order, self.seed = cache, order, seed
+        self.counts, self.sizes_px = cache.counts, cache.sizes_px
+
+    @property
+    def buckets(self) -> Buckets:
+        """Which bucket each step reads; held-out data is not read by steps."""
+        assert isinstance(self.order, InBuckets)
+        return self.order
 
     def __getitem__(self, slot: Slot) -> LatentBatch:
-        step, index = slot
-        rows = positions(self.seed, len(self.cache), index)
-        variant, caption = (uniform(stream(self.seed, n), index) for n in ("variant", "caption"))
-        return LatentBatch(
-            step, index, *self.cache.gather(0, rows, variant=variant, caption=caption)
+        step, index = slot.step, slot.index
+        bucket, rows = self.order.place(step, index)
+        variant, caption = (
+            uniform(stream(self.seed, name), index) for name in ("variant", "caption")
         )
+        found = self.cache.gather(bucket, rows, variant=variant, caption=caption)
+        return LatentBatch(step, index, *found, micro_steps=slot.micro_steps)
 
 
 def train_loader(
-    batches: Dataset, share: Share, *, start_step: int, stop_step: int, workers: int
+    batches: Batches,
+    shares: Sequence[Share],
+    *,
+    start_step: int,
+    stop_step: int,
+    workers: int,
 ) -> DataLoader:
-    """Micro-batches of one rank in order, from ``start_step`` to ``stop_step`` (exclusive)."""
+    """Micro-batches of one rank in order, from ``start_step`` to ``stop_step`` (exclusive).
+
+    ``shares`` are the rank's parts of a global batch by bucket. The stream is the same for any
+    number of ``workers``.
+    """
     return DataLoader(
-        batches,
-        sampler=StepSampler(share, start_step=start_step, stop_step=stop_step),
+        batches,  # type: ignore[arg-type]
+        sampler=StepSampler(shares, batches.buckets, start_step=start_step, stop_step=stop_step),
         batch_size=None,
         num_workers=workers,
         persistent_workers=False,

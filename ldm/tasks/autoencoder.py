@@ -73,7 +73,6 @@ class AutoencoderTask(LightningModule):
         perceptual: Callable[[Tensor, Tensor], Tensor] | None,
         weights: AutoencoderWeights,
         trained: dict[str, Trained],
-        accumulate: int,
         seed: int,
     ) -> None:
         super().__init__()
@@ -84,7 +83,7 @@ class AutoencoderTask(LightningModule):
         # In a tuple: a frozen network is neither trained nor saved, so it is not registered.
         self._perceptual = (perceptual,)
         self.weights, self.trained, self.seed = weights, trained, seed
-        self.micro_steps = MicroSteps(accumulate)
+        self.micro_steps = MicroSteps()
         regularizer = autoencoder.regularizer
         self.usage = CodeUsage(regularizer)
         self._revives = isinstance(regularizer, VQ) and regularizer.restart_rate > 0.0
@@ -113,7 +112,7 @@ class AutoencoderTask(LightningModule):
             else:  # DDP waits for every parameter, so an idle one takes part with gradient zero
                 more = torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0.0
             loss = loss + more
-        if self.micro_steps.backward(self, loss):
+        if self.micro_steps.backward(self, loss, batch.micro_steps):
             for name, part in self.trained.items():
                 if name != "discriminator" or learns:
                     logs[f"{name}_gradient_norm"] = part.step(self.step)

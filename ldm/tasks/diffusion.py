@@ -44,7 +44,6 @@ class DiffusionTask(LightningModule):
         trained: Trained,
         global_batch: int,
         num_held_out: int,
-        accumulate: int,
         drop_rate: float,
         offset_noise: float,
         weighting: Weighting,
@@ -61,7 +60,7 @@ class DiffusionTask(LightningModule):
         self.global_batch, self.num_held_out = global_batch, num_held_out
         self.drop_rate, self.seed = drop_rate, seed
         self.offset_noise, self.weighting = offset_noise, weighting
-        self.micro_steps = MicroSteps(accumulate)
+        self.micro_steps = MicroSteps()
         self._null_features: Condition | None = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -122,7 +121,7 @@ class DiffusionTask(LightningModule):
         weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
         loss = (losses * weights.float()).mean()
         logs = {"loss": losses.detach().mean()}  # unweighted, to lie beside validation's
-        if self.micro_steps.backward(self, loss):
+        if self.micro_steps.backward(self, loss, batch.micro_steps):
             logs["gradient_norm"] = self.trained[self.product].step(self.step)
             self.step += 1
         return logs

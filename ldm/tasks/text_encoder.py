@@ -34,7 +34,7 @@ class TextEncoderTask(LightningModule):
         self.step = 0
         self.towers = towers
         self.trained = {self.product: trained}
-        self.micro_steps = MicroSteps(accumulate)
+        self.micro_steps = MicroSteps()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
@@ -58,7 +58,7 @@ class TextEncoderTask(LightningModule):
         image, text, scale = self.towers(batch.image, batch.ids)
         loss = self.contrastive(image, text, scale)
         logs = {"loss": loss.detach(), "logit_scale": scale.detach()}
-        if self.micro_steps.backward(self, loss):
+        if self.micro_steps.backward(self, loss, batch.micro_steps):
             logs["gradient_norm"] = self.trained[self.product].step(self.step)
             with torch.no_grad():  # the temperature's limit of Radford et al. 2021
                 self.towers.model.logit_scale.clamp_(0.0, 4.6052)

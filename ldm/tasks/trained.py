@@ -94,20 +94,20 @@ class Trained:
 
 
 class MicroSteps:
-    """Counts micro-batches into optimizer steps."""
+    """Counts micro-batches into optimizer steps, which may have different numbers of them."""
 
-    def __init__(self, accumulate: int) -> None:
-        self.accumulate, self._done = accumulate, 0
+    def __init__(self) -> None:
+        self._done = 0
 
-    def backward(self, task: LightningModule, loss: Tensor) -> bool:
-        """Backpropagate one micro-batch's share; True when it completes the step.
+    def backward(self, task: LightningModule, loss: Tensor, micro_steps: int) -> bool:
+        """Backpropagate the share of one of ``micro_steps``; True when it completes the step.
 
         Gradients travel between ranks only with the last micro-batch of a step.
         """
-        self._done = (self._done + 1) % self.accumulate
+        self._done = (self._done + 1) % micro_steps
         complete = self._done == 0
         strategy = task.trainer.strategy
         quiet = not complete and isinstance(strategy, ParallelStrategy)
         with strategy.block_backward_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
-            task.manual_backward(loss / self.accumulate)
+            task.manual_backward(loss / micro_steps)
         return complete

@@ -24,7 +24,7 @@ from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CLOCK = ("images_per_second", "data_wait")  # of the machine, not of the model
+CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -50,7 +50,7 @@ def compare(world, ldm, tmp_path, stage, *more):
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for first, second in zip(*rows, strict=True):
         assert first.keys() == second.keys()
-        for key in first.keys() - {"images_per_second", "data_wait"}:
+        for key in first.keys() - {"images_per_second", "data_wait_fraction"}:
             assert second[key] == pytest.approx(first[key], rel=1e-4, abs=1e-6), key
 
 

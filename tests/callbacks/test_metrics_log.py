@@ -6,11 +6,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from ldm.callbacks import metrics_log
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog, read_jsonl
 
 
 class Task(pl.LightningModule):
-    """Returns its batch as loss; every second micro-batch completes a step."""
+    """Returns its batch as loss; ``accumulate`` micro-batches complete a step, or each its own."""
 
     product = "denoiser"
 
@@ -18,7 +19,8 @@ class Task(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.step, self.accumulate, self._micro = start, accumulate, 0
+        self.step, self._micro = start, 0
+        self.accumulate = accumulate if isinstance(accumulate, list) else [accumulate] * 999
         self.trained = {"denoiser": self}
 
     def learning_rate(self, step):
@@ -30,8 +32,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch, batch_index):
         self._micro += 1
         logs = {"loss": torch.tensor(float(batch))}
-        if self._micro % self.accumulate == 0:
-            self.step += 1
+        if self._micro == self.accumulate[self.step]:
+            self.step, self._micro = self.step + 1, 0
             logs["gradient_norm"] = torch.tensor(10.0 * float(batch))
         return logs
 
@@ -40,7 +42,7 @@ class Task(pl.LightningModule):
 def train(make_trainer, tmp_path):
     def run(values, *, every_steps, accumulate=1, start=0):
         logger = JsonlLogger(tmp_path / "metrics.jsonl", start_step=start)
-        log = MetricsLog(every_steps=every_steps, global_batch=16)
+        log = MetricsLog(every_steps=every_steps, global_batch=16, workers=0)
         loader = torch.utils.data.DataLoader(values, batch_size=None, shuffle=False)
         make_trainer(log, logger=logger).fit(Task(accumulate, start), loader)
         return read_jsonl(tmp_path / "metrics.jsonl")
@@ -56,13 +58,57 @@ def test_lines_hold_the_means_since_the_line_before(train):
     assert [row["images_seen"] for row in rows] == [32, 64, 80]
     # The rate of the last step that was taken.
     assert [row["learning_rate"] for row in rows] == [1.5, 3.5, 4.5]
-    assert all(row["images_per_second"] > 0 and 0 <= row["data_wait"] <= 1 for row in rows)
+    assert all(row["images_per_second"] > 0 and 0 <= row["data_wait_fraction"] <= 1 for row in rows)
 
 
 def test_micro_batches_count_as_one_step(train):
     rows = train([1.0, 3.0, 5.0, 7.0], every_steps=1, accumulate=2)
     assert [(row["step"], row["train/loss"]) for row in rows] == [(1, 2.0), (2, 6.0)]
     assert [row["train/gradient_norm"] for row in rows] == [30.0, 70.0]
+
+
+def test_steps_count_alike_whatever_their_number_of_micro_batches(train):
+    (row,) = train([4.0, 1.0, 2.0, 3.0], every_steps=2, accumulate=[1, 3])
+    assert (row["step"], row["train/loss"]) == (2, 3.0)
+    assert row["train/gradient_norm"] == 35.0
+
+
+class Clock:
+    """Seconds that pass only when told to; ``time.perf_counter``'s place in the callback."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_waiting_for_data_is_logged_and_said_once(monkeypatch, capsys, make_trainer, share):
+    clock = Clock()
+    monkeypatch.setattr(metrics_log, "time", clock)
+
+    class Timed(Task):
+        def training_step(self, batch, batch_index):
+            clock.now += 1.0 - share
+            return super().training_step(batch, batch_index)
+
+    class Values(torch.utils.data.Dataset):
+        def __len__(self):
+            return 450
+
+        def __getitem__(self, i):
+            clock.now += share
+            return 1.0
+
+    log = MetricsLog(every_steps=10, global_batch=16, workers=3)
+    loader = torch.utils.data.DataLoader(Values(), batch_size=None)
+    make_trainer(log).fit(Timed(), loader)
+    assert log.latest["data_wait_fraction"] == pytest.approx(share, abs=1e-4)
+    assert log.latest["images_per_second"] == pytest.approx(16.0)
+    said = capsys.readouterr().out
+    assert said.count("waiting for data") == (1 if share > 0.2 else 0)
+    assert share < 0.2 or ("30% of the last 200 steps" in said and "more than 3" in said)
 
 
 def test_a_resumed_run_drops_the_lines_it_writes_again(train, tmp_path):

@@ -40,7 +40,6 @@ def make(
     *,
     with_discriminator=True,
     learn_logvar=True,
-    accumulate=1,
     double=False,
     codebook=None,
     ema_decay=None,
@@ -81,15 +80,15 @@ def make(
         perceptual=perceptual,
         weights=AutoencoderWeights(**(PLAIN | START | weights)),
         trained=parts,
-        accumulate=accumulate,
         seed=0,
     )
 
 
-def batch(step=0, size=4, start=None, dtype=torch.float32):
+def batch(step=0, size=4, start=None, dtype=torch.float32, micro_steps=1):
     index = torch.arange(size) + (4 * step if start is None else start)
     image = normal(stream(0, "picture"), index, (3, 16, 16)).tanh().to(dtype)
-    return ImageBatch(step, index, image, torch.empty(size, 0, dtype=torch.int64))
+    ids = torch.empty(size, 0, dtype=torch.int64)
+    return ImageBatch(step, index, image, ids, micro_steps=micro_steps)
 
 
 def generator_gradients(task, of="autoencoder", data=None):
@@ -258,11 +257,13 @@ def test_works_at_batch_one(fit):
 
 def test_accumulation_equals_the_whole_batch_and_counts_its_own_steps(fit):
     weights = {"gan": 1.0, "gan_start": 10**6, "kl": 0.1}
-    whole, parts = make(double=True, **weights), make(double=True, accumulate=2, **weights)
+    whole, parts = make(double=True, **weights), make(double=True, **weights)
     double = torch.float64
     fit(whole, [batch(step, dtype=double) for step in range(3)])
     micro = [(s, start) for s in range(3) for start in (4 * s, 4 * s + 2)]
-    outputs = fit(parts, [batch(s, size=2, start=start, dtype=double) for s, start in micro])
+    outputs = fit(
+        parts, [batch(s, size=2, start=start, dtype=double, micro_steps=2) for s, start in micro]
+    )
     assert whole.step == parts.step == 3
     assert ["autoencoder_gradient_norm" in found for found in outputs] == [False, True] * 3
     for name in ("autoencoder", "discriminator"):
@@ -329,11 +330,13 @@ def test_an_autoencoder_learns_with_a_codebook(fit):
 
 def test_the_codebook_is_the_same_however_a_batch_is_split(fit):
     settings = {"double": True, "codebook": {"restart_rate": 0.5}, "with_discriminator": False}
-    whole, parts = make(**settings), make(accumulate=2, **settings)
+    whole, parts = make(**settings), make(**settings)
     double = torch.float64
     one = fit(whole, [batch(step, dtype=double) for step in range(3)])
     micro = [(s, start) for s in range(3) for start in (4 * s, 4 * s + 2)]
-    other = fit(parts, [batch(s, size=2, start=start, dtype=double) for s, start in micro])
+    other = fit(
+        parts, [batch(s, size=2, start=start, dtype=double, micro_steps=2) for s, start in micro]
+    )
     for key, value in whole.autoencoder.state_dict().items():
         torch.testing.assert_close(
             parts.autoencoder.state_dict()[key], value, rtol=0.0, atol=1e-9, msg=key

@@ -64,9 +64,7 @@ def towers():
 
 @pytest.fixture
 def make(towers):
-    def task(
-        network=None, *, accumulate=1, drop_rate=0.1, offset_noise=0.0, weighting=uniform, seed=0
-    ):
+    def task(network=None, *, drop_rate=0.1, offset_noise=0.0, weighting=uniform, seed=0):
         network = network or unet()
         trained = Trained(
             network,
@@ -87,7 +85,6 @@ def make(towers):
             trained=trained,
             global_batch=GLOBAL_BATCH,
             num_held_out=10,
-            accumulate=accumulate,
             drop_rate=drop_rate,
             offset_noise=offset_noise,
             weighting=weighting,
@@ -99,11 +96,12 @@ def make(towers):
 
 @pytest.fixture
 def batch(towers):
-    def some(step, index):
+    def some(step, index, micro_steps=1):
         index = torch.as_tensor(index)
         code = normal(stream(0, "code"), index % 7, (4, 4, 4))
         ids = towers.tokenize([CAPTIONS[int(i) % 3] for i in index])
-        return LatentBatch(step, index, code, ids, torch.zeros(len(index), 6))
+        sizes = torch.zeros(len(index), 6)
+        return LatentBatch(step, index, code, ids, sizes, micro_steps=micro_steps)
 
     return some
 
@@ -139,19 +137,23 @@ def test_every_draw_changes_with_the_step_the_index_and_the_seed(make, batch):
     assert all(not torch.equal(x, other) for other, _, _ in others)
 
 
-def test_accumulated_micro_batches_train_like_the_whole_batch(make, batch, fit):
+def test_a_step_is_the_same_however_it_is_split_and_each_may_be_split_in_its_own_way(
+    make, batch, fit
+):
     networks = []
-    for accumulate in (1, 2, 4):
-        task, size = make(accumulate=accumulate).double(), GLOBAL_BATCH // accumulate
+    for splits in ((1, 1, 1), (2, 2, 2), (4, 1, 2)):
+        task = make().double()
         micro = [
-            batch(step, range(start, start + size))
-            for step in range(2)
-            for start in range(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH, size)
+            batch(step, torch.arange(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH)[part], pieces)
+            for step, pieces in enumerate(splits)
+            for part in torch.arange(GLOBAL_BATCH).chunk(pieces)
         ]
         for data in micro:
             data.code = data.code.double()
-        fit(task, micro)
-        assert task.step == 2
+        found = fit(task, micro)
+        assert task.step == 3
+        ends = [piece == pieces for pieces in splits for piece in range(1, pieces + 1)]
+        assert ["gradient_norm" in logs for logs in found] == ends
         networks.append(task.denoiser.network.state_dict())
     for other in networks[1:]:
         for name, value in networks[0].items():

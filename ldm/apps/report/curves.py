@@ -55,7 +55,7 @@ _MORE = (
     _Chart("Weight of the adversarial loss", "", {"train/d_weight": "weight"}),
     _Chart("Learning rate", "", {"learning_rate": "learning rate"}),
     _Chart("Speed", "images per second", {"images_per_second": "all processes"}),
-    _Chart("Time waiting for data", "%", {"data_wait": "share"}, factor=100.0),
+    _Chart("Time waiting for data", "%", {"data_wait_fraction": "share"}, factor=100.0),
 )
 _NO_CURVES = {"step", "images_seen"}
 

@@ -16,7 +16,7 @@ _TITLES = {
     "retrieval": "Caption retrieval",
     "loss": "Loss",
 }
-_SHARES = ("accuracy", "retrieval", "share", "usage", "data_wait")
+_SHARES = ("accuracy", "retrieval", "share", "usage", "fraction")
 _SAMPLES = ("num_samples", "num_images", "n")
 
 

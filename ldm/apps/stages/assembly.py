@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
+from ldm.data.batches import Batches, ImageBatches, Tokenize
+from ldm.data.order import Shuffled, Streamed
 from ldm.data.shards import ImageShards
 from ldm.tasks.trained import Trained
 
@@ -20,9 +22,8 @@ class Assembly:
     """A task with its data: everything a training run needs that is special to its stage."""
 
     task: Any
-    batches: Dataset
-    held_out: Dataset  # read once through by validation
-    num_held_out: int
+    batches: Batches
+    held_out: Batches  # read once through by validation
     part: str  # the sub-folder of a model folder that holds the product
     initialise: Callable[[Path], None]  # load that part of a model folder into the product
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
@@ -57,6 +58,27 @@ def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
         return shards, ImageShards(held_out)
     print(f"{root} has no held_out/: what is measured here is measured on training pictures")
     return shards, shards
+
+
+def image_batches(
+    config: DictConfig, tokenize: Tokenize | None = None
+) -> tuple[ImageBatches, ImageBatches]:
+    """The pictures of ``data.root`` in the order of ``data.order``, and the held-out ones."""
+    shards, held_out = open_shards(config.data.root)
+    make = partial(ImageBatches, size_px=config.size, seed=config.seed, tokenize=tokenize)
+    return (
+        make(shards, order=_order(config, shards), flip=config.flip),
+        make(held_out, order=Shuffled(config.seed, len(held_out)), flip=False),
+    )
+
+
+def _order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
+    if config.data.order == "shuffled":
+        return Shuffled(config.seed, len(shards))
+    try:
+        return Streamed(config.seed, shards.shard_counts, config.global_batch, config.data.lanes)
+    except ValueError as error:
+        raise UserError(f"{shards.root}: {error}") from error
 
 
 def shards_input(root: str | Path) -> dict[str, str]:

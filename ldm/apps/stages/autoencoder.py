@@ -11,9 +11,8 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.stages.assembly import Assembly, open_shards, shards_input, trained
-from ldm.data.batches import ImageBatches, crop
-from ldm.data.order import Share
+from ldm.apps.stages.assembly import Assembly, image_batches, shards_input, trained
+from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
@@ -30,7 +29,7 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
-    shards, held_out = open_shards(config.data.root)
+    batches, held_out = image_batches(config)
     autoencoder = build(config.autoencoder)
     if config.initialization is not None:
         build(config.initialization)(autoencoder)
@@ -52,11 +51,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         perceptual=perceptual(config),
         weights=build(config.loss),
         trained=parts,
-        accumulate=share.accumulate,
         seed=config.seed,
     )
-    count = min(PREVIEWS, len(held_out))
-    originals = torch.stack([crop(held_out[i].image, config.size) for i in range(count)])
+    previews = torch.arange(min(PREVIEWS, held_out.counts[0]))
+    originals = held_out[Slot(0, previews)].image
 
     def draw() -> Tensor:
         """Originals and their reconstructions, in pairs."""
@@ -71,12 +69,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     def write_model(folder: Path) -> None:
         write_autoencoder(autoencoder, folder / "vae", scale=None, sample_size=config.size)
 
-    kwargs = {"size_px": config.size, "seed": config.seed}
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, flip=config.flip, **kwargs),
-        held_out=ImageBatches(held_out, flip=False, **kwargs),
-        num_held_out=len(held_out),
+        batches=batches,
+        held_out=held_out,
         part="vae",
         initialise=initialise,
         write_model=write_model,

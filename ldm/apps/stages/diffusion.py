@@ -15,14 +15,13 @@ from ldm.apps.stages.assembly import Assembly, trained
 from ldm.apps.stages.latents import (
     check_size,
     check_widths,
-    describe_buckets,
     latent_scale,
     verified_inputs,
 )
 from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
 from ldm.data.cache import LatentCache
-from ldm.data.order import Share
+from ldm.data.order import InBuckets, Once, Share
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.condition_encoders import CLASS_ENCODER, read_condition_encoder
@@ -59,8 +58,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     network = model.denoiser.network
     assert isinstance(network, UNet)
     check_size(config, cache, network.stride)
-    if len(cache.counts) > 1 and is_first_process():
-        print(f"pictures by their shape: {describe_buckets(cache)}")
     learned = nn.ModuleDict({"unet": network, CLASS_ENCODER: text_encoder})
     task = DiffusionTask(
         denoiser=model.denoiser,
@@ -70,7 +67,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         trained=trained(learned if text_encoder.is_learned else network, config),
         global_batch=share.global_batch,
         num_held_out=len(held_out),
-        accumulate=share.accumulate,
         drop_rate=config.drop_rate,
         offset_noise=config.offset_noise,
         weighting=build(config.weighting),
@@ -79,9 +75,12 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     captions = list(dict.fromkeys(held_out.examples + cache.examples))
     return Assembly(
         task=task,
-        batches=LatentBatches(cache, seed=config.seed),
-        held_out=LatentBatches(held_out, seed=config.seed),
-        num_held_out=len(held_out),
+        batches=LatentBatches(
+            cache, order=InBuckets(config.seed, cache.counts, share.global_batch), seed=config.seed
+        ),
+        held_out=LatentBatches(
+            held_out, order=Once(config.seed, held_out.counts), seed=config.seed
+        ),
         part="unet",
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
