@@ -60,7 +60,8 @@ def encoded(
         encoders = _encoders(job, torch.device(job.device))
         yield from fill(shards, directory, shapes, contents, encoders, workers=job.workers)
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports once for all of them
+    context.set_forkserver_preload([__name__])
     failures = context.SimpleQueue()
     processes = [
         context.Process(

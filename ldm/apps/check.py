@@ -49,6 +49,11 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
     shares_of(config, [(config.size, config.size)])
+    if config.stage == "diffusion" and config.data.order != "shuffled":
+        raise UserError(
+            f"data.order={config.data.order} is for image shards; a latent cache is read at random "
+            "from memory maps. Set data.order=shuffled."
+        )
     if config.stage == "diffusion" and config.schedule is not None:
         schedule, prediction = build(config.schedule), build(config.prediction)
         Denoiser(network=torch.nn.Identity(), schedule=schedule, prediction=prediction)

@@ -128,6 +128,13 @@ class ImageShards:
         data = self._read(i, "image")
         return array_shape(data)[:2] if data.startswith(MAGIC) else picture_size(data)
 
+    def sizes(self) -> NDArray[np.int32]:
+        """Height and width of every stored picture (N, 2); unknown ones are looked up."""
+        sizes = np.stack([self._rows["height"], self._rows["width"]], axis=1)
+        for i in np.flatnonzero(sizes[:, 0] == 0).tolist():
+            sizes[i] = self.size(i)
+        return sizes
+
     @property
     def caption_counts(self) -> NDArray[np.int32]:
         """How many captions each sample has (N,), at least 1."""

@@ -233,6 +233,8 @@ def test_new_entries_of_a_mapping_are_told_how_to_enter():
 WRONG = {
     "lr=fast": "a number above 0", "lr=0": "a number above 0", "max_steps=1.5": "a whole number",
     "max_steps=0": "at least 1", "global_batch=-8": "at least 1", "micro_batch=two": "or null",
+    "max_micro_pixels=0": "at least 1", "data.order=sorted": "shuffled, streamed",
+    "data.lanes=0": "at least 1", "data.max_bad_fraction=2": "from 0 to 1",
     "seed=-1": "at least 0", "seed=true": "a whole number", "ema_decay=1": "between 0 and 1",
     "ema_decay=2.0": "between 0 and 1", "drop_rate=1.5": "from 0 to 1", "size=4": "at least 8",
     "resume=maybe": "auto, never", "precision=16": "32-true", "accelerator=tpu": "cpu, gpu",
@@ -320,6 +322,8 @@ def test_other_commands_refuse_their_mistakes():
         ((*AUTOENCODER, "size=8", "discriminator.num_layers=3"), "too small for the discriminator"),
         ((*DIFFUSION, "backbone.context_dim=null"), "transformers need a context"),
         ((*DIFFUSION, "schedule=cosine"), "prediction=epsilon says next to nothing"),
+        ((*DIFFUSION, "max_micro_pixels=1023"), "1,023 is less than one picture of 32x32 px"),
+        ((*DIFFUSION, "data.order=streamed"), "data.order=streamed is for image shards"),
     ],
 )
 def test_what_would_fail_late_is_found_by_the_check(words, message, capsys):

@@ -12,9 +12,13 @@ from torch import Tensor
 
 
 def write_shards(
-    directory: Path, counts: Sequence[int], *, size: tuple[int, int] = (8, 8), damaged: int = 0
+    directory: Path,
+    counts: Sequence[int],
+    *,
+    sizes: Sequence[tuple[int, int]] = ((8, 8),),
+    damaged: int = 0,
 ) -> Path:
-    """Tars of so many pictures each; sample i has the colour (i, i, i).
+    """Tars of so many pictures each, of ``sizes`` in turn; sample i has the colour (i, i, i).
 
     Every ``damaged``-th picture is cut short.
     """
@@ -24,7 +28,9 @@ def write_shards(
         with tarfile.open(directory / f"{number:05d}.tar", "w") as tar:
             for _ in range(count):
                 buffer = io.BytesIO()
-                Image.fromarray(np.full((*size, 3), i, np.uint8)).save(buffer, "PNG")
+                Image.fromarray(np.full((*sizes[i % len(sizes)], 3), i, np.uint8)).save(
+                    buffer, "PNG"
+                )
                 picture = buffer.getvalue()
                 if damaged and i % damaged == damaged - 1:
                     picture = picture[:-30]

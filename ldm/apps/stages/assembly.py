@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
-from ldm.data.batches import Batches
+from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
 from ldm.data.shards import ImageShards
 from ldm.tasks.trained import Trained
@@ -59,8 +60,19 @@ def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
     return shards, shards
 
 
-def image_order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
-    """The order that ``data.order`` names; UserError where shards cannot be streamed."""
+def image_batches(
+    config: DictConfig, tokenize: Tokenize | None = None
+) -> tuple[ImageBatches, ImageBatches]:
+    """The pictures of ``data.root`` in the order of ``data.order``, and the held-out ones."""
+    shards, held_out = open_shards(config.data.root)
+    make = partial(ImageBatches, size_px=config.size, seed=config.seed, tokenize=tokenize)
+    return (
+        make(shards, order=_order(config, shards), flip=config.flip),
+        make(held_out, order=Shuffled(config.seed, len(held_out)), flip=False),
+    )
+
+
+def _order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
     if config.data.order == "shuffled":
         return Shuffled(config.seed, len(shards))
     try:
@@ -77,9 +89,9 @@ def shards_input(root: str | Path) -> dict[str, str]:
 
 def require_channels(shards: ImageShards, channels: int, remedy: str) -> None:
     """UserError with ``remedy`` where pictures have other channels than an autoencoder takes."""
-    found = shards[0].image.shape[2]
-    if found != channels:
+    if shards.channels != channels:
         raise UserError(
-            f"the pictures of {shards.root} have {found} channel(s) and the autoencoder takes "
-            f"{channels}; {remedy.format(found)}, or prepare them with data.channels={channels}."
+            f"the pictures of {shards.root} have {shards.channels} channel(s) and the autoencoder "
+            f"takes {channels}; {remedy.format(shards.channels)}, or prepare them with "
+            f"data.channels={channels}."
         )

@@ -13,14 +13,12 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
 from ldm.apps.stages.assembly import (
     Assembly,
-    image_order,
-    open_shards,
+    image_batches,
     require_channels,
     shards_input,
     trained,
 )
-from ldm.data.batches import ImageBatches, crop
-from ldm.data.order import Share, Shuffled
+from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 
@@ -37,9 +35,9 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Autoencoder, discriminator, perceptual distance, their task and the pictures."""
-    shards, held_out = open_shards(config.data.root)
+    batches, held_out = image_batches(config)
     remedy = "set autoencoder.image_channels={0} discriminator.in_channels={0}"
-    require_channels(shards, config.autoencoder.image_channels, remedy)
+    require_channels(batches.shards, config.autoencoder.image_channels, remedy)
     autoencoder = build(config.autoencoder)
     if config.initialization is not None:
         build(config.initialization)(autoencoder)
@@ -63,8 +61,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         trained=parts,
         seed=config.seed,
     )
-    count = min(PREVIEWS, len(held_out))
-    originals = torch.stack([crop(held_out[i].image, config.size) for i in range(count)])
+    previews = torch.arange(min(PREVIEWS, held_out.counts[0]))
+    originals = held_out[Slot(0, previews)].image
 
     def draw() -> Tensor:
         """Originals and their reconstructions, in pairs."""
@@ -79,13 +77,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     def write_model(folder: Path) -> None:
         write_autoencoder(autoencoder, folder / "vae", scale=None, sample_size=config.size)
 
-    kwargs = {"size_px": config.size, "seed": config.seed}
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs),
-        held_out=ImageBatches(
-            held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
-        ),
+        batches=batches,
+        held_out=held_out,
         part="vae",
         initialise=initialise,
         write_model=write_model,

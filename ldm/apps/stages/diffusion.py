@@ -15,7 +15,6 @@ from ldm.apps.stages.assembly import Assembly, trained
 from ldm.apps.stages.latents import (
     check_size,
     check_widths,
-    describe_buckets,
     latent_scale,
     verified_inputs,
 )
@@ -59,8 +58,6 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     network = model.denoiser.network
     assert isinstance(network, UNet)
     check_size(config, cache, network.stride)
-    if len(cache.counts) > 1 and is_first_process():
-        print(f"pictures by their shape: {describe_buckets(cache)}")
     learned = nn.ModuleDict({"unet": network, CLASS_ENCODER: text_encoder})
     task = DiffusionTask(
         denoiser=model.denoiser,

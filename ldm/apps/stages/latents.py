@@ -65,12 +65,6 @@ def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
             )
 
 
-def describe_buckets(cache: LatentCache) -> str:
-    """The shapes of the pictures and how many there are of each, for people."""
-    parts = zip(cache.sizes_px, cache.counts, strict=True)
-    return ", ".join(f"{width}x{height}: {count:,}" for (height, width), count in parts)
-
-
 def check_widths(config: DictConfig, cache: LatentCache, text_encoder: ConditionEncoder) -> None:
     """UserError naming all settings of the backbone that do not fit latents or condition."""
     channels, width, vector_dim = len(cache.mean), text_encoder.width, text_encoder.vector_dim

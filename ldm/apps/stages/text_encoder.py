@@ -5,9 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.stages.assembly import Assembly, image_order, open_shards, shards_input, trained
-from ldm.data.batches import ImageBatches
-from ldm.data.order import Share, Shuffled
+from ldm.apps.stages.assembly import Assembly, image_batches, shards_input, trained
+from ldm.data.order import Share
 from ldm.tasks.text_encoder import TextEncoderTask
 from ldm.text.clip import ClipTowers
 
@@ -24,9 +23,8 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
     """Towers, their task and the captioned pictures."""
-    shards, held_out = open_shards(config.data.root)
     towers = build(config.text_encoder)
-    kwargs = {"size_px": config.size, "seed": config.seed, "tokenize": towers.tokenize}
+    batches, held_out = image_batches(config, towers.tokenize)
     task = TextEncoderTask(
         towers=towers, trained=trained(towers, config), accumulate=share.accumulate
     )
@@ -39,16 +37,12 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
 
     return Assembly(
         task=task,
-        batches=ImageBatches(shards, order=image_order(config, shards), flip=config.flip, **kwargs),
-        held_out=ImageBatches(
-            held_out, order=Shuffled(config.seed, len(held_out)), flip=False, **kwargs
-        ),
+        batches=batches,
+        held_out=held_out,
         part="text_encoder",
         initialise=initialise,
         write_model=write_model,
         draw=None,
         held_out_block=share.global_batch,
-        nothing_to_learn=None
-        if any(shards.caption(i) for i in range(len(shards)))
-        else NO_CAPTIONS,
+        nothing_to_learn=None if any(batches.shards.first_captions()) else NO_CAPTIONS,
     )
