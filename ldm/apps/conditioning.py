@@ -59,20 +59,20 @@ def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards)
         return _classes(shards, held_out)
     inputs = _text_inputs(runs)
     encoder = _read_text(inputs, Path.cwd())
-    truncated = sum(encoder.is_truncated(caption) for caption in set(shards.captions))
+    truncated = sum(encoder.is_truncated(caption) for caption in set(shards.first_captions()))
     if truncated:
         print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
     return Conditioning(inputs, encoder.tokenize, encoder.vector_dim is not None)
 
 
 def _classes(shards: ImageShards, held_out: ImageShards) -> Conditioning:
-    names = ClassNames(sorted({*shards.captions} - {""}))
+    names = ClassNames(sorted({*shards.first_captions()} - {""}))
     if not names.names:
         raise UserError(
             f"condition=classes, but the pictures of {shards.root} have no captions to name their "
             "classes; prepare them with data.captions=class, or use condition=none."
         )
-    if new := sorted({*held_out.captions} - {*names.names, ""}):
+    if new := sorted({*held_out.first_captions()} - {*names.names, ""}):
         raise UserError(
             f"condition=classes: {len(new)} classes of {held_out.root} are those of no training "
             f"picture ({', '.join(map(repr, new[:3]))}, ...). Are these captions? Then use "

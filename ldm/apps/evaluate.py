@@ -1,5 +1,6 @@
 """`ldm evaluate`: generates pictures and measures them, each number with its protocol."""
 
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
     measures = [build(node) for node in config.metrics.values()]
     train, held_out = open_shards(config.data.root)
-    captions = held_out.captions + train.captions  # the latter only where the former run out
+    # Training captions only where those of held-out pictures run out.
+    captions = chain(held_out.first_captions(), train.first_captions())
     if is_unconditional(config.model):
-        captions = [""]
-    prompts = [captions[i % len(captions)] for i in range(config.num_samples)]
+        captions = chain([""])
+    prompts = list(islice(cycle(captions), config.num_samples))
     pictures = counted(prompts, seed=config.seed, block=config.block)
     model = load_model(config, pictures)
     subject = Subject(

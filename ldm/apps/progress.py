@@ -31,9 +31,12 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """One named loop of known length: a live bar on a terminal, else a line now and then."""
+    """One named loop: a live bar on a terminal, else a line now and then.
 
-    def __init__(self, name: str, total: int, *, start: int = 0) -> None:
+    ``total`` is None where its length is not known.
+    """
+
+    def __init__(self, name: str, total: int | None, *, start: int = 0) -> None:
         self.name, self.total, self.first = name, total, start
         self._live: Progress | None = None
         self._begun = self._line = time.monotonic()
@@ -58,8 +61,11 @@ class Bar:
         elif time.monotonic() - self._line > LINE_SECONDS:
             self._line = time.monotonic()
             rate = (done - self.first) / (self._line - self._begun)
-            left = (self.total - done) / rate if rate > 0.0 else float("inf")
-            print(f"{self.name}: {done}/{self.total}, {rate:.3g}/s, {left:.0f} s left {note}")
+            of, left = "", ""
+            if self.total is not None:
+                seconds = (self.total - done) / rate if rate > 0.0 else float("inf")
+                of, left = f"/{self.total}", f", {seconds:.0f} s left"
+            print(f"{self.name}: {done}{of}, {rate:.3g}/s{left} {note}")
             sys.stdout.flush()
 
     def close(self) -> None:

@@ -2,13 +2,15 @@
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.settings import PARTS, SETTINGS, Rule, rule_of
+from ldm.data.picture_rules import PictureRules
+from ldm.data.prepare import Preparing
 
 _LOGGERS = "pytorch_lightning.loggers."
 # Parts are made of networks, mathematics, data and measures; nothing in these floors acts on files
@@ -18,7 +20,6 @@ ALLOWED = (
     "ldm.diffusion.", "ldm.losses.", "ldm.metrics.", "ldm.nn.", "ldm.tasks.", "ldm.text.",
     "torch.optim.", _LOGGERS,
 )  # fmt: skip
-_DATA_EXTRAS = {"shard_mb", "max_bad_fraction"}  # for `prepare` itself, beside the source's own
 
 
 def check_schema(command: str, config: DictConfig) -> None:
@@ -96,32 +97,59 @@ def _check_target(path: str, node: DictConfig) -> None:
         )
     if target.startswith("pytorch_lightning."):
         return  # its import takes seconds; Lightning checks its own loggers
+    made = constructor(path, target)
+    takers = [made, PictureRules, Preparing] if path == "data" else [made]
+    given = {str(key) for key in node} - {"_target_", "_partial_"}
+    for taker in takers:
+        _check_arguments(path, node, taker, given)
+    known = [parameters_of(taker) for taker in takers]
+    if any(_takes_any(parameters) for parameters in known):
+        return
+    for key in sorted(given - {name for parameters in known for name in parameters}):
+        names = [name for parameters in known for name in parameters]
+        raise UserError(
+            f"'{path}.{key}' is not a setting of {made.__name__}. {suggestion(key, names)}"
+        )
+
+
+def constructor(path: str, target: str) -> Any:
+    """What a ``_target_`` names; UserError where it does not exist or is not ours to call."""
     module, _, name = target.rpartition(".")
     try:
-        constructor = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{path}._target_={target} does not exist: {error}.") from error
-    if not f"{getattr(constructor, '__module__', '')}.".startswith(ALLOWED):
+    if not f"{getattr(found, '__module__', '')}.".startswith(ALLOWED):
         raise UserError(
             f"{path}._target_={target} is not allowed: {name} is only imported there, from "
-            f"{getattr(constructor, '__module__', 'elsewhere')}."
+            f"{getattr(found, '__module__', 'elsewhere')}."
         )
-    parameters = inspect.signature(constructor, eval_str=True).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    return found
+
+
+def parameters_of(made: Any) -> Mapping[str, inspect.Parameter]:
+    """The arguments that a constructor takes, with their types."""
+    return inspect.signature(made, eval_str=True).parameters
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_arguments(path: str, node: DictConfig, made: Any, given: set[str]) -> None:
+    """That those of the ``given`` settings that a constructor takes fit it, and none is missing."""
+    parameters = parameters_of(made)
+    if _takes_any(parameters):
         return
-    extras = _DATA_EXTRAS if path == "data" else set()
-    given = {str(key) for key in node} - {"_target_", "_partial_"} - extras
-    for key in sorted(given - parameters.keys()):
-        raise UserError(
-            f"'{path}.{key}' is not a setting of {name}. {suggestion(key, parameters.keys())}"
-        )
-    for key in sorted(given):
+    for key in sorted(given & parameters.keys()):
         value = _value(node, key)
         fits, wanted = rule_of(parameters[key].annotation)
         unresolved = value is _UNKNOWN or "${" in str(value)
         if not (unresolved or isinstance(value, dict) or fits(value)):
-            raise UserError(f"{path}.{key}={value!r} does not fit {name}: it must be {wanted}.")
+            raise UserError(
+                f"{path}.{key}={value!r} does not fit {made.__name__}: it must be {wanted}."
+            )
     if not node.get("_partial_", False):
         required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
         for key in sorted(required - given):
-            raise UserError(f"'{path}.{key}' is missing: {name} needs it.")
+            raise UserError(f"'{path}.{key}' is missing: {made.__name__} needs it.")

@@ -143,7 +143,11 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "latent_scale": _one_of("per_channel", "scalar"),
         "preview": _PART,
     },
-    "prepare": {"data": _PART, "out": _text()},
+    "prepare": {
+        "data": _PART,
+        "out": _text(),
+        "processes": _number(1, whole=True, optional=True),
+    },
     "cache": {
         "autoencoder_run": _text(),
         "condition": _one_of("text", "classes", "none"),

@@ -155,7 +155,7 @@ def write_cache(
             "shape": list(codes.shape[1:]),
             "mean": mean,
             "std": std,
-            "examples": shards.captions[:EXAMPLES],
+            "examples": list(shards.first_captions(EXAMPLES)),
             **facts,
         },
     )

@@ -1,178 +1,271 @@
 """Preparing: any source of captioned pictures becomes checked image shards.
 
 ``directory`` receives the training split, ``directory/held_out`` the held-out one, each with its
-manifest, and ``directory/bad_samples.jsonl`` every picture left out, with the reason.
+index and manifest, ``directory/bad_samples.jsonl`` every record left out, with the reason, and
+``directory/duplicates.jsonl`` every picture that is there already.
+
+Each part of the source becomes a piece (``ldm.data.pieces``), by any process; when all are there,
+the samples of both splits are selected and the pieces joined into shards (``ldm.data.join``). Both
+steps go on where they were stopped. What is written depends on source and settings alone.
 """
 
+import fcntl
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ldm.data.shards import PREPARING, write_shards
-from ldm.data.source import HELD_OUT, TRAIN, Bad, Sample, Source
-from ldm.manifest import FILE_NAME as MANIFEST
-from ldm.manifest import Manifest, atomic, read_manifest
+import numpy as np
 
-BAD_SAMPLES = "bad_samples.jsonl"
+from ldm.data import selection
+from ldm.data.bad_samples import require_few
+from ldm.data.join import Samples, join
+from ldm.data.picture_rules import PictureRules
+from ldm.data.pieces import is_finished, read_piece, write_piece
+from ldm.data.processes import work_through
+from ldm.data.settle import is_settled, settle, settled
+from ldm.data.shards import PREPARING
+from ldm.data.source import HELD_OUT, Bad, Part, Source
+from ldm.manifest import FILE_NAME as MANIFEST
+from ldm.manifest import Manifest, read_json, read_manifest, write_json
+
+_PLAN = "plan.json"
+_ENOUGH = 1000  # records after which the share of bad ones is judged where the total is unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """What is decided over all samples of a source; ValueError for what is not allowed.
+
+    ``held_out_fraction``: by the hash of the key, where the source has no splits of its own; None
+    where it has. ``duplicates``: of ``ldm.data.selection.DUPLICATES``. ``max_bad_fraction``
+    of the records may be unusable. ``shard_mb``: about how large a shard is.
+    """
+
+    held_out_fraction: float | None
+    duplicates: str | None
+    max_bad_fraction: float
+    shard_mb: float
+
+    def __post_init__(self) -> None:
+        if self.held_out_fraction is not None and not 0.0 < self.held_out_fraction < 1.0:
+            raise ValueError(
+                f"data.held_out_fraction={self.held_out_fraction} must lie between 0 and 1, e.g. "
+                "0.05."
+            )
+        if self.duplicates not in selection.DUPLICATES:
+            raise ValueError(
+                f"data.duplicates={self.duplicates!r} is not known; allowed: "
+                f"{', '.join(filter(None, selection.DUPLICATES))}, null."
+            )
+        if not 0.0 <= self.max_bad_fraction <= 1.0 or self.shard_mb <= 0.0:
+            raise ValueError(
+                f"data.max_bad_fraction={self.max_bad_fraction} must be a share from 0 to 1, and "
+                f"data.shard_mb={self.shard_mb} above 0."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the result, JSON-able: not how many bad samples are put up with."""
+        return {k: value for k, value in asdict(self).items() if k != "max_bad_fraction"}
 
 
 class Progress(NamedTuple):
-    """How far a preparation is, over both splits; ``bad`` of the ``done`` were left out."""
+    """How far a step of the preparation is; ``bad`` counts records left out, filtered or not."""
 
-    split: str
+    step: str
     done: int
-    total: int
+    total: int | None
     bad: int
 
 
-def prepared(source: Source, directory: str | Path, settings: Mapping[str, Any]) -> Manifest | None:
+def prepared(
+    source: Source, rules: PictureRules, preparing: Preparing, directory: str | Path
+) -> Manifest | None:
     """The manifest of an earlier, finished preparation with the same settings; None if none.
 
     ValueError naming the settings that differ when the directory was prepared otherwise.
     """
     directory = Path(directory)
-    if not (directory / MANIFEST).is_file() or (directory / PREPARING).exists():
+    if not (directory / MANIFEST).is_file():
         return None
-    remedy = "Choose another out=DIR."
-    manifest = read_manifest(directory, kind="shards", remedy=remedy)
-    wanted = _canonical({**settings, **source.settings()})
-    _refuse_difference(directory, manifest.settings, wanted)
+    manifest = read_manifest(directory, kind="shards", remedy="Choose another out=DIR.")
+    if differing := _differences(manifest.settings, _settings(source, rules, preparing)):
+        raise ValueError(
+            f"{directory} was prepared differently: {'; '.join(differing.values())}. Choose "
+            "another out=DIR, or delete that directory to prepare it anew."
+        )
+    shutil.rmtree(directory / PREPARING, ignore_errors=True)  # killed at the very last moment
     return manifest
 
 
 def prepare(
     source: Source,
+    rules: PictureRules,
+    preparing: Preparing,
     directory: str | Path,
     *,
-    shard_bytes: int,
-    max_bad_fraction: float,
-    settings: Mapping[str, Any],
+    processes: int,
 ) -> Iterator[Progress]:
-    """Write both splits of a source; yields after every picture, nothing if ``prepared`` already.
+    """Write both splits of a source; nothing to do if ``prepared`` already.
 
-    Checks are made at the call, work at iteration. ``settings`` joins the source's own in the
-    manifest. ValueError, with counts by reason, as soon as more than ``max_bad_fraction`` of all
-    pictures are bad; nothing but the list of bad samples is left then.
+    Checks are made at the call, work at iteration. ValueError, with counts by reason, as soon as
+    more than the allowed share of records is bad; all that is finished is kept for the next time.
     """
     directory = Path(directory)
-    if prepared(source, directory, settings) is not None:
+    if prepared(source, rules, preparing, directory) is not None:
         return iter(())
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"out={directory} is a file; give the name of a directory.")
-    if any(directory.glob("*.tar")) and not (directory / PREPARING).exists():
+    work = directory / PREPARING
+    if not work.exists() and any(_tars(directory)):
         raise ValueError(f"out={directory} holds shards of another tool; choose another out=DIR.")
-    total = sum(source.splits().values())  # also finds an empty or missing input, now
-    wanted = _canonical({**settings, **source.settings()})
-    return _write(source, directory, total, shard_bytes, max_bad_fraction, wanted)
-
-
-def _write(
-    source: Source,
-    directory: Path,
-    total: int,
-    shard_bytes: int,
-    max_bad_fraction: float,
-    settings: dict[str, Any],
-) -> Iterator[Progress]:
-    bad: list[tuple[str, Bad]] = []
-    done = 0
-
-    def good(split: str, facts: dict[str, Any]) -> Iterator[Sample]:
-        nonlocal done
-        own: Counter[str] = Counter()
-        kept = 0
-        for item in source.samples(split):
-            done += 1
-            if isinstance(item, Sample):
-                kept += 1
-                yield item
-                continue
-            bad.append((split, item))
-            own[item.reason] += 1
-            if len(bad) > max_bad_fraction * total:
-                raise ValueError(_too_many_bad(bad, done, total, max_bad_fraction, directory))
-        if not kept:
+    settings = _settings(source, rules, preparing)
+    parts = source.parts()  # also finds an empty or missing input, now
+    if (work / _PLAN).is_file():
+        differing = _differences(read_json(work / _PLAN), settings)
+        if {*differing} - {"input"}:
             raise ValueError(
-                f"no usable picture is left for the split {split!r} ({_reasons(bad)}). Mend or "
-                f"remove the pictures listed in {directory / BAD_SAMPLES}, or add more."
+                f"{directory} holds an unfinished preparation: {'; '.join(differing.values())}. "
+                "Give the settings it began with, choose another out=DIR, or delete that directory."
             )
-        facts["bad"] = dict(sorted(own.items()))
+        if differing:
+            _begin_anew(directory)  # of other pictures: nothing of it can be used
+    return _run(source, parts, rules, preparing, directory, settings, processes)
 
-    (directory / BAD_SAMPLES).unlink(missing_ok=True)
-    held_out = directory / HELD_OUT
-    _remove_unfinished(held_out)
-    try:
+
+def _run(
+    source: Source,
+    parts: Sequence[Part],
+    rules: PictureRules,
+    preparing: Preparing,
+    directory: Path,
+    settings: dict[str, Any],
+    processes: int,
+) -> Iterator[Progress]:
+    work, allowed = directory / PREPARING, preparing.max_bad_fraction
+    pieces = work / "pieces"
+    pieces.mkdir(parents=True, exist_ok=True)
+    with _alone(work / "lock", directory):
+        write_json(work / _PLAN, settings)
+        if not is_settled(work):
+            write = partial(_write_piece, source, rules, preparing.held_out_fraction, pieces)
+            yield from _write_pieces(write, parts, pieces, directory, allowed, processes)
+            settle(
+                work,
+                pieces,
+                len(parts),
+                directory,
+                duplicates=preparing.duplicates,
+                allowed=allowed,
+            )
+        split, counts, sizes, facts = settled(work)
+        left_out, done = sum(facts["bad"].values()) + sum(facts["filtered"].values()), 0
+        total = int((split != selection.LEFT_OUT).sum())
         # The training split last: its manifest, the last file written, stands for the whole.
-        for split, target in ((HELD_OUT, held_out), (TRAIN, directory)):
-            facts: dict[str, Any] = {}
-            for _ in write_shards(
-                good(split, facts),
+        for chosen, target, own, more in (
+            (selection.HELD_OUT, directory / HELD_OUT, {"split": HELD_OUT}, {}),
+            (selection.TRAIN, directory, {}, facts),
+        ):
+            for written in join(
+                Samples(pieces, counts, sizes),
+                np.flatnonzero(split == chosen),
                 target,
-                shard_bytes=shard_bytes,
-                settings={**settings, "split": split} if split == HELD_OUT else settings,
-                facts=facts,
+                notes=work / ("held_out" if own else "train"),
+                shard_bytes=int(preparing.shard_mb * 1e6),
+                settings={**settings, **own},
+                facts=more,
+                removing=not own,
             ):
-                yield Progress(split, done, total, len(bad))
-    finally:
-        if not (directory / MANIFEST).is_file():
-            _remove_unfinished(held_out)
-        if bad:
-            _write_bad(directory / BAD_SAMPLES, bad)
+                yield Progress("join", done + written, total, left_out)
+            done += written
+    shutil.rmtree(work)
 
 
-def _remove_unfinished(held_out: Path) -> None:
-    """Remove what an interrupted preparation left: ours only, by the split in its manifest."""
-    if (held_out / MANIFEST).is_file():
-        if read_manifest(held_out).settings.get("split") == HELD_OUT:
-            shutil.rmtree(held_out)
-    elif held_out.is_dir() and not any(held_out.iterdir()):
-        held_out.rmdir()
+def _write_piece(
+    source: Source,
+    rules: PictureRules,
+    held_out_fraction: float | None,
+    pieces: Path,
+    numbered: tuple[int, Part],
+) -> Iterator[int]:
+    number, part = numbered
+    return write_piece(source, part, rules, held_out_fraction, pieces, number)
 
 
-def _write_bad(path: Path, bad: list[tuple[str, Bad]]) -> None:
-    with atomic(path) as temporary:
-        lines = [json.dumps({"split": split, **item._asdict()}) for split, item in bad]
-        temporary.write_text("\n".join(lines) + "\n")
+def _write_pieces(
+    write: Callable[[tuple[int, Part]], Iterator[int]],
+    parts: Sequence[Part],
+    pieces: Path,
+    directory: Path,
+    allowed: float,
+    processes: int,
+) -> Iterator[Progress]:
+    """Make the pieces that are not there yet, watching the share of bad samples in their order."""
+    counts = [part.count for part in parts]
+    total = sum(count for count in counts if count is not None) if None not in counts else None
+    todo = [(number, part) for number, part in enumerate(parts) if not is_finished(pieces, number)]
+    bounds = [*(number for number, _ in todo), len(parts)]  # all before the next one is finished
+    bad: list[Bad] = []
+    seen = looked_at = 0
+
+    def look(end: int) -> None:
+        """Count the pieces up to ``end``; to stop here depends on nothing that comes after."""
+        nonlocal seen, looked_at
+        for number in range(looked_at, end):
+            piece = read_piece(pieces, number)
+            seen += len(piece.rows) + len(piece.bad)
+            bad.extend(piece.bad)
+            if total is not None or seen >= _ENOUGH:
+                require_few(bad, directory, seen=seen, total=total, allowed=allowed)
+        looked_at = end
+
+    look(bounds[0])
+    later = [read_piece(pieces, n) for n in range(looked_at, len(parts)) if is_finished(pieces, n)]
+    before = seen + sum(len(piece.rows) + len(piece.bad) for piece in later)
+    for done in work_through(write, todo, processes):
+        look(bounds[done.items])
+        yield Progress("prepare", before + done.steps, total, len(bad))
 
 
-def _reasons(bad: list[tuple[str, Bad]]) -> str:
-    counts = Counter(item.reason for _, item in bad)
-    return ", ".join(f"{count} x {reason}" for reason, count in counts.most_common())
-
-
-def _too_many_bad(
-    bad: list[tuple[str, Bad]], done: int, total: int, allowed: float, directory: Path
-) -> str:
-    first = ", ".join(item.key for _, item in bad[:3])
-    return (
-        f"{len(bad)} of the first {done} pictures (of {total}) cannot be used: {_reasons(bad)}. "
-        f"The first: {first}; all so far in {directory / BAD_SAMPLES}. Mend or remove them, or "
-        f"allow more than data.max_bad_fraction={allowed:g}."
-    )
-
-
-def _canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they come back from JSON, so that they compare equal."""
+def _settings(source: Source, rules: PictureRules, preparing: Preparing) -> dict[str, Any]:
+    """All that determines the result, as it comes back from JSON, so that it compares equal."""
+    settings = {**rules.settings(), **preparing.settings(), **source.settings()}
     result: dict[str, Any] = json.loads(json.dumps(settings))
     return result
 
 
-def _refuse_difference(
-    directory: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> None:
-    names = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-    if not names:
-        return
-    differences = "; ".join(
-        "the input pictures have changed"
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """What differs, each by its name, in words."""
+    return {
+        name: "the input pictures have changed"
         if name == "input"
         else f"{name} was {found.get(name)!r} and is {wanted.get(name)!r}"
-        for name in names
-    )
-    raise ValueError(
-        f"{directory} was prepared differently: {differences}. Choose another out=DIR, or delete "
-        "that directory to prepare it anew."
-    )
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    }
+
+
+def _tars(directory: Path) -> list[Path]:
+    return [*directory.glob("*.tar"), *(directory / HELD_OUT).glob("*.tar")]
+
+
+def _begin_anew(directory: Path) -> None:
+    """Remove what an unfinished preparation has made so far."""
+    for path in _tars(directory):
+        path.unlink()
+    shutil.rmtree(directory / PREPARING)
+
+
+@contextmanager
+def _alone(lock: Path, directory: Path) -> Iterator[None]:
+    """Held by one process at a time, until it ends in whatever way; ValueError for another."""
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{directory} is being prepared by another process.") from error
+        yield

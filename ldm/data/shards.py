@@ -1,241 +1,190 @@
-"""Image shards: webdataset's tar layout, written whole and read at random through an index.
+"""Image shards: webdataset's tar layout, read at random through an index.
 
-A directory holds ``000000.tar ...`` (members KEY.png, KEY.txt, KEY.json side by side),
-``index.json`` (where each member lies) and ``manifest.json``. Any img2dataset folder is one too:
-its index is made by walking the tar headers. Reading trusts nothing: members outside the
-allow-list (pictures, txt, json) are never opened, nothing is unpickled, no URL is followed.
+A directory holds ``000000.tar ...`` (members KEY.png or .jpg, .webp, .npy, then KEY.txt with the
+first caption and KEY.json with the metadata, and all captions where there are several), the index
+(``ldm.data.shard_index``) and ``manifest.json``. Any img2dataset folder is one too: its index is
+made by walking the tar headers. Reading trusts nothing: members outside the allow-list are never
+opened, nothing is unpickled, no URL is followed.
 """
 
-import hashlib
 import json
 import os
-import shutil
+import tarfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.images import decode, encode_png
-from ldm.data.shard_index import FILE_NAME, build_index, index_shard, write_index
+from ldm.data.arrays import MAGIC, array_shape, decode_array
+from ldm.data.images import MAX_PIXELS, decode, picture_size
+from ldm.data.shard_index import open_index
 from ldm.data.source import Sample
 from ldm.manifest import FILE_NAME as MANIFEST
-from ldm.manifest import Manifest, fingerprint, read_json, read_manifest, write_manifest
+from ldm.manifest import Manifest, fingerprint, read_manifest
 
-PREPARING = ".preparing"  # a sub-folder that exists exactly while the directory is unfinished
+PREPARING = ".preparing"  # a sub-folder of a directory that is not finished
 REMEDY = "Make it with: ldm prepare data=... out={}"
 _MAX_OPEN_FILES = 128
-
-
-def write_shards(
-    samples: Iterable[Sample],
-    directory: str | Path,
-    *,
-    shard_bytes: int,
-    settings: Mapping[str, Any],
-    facts: Mapping[str, Any] | None = None,
-) -> Iterator[int]:
-    """Write samples as shards of about ``shard_bytes``; yields the number written so far.
-
-    Everything is written into a sub-folder and moved when all of it is there; index and manifest
-    come last, so a directory with a manifest is whole. Equal samples give equal bytes. ``facts``
-    is read at the end: the caller may fill it while the samples flow. An interrupted directory is
-    begun anew; ValueError if it holds shards already, or if there is no sample at all.
-    """
-    directory = Path(directory)
-    scratch = directory / PREPARING
-    stale = sorted(directory.glob("*.tar"))
-    if stale and not scratch.exists():
-        raise ValueError(f"{directory} holds {len(stale)} shards already; choose another out=DIR.")
-    made_directory = not directory.exists()
-    for path in stale:
-        path.unlink()
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    finished = False
-    try:
-        content = hashlib.sha256()
-        count = 0
-        for count, sample in enumerate(_write_tars(samples, scratch, shard_bytes), start=1):
-            for part in (sample.key, repr(sample.image.shape), sample.caption):
-                content.update(part.encode() + b"\0")
-            content.update(sample.image.tobytes())
-            yield count
-        if count == 0:
-            raise ValueError(f"no usable picture for {directory}; see the reasons counted.")
-        shards = [index_shard(path) for path in sorted(scratch.glob("*.tar"))]
-        for shard in shards:
-            with open(scratch / shard["file"], "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(scratch / shard["file"], directory / shard["file"])
-        write_index(directory, shards)
-        facts = {
-            "num_samples": count,
-            "num_shards": len(shards),
-            "content": content.hexdigest()[:16],
-            **(facts or {}),
-        }
-        write_manifest(directory, kind="shards", settings=settings, facts=facts)
-        finished = True
-    finally:
-        if not finished:  # interrupted: leave no half behind
-            for path in directory.glob("*.tar"):
-                path.unlink()
-            for name in (FILE_NAME, MANIFEST):
-                (directory / name).unlink(missing_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
-        if made_directory and not finished and not any(directory.iterdir()):
-            directory.rmdir()
-
-
-def _write_tars(samples: Iterable[Sample], folder: Path, shard_bytes: int) -> Iterator[Sample]:
-    """Append samples to 000000.tar, 000001.tar ... in ``folder``, yielding each once written."""
-    from webdataset.writer import TarWriter
-
-    iterator = iter(samples)
-    sample = next(iterator, None)
-    number = 0
-    seen: set[str] = set()
-    while sample is not None:
-        # A fixed owner and time: the bytes depend on the samples alone. Opened here, because
-        # webdataset's own opening is disabled under WDS_SECURE.
-        with (
-            open(folder / f"{number:06d}.tar", "wb") as file,
-            TarWriter(file, user="ldm", group="ldm", mtime=0, encoder=False) as writer,
-        ):
-            while sample is not None and file.tell() < shard_bytes:
-                if "." in sample.key or sample.key in seen:
-                    raise ValueError(f"key {sample.key!r} has a dot or comes a second time")
-                seen.add(sample.key)
-                writer.write(
-                    {
-                        "__key__": sample.key,
-                        "png": encode_png(sample.image),
-                        "txt": sample.caption.encode(),
-                        "json": json.dumps(sample.meta, sort_keys=True).encode(),
-                    }
-                )
-                yield sample
-                sample = next(iterator, None)
-        number += 1
+_BLOCK = 512
 
 
 class ImageShards:
     """Random access to a directory of image shards: ``shards[i]`` is a ``Sample``.
 
-    Cheap to pickle and safe to fork: files are opened where they are read, and read by position.
-    Pictures of foreign shards come in their own size. ValueError with a remedy when the directory
-    is absent or unfinished, or when a shard does not have the size that its index records.
+    Cheap to open and to pickle for any number of samples, and safe to fork: files are opened where
+    they are read, and read by position. Pictures of foreign shards come in their own size.
+    ValueError with a remedy when the directory is absent or unfinished, or when a shard does not
+    have the size that its index records.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"no image shards at {root}. {REMEDY.format(root)}")
-        if (self.root / PREPARING).exists():
+        has_manifest = (self.root / MANIFEST).is_file()
+        if (self.root / PREPARING).exists() and not has_manifest:
             raise ValueError(
                 f"{root} is unfinished: its preparation runs or was interrupted. Wait for it, or "
                 "give the same ldm prepare command again."
             )
-        if (self.root / FILE_NAME).is_file():
-            shards = read_json(self.root / FILE_NAME)
-            self._check_sizes(shards)
-        else:
-            shards = build_index(self.root)
-            if not shards:
-                raise ValueError(f"no *.tar in {root}. {REMEDY.format(root)}")
-        if (self.root / MANIFEST).is_file():
+        shards, self._rows, rows_hash = open_index(self.root)
+        if not shards:
+            raise ValueError(f"no *.tar in {root}. {REMEDY.format(root)}")
+        if has_manifest:
             self.manifest = read_manifest(
                 self.root, kind="shards", remedy=REMEDY.format("another directory")
             )
         else:
-            self.manifest = _foreign_manifest(shards)
-        self._files = [shard["file"] for shard in shards]
-        self.keys: list[str] = [sample["key"] for shard in shards for sample in shard["samples"]]
-        # Flat arrays, not a million dicts: worker processes share them without copying.
-        counts = [len(shard["samples"]) for shard in shards]
-        self._shard = np.repeat(np.arange(len(shards)), counts)
-        spans = [
-            [sample.get(part) or (-1, 0) for part in ("image", "txt", "json")]
-            for shard in shards
-            for sample in shard["samples"]
-        ]
-        self._spans = np.array(spans, dtype=np.int64).reshape(-1, 3, 2)
+            self.manifest = _foreign_manifest(shards, rows_hash)
+        self.files: list[str] = [shard["file"] for shard in shards]
+        self.shard_counts = np.array([shard["samples"] for shard in shards], np.int64)
+        self._ends = self.shard_counts.cumsum()
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._rows)
 
     def __getitem__(self, i: int) -> Sample:
-        data = self._read(i, 0)
+        return self.read(i)
+
+    def read(self, i: int, at_least_px: int | None = None) -> Sample:
+        """A sample, its picture possibly reduced while decoding, but not below ``at_least_px``.
+
+        ValueError naming shard and key where the picture cannot be decoded.
+        """
+        data = self._read(i, "image")
         try:
-            image: NDArray[np.uint8] = decode(data)
+            if data.startswith(MAGIC):
+                image = decode_array(data, array_shape(data)[2], MAX_PIXELS)
+            else:
+                image = decode(data, at_least_px=at_least_px)[..., : self.channels]
         except ValueError as error:
-            file = self._files[self._shard[i]]
             raise ValueError(
-                f"{self.root / file}, sample {self.keys[i]!r}: {error}. The shard is damaged; "
-                "prepare it again."
+                f"{self.root / self.files[self._shard(i)]}, sample {self.key(i)!r}: {error}. The "
+                "shard is damaged; prepare it again."
             ) from error
-        meta = json.loads(self._read(i, 2) or b"{}")
-        return Sample(self.keys[i], image, self.caption(i), meta)
+        return Sample(self.key(i), image, self.captions(i), self.meta(i))
+
+    def key(self, i: int) -> str:
+        """The name of a sample, from the tar header before its picture."""
+        shard, offset = self._shard(i), int(self._rows["image"][i, 0])
+        block = os.pread(self._descriptor(shard), _BLOCK, offset - _BLOCK)
+        try:
+            name = tarfile.TarInfo.frombuf(block, "utf-8", "replace").name
+        except tarfile.TarError as error:
+            raise ValueError(f"{self.root / self.files[shard]} does not fit its index.") from error
+        folder, slash, file = name.rpartition("/")
+        return folder + slash + file.partition(".")[0]
+
+    def captions(self, i: int) -> tuple[str, ...]:
+        """All captions of a sample, at least one; "" for a picture without."""
+        if self._rows["captions"][i] > 1:
+            return tuple(self._json(i)["captions"])
+        return (self._read(i, "txt").decode(errors="replace"),)
+
+    def first_captions(self, count: int | None = None) -> Iterator[str]:
+        """The first caption of the first ``count`` samples or all, read when asked for."""
+        return (self.caption(i) for i in range(len(self))[:count])
 
     def caption(self, i: int) -> str:
-        """The caption of one sample, without decoding its picture."""
-        return self._read(i, 1).decode(errors="replace")
+        """The first caption of a sample, without decoding its picture."""
+        return self._read(i, "txt").decode(errors="replace")
 
-    @cached_property
-    def captions(self) -> list[str]:
-        """Every caption in order."""
-        return [self.caption(i) for i in range(len(self))]
+    def meta(self, i: int) -> dict[str, Any]:
+        """The metadata of a sample, without decoding its picture."""
+        meta = self._json(i)
+        if self._rows["captions"][i] > 1:
+            del meta["captions"]  # ours, beside the source's own columns
+        return meta
 
-    @cached_property
-    def metas(self) -> list[dict[str, Any]]:
-        """Every sample's metadata in order, without decoding pictures."""
-        return [json.loads(self._read(i, 2) or b"{}") for i in range(len(self))]
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of the stored picture, as ``read`` gives it in full."""
+        row = self._rows[i]
+        if row["height"] > 0:
+            return int(row["height"]), int(row["width"])
+        data = self._read(i, "image")
+        return array_shape(data)[:2] if data.startswith(MAGIC) else picture_size(data)
+
+    @property
+    def caption_counts(self) -> NDArray[np.int32]:
+        """How many captions each sample has (N,), at least 1."""
+        counts: NDArray[np.int32] = self._rows["captions"]
+        return counts
+
+    @property
+    def channels(self) -> int:
+        """How many channels the pictures have, as far as known: 3 for foreign shards."""
+        return int(self.manifest.settings.get("channels", 3))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
+        # A memory map would be pickled with all its content; each process opens the file itself.
+        rows = None if isinstance(self._rows, np.memmap) else self._rows
+        return {**self.__dict__, "_open": OrderedDict(), "_rows": rows}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._rows is None:
+            self._rows = open_index(self.root).rows
 
     def __del__(self) -> None:
         for descriptor in self.__dict__.get("_open", {}).values():
             os.close(descriptor)
 
-    def _read(self, i: int, part: int) -> bytes:
-        offset, size = self._spans[i, part].tolist()
-        if offset < 0:
-            return b""
-        shard = int(self._shard[i])
+    def _shard(self, i: int) -> int:
+        return int(self._ends.searchsorted(range(len(self))[i], side="right"))
+
+    def _json(self, i: int) -> dict[str, Any]:
+        meta = json.loads(self._read(i, "json") or b"{}")
+        return meta if isinstance(meta, dict) else {}
+
+    def _descriptor(self, shard: int) -> int:
         if shard not in self._open:
             if len(self._open) >= _MAX_OPEN_FILES:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self.root / self._files[shard], os.O_RDONLY)
+            self._open[shard] = os.open(self.root / self.files[shard], os.O_RDONLY)
         self._open.move_to_end(shard)
-        data = os.pread(self._open[shard], size, offset)
+        return self._open[shard]
+
+    def _read(self, i: int, part: str) -> bytes:
+        offset, size = self._rows[part][i].tolist()
+        if offset < 0:
+            return b""
+        shard = self._shard(i)
+        data = os.pread(self._descriptor(shard), size, offset)
         if len(data) != size:
-            raise ValueError(f"{self.root / self._files[shard]} ends early; prepare it again.")
+            raise ValueError(f"{self.root / self.files[shard]} ends early; prepare it again.")
         return data
 
-    def _check_sizes(self, shards: list[dict[str, Any]]) -> None:
-        for shard in shards:
-            path = self.root / shard["file"]
-            found = path.stat().st_size if path.is_file() else None
-            if found != shard["bytes"]:
-                state = "is missing" if found is None else f"has {found} bytes"
-                raise ValueError(
-                    f"{path} {state}, but its index records {shard['bytes']} bytes: truncated or "
-                    f"changed. Copy it anew, or delete {self.root} and prepare it again."
-                )
 
-
-def _foreign_manifest(shards: list[dict[str, Any]]) -> Manifest:
+def _foreign_manifest(shards: list[dict[str, Any]], rows_hash: str) -> Manifest:
     """What can be said of shards that another tool wrote."""
     facts = {
-        "num_samples": sum(len(shard["samples"]) for shard in shards),
+        "num_samples": sum(shard["samples"] for shard in shards),
         "num_shards": len(shards),
-        "content": fingerprint(shards),
+        "content": fingerprint([rows_hash, shards]),
     }
     settings = {"source": "webdataset"}
     identity = fingerprint({"kind": "shards", "settings": settings, "facts": facts})

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -31,7 +30,7 @@ class Part(NamedTuple):
     """A piece of a source that one process reads in one go; picklable."""
 
     where: Any  # what the source needs to find it again
-    count: int | None  # records in it, good and bad; None where only reading tells
+    count: int | None  # type: ignore[assignment]  # records in it, good and bad; None where only reading tells
 
 
 class Source(Protocol):

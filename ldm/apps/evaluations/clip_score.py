@@ -32,7 +32,7 @@ def clip_score_own(subject: Subject) -> Found:
         protocol = features.protocol | {"scale": "raw mean cosine"}
         made = score(subject.images, subject.prompts)
         yield "clip_score_own", made, subject.generated_protocol | protocol
-        real = score(subject.real, subject.held_out.captions[: len(subject.real)])
+        real = score(subject.real, list(subject.held_out.first_captions(len(subject.real))))
         yield "clip_score_own.real", real, subject.real_protocol | protocol
 
     return numbers()

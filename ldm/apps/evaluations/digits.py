@@ -45,7 +45,8 @@ def digits(subject: Subject) -> Found:
 
 
 def _scans(shards: ImageShards, size_px: int) -> tuple[Tensor, list[int]]:
-    if any("digit" not in meta for meta in shards.metas):
+    metas = [shards.meta(i) for i in range(len(shards))]
+    if any("digit" not in meta for meta in metas):
         raise UserError(f"metric digits reads shards of data=digits; {shards.root} holds others.")
     images = torch.stack([crop(shards[i].image, size_px) for i in range(len(shards))])
-    return images, [int(meta["digit"]) for meta in shards.metas]
+    return images, [int(meta["digit"]) for meta in metas]

@@ -9,7 +9,7 @@ def prompt_accuracy(subject: Subject) -> Found:
     """The exact judge's verdict on samples, real pictures and reconstructions."""
     protocol = {"judge": "ldm.worlds.shapes.judge (analytic)"}
     wanted = [parse(prompt) for prompt in subject.prompts]
-    shown = [parse(caption) for caption in subject.held_out.captions[: subject.num_real]]
+    shown = [parse(caption) for caption in subject.held_out.first_captions(subject.num_real)]
 
     def numbers() -> Found:
         metric = PromptAccuracy(judge, Shape._fields)

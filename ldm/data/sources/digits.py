@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldm import random
-from ldm.data.source import HELD_OUT, TRAIN, Bad, Sample
+from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Record
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = (
@@ -28,7 +28,6 @@ TEMPLATES = (
     "a picture of {article} {word}",
     "{word}",
 )
-_SPLITS = (TRAIN, HELD_OUT)
 
 
 def caption(digit: int, variant: int = 0) -> str:
@@ -73,19 +72,19 @@ class DigitsSource:
             "seed": self.seed,
         }
 
-    def splits(self) -> dict[str, int]:
-        return {split: len(self._numbers[split]) for split in _SPLITS}
+    def parts(self) -> list[Part]:
+        return [Part(split, len(numbers)) for split, numbers in self._numbers.items()]
 
-    def samples(self, split: str) -> Iterator[Sample | Bad]:
+    def read(self, part: Part) -> Iterator[Record | Bad]:
         scans, digits = self._scans
-        numbers = self._numbers[split]
+        numbers = self._numbers[part.where]
         key = random.stream(self.seed, "digits", "phrasing")
         variants = random.integers(key, torch.tensor(numbers), len(TEMPLATES)).tolist()
         for number, variant in zip(numbers, variants, strict=True):
             digit = int(digits[number])
             meta = {"original_width": 8, "original_height": 8, "digit": digit}
             image = self._enlarge(scans[number])
-            yield Sample(f"{number:04d}", image, caption(digit, variant), meta)
+            yield Record(f"{number:04d}", image, (caption(digit, variant),), meta, part.where)
 
     @cached_property
     def _scans(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -11,109 +11,77 @@ Where captions come from (``captions``); "auto" takes the first that is there:
 Hidden files and folders, and files that are no pictures, are ignored.
 """
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ldm.data import images
-from ldm.data.source import HELD_OUT, TRAIN, Bad, Sample
+from ldm.data.picture_rules import printable
+from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.folder_captions import METADATA, SOURCES, FolderCaptions
 from ldm.manifest import fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_PART = 512  # pictures that one process reads in one go
 _FOREIGN = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".jp2")  # named, not passed over
 
 
 class FolderSource:
-    """Pictures under ``path``, the middle square of each at ``size_px``; meta holds path, class.
+    """Pictures under ``path``, keyed by their names; meta holds path and, by sub-folder, class.
 
-    ``background`` (red, green, blue in 0..255) is laid under transparent pictures; those with a
-    side under ``min_size_px`` are left out. A picture is held out by the hash of its name, so
-    adding pictures moves no other. ValueError when fewer than two pictures are found.
+    ValueError when fewer than two pictures are found.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        size_px: int,
-        held_out_fraction: float,
-        background: list[int],
-        min_size_px: int,
-        max_pixels: int,
-        captions: str,
-    ) -> None:
+    def __init__(self, *, path: str, captions: str) -> None:
         if captions not in ("auto", *SOURCES):
             raise ValueError(
                 f"data.captions={captions!r} is not known; allowed: {', '.join(('auto', *SOURCES))}"
             )
-        if not 0.0 < held_out_fraction < 1.0:
-            raise ValueError(
-                f"data.held_out_fraction={held_out_fraction} must lie between 0 and 1, e.g. 0.05."
-            )
-        if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-            raise ValueError(
-                f"data.background={list(background)} must be three numbers from 0 to 255, e.g. "
-                "data.background=[255,255,255]."
-            )
         self.root = Path(path).expanduser()
-        self.size_px = size_px
-        self.held_out_fraction = held_out_fraction
-        self.background = (int(background[0]), int(background[1]), int(background[2]))
-        self.min_size_px = min_size_px
-        self.max_pixels = max_pixels
         self.captions = captions
 
     def settings(self) -> dict[str, Any]:
-        """The rules, and a fingerprint of every name, size and time of change under the folder."""
+        """The captions, and a fingerprint of every name, size and time of change in the folder."""
         return {
             "source": "folder",
-            "size_px": self.size_px,
-            "held_out_fraction": self.held_out_fraction,
-            "background": list(self.background),
-            "min_size_px": self.min_size_px,
-            "max_pixels": self.max_pixels,
             "captions": self._captions.source,
-            "input": fingerprint([(_text(name), *stamp) for name, stamp in self._files.items()]),
+            "input": fingerprint(
+                [(printable(name), *stamp) for name, stamp in self._files.items()]
+            ),
         }
 
-    def splits(self) -> dict[str, int]:
-        unmatched = len(self._captions.unmatched(self._pictures))
-        counts = {split: len(names) for split, names in self._names.items()}
-        return {**counts, TRAIN: counts[TRAIN] + unmatched}
+    def parts(self) -> list[Part]:
+        unmatched = self._captions.unmatched(self._pictures)
+        names = [*self._pictures, *unmatched]
+        return [
+            Part(tuple(names[start : start + _PART]), len(names[start : start + _PART]))
+            for start in range(0, len(names), _PART)
+        ]
 
-    def samples(self, split: str) -> Iterator[Sample | Bad]:
-        for name in self._names[split]:
+    def read(self, part: Part) -> Iterator[Record | Bad]:
+        for name in part.where:
             try:
-                yield self._sample(name)
+                yield self._record(name)
             except ValueError as error:
-                yield Bad(_text(name), str(error))
-        if split == TRAIN:
-            for name in self._captions.unmatched(self._pictures):
-                yield Bad(_text(name), f"named in {METADATA}, but no such picture")
+                yield Bad(printable(name), str(error))
 
-    def _sample(self, name: str) -> Sample:
-        """The sample of a picture; ValueError with the reason that counts it as bad."""
+    def _record(self, name: str) -> Record:
+        """The record of a picture; ValueError with the reason that counts it as bad."""
+        if name not in self._files:
+            raise ValueError(f"named in {METADATA}, but no such picture")
         suffix = Path(name).suffix.lower()
         if suffix in _FOREIGN:
             raise ValueError(f"format {suffix} is not read; convert it to PNG or JPEG")
-        caption = self._captions.of(name)
+        captions = self._captions.of(name)
         try:
             data = (self.root / name).read_bytes()
         except OSError as error:
             raise ValueError("cannot be opened") from error
-        image = images.decode(data, self.background, self.max_pixels)
-        height, width = image.shape[:2]
-        if min(height, width) < self.min_size_px:
-            raise ValueError(f"smaller than data.min_size_px={self.min_size_px}")
-        meta = {"original_width": width, "original_height": height, "path": _text(name)}
+        meta = {"path": printable(name)}
         if self._captions.source == "class":
-            meta["class"] = caption
-        return Sample(_key(name), images.fit(image, self.size_px), caption, meta)
+            meta["class"] = captions[0]
+        return Record(name, data, captions, meta)
 
     @cached_property
     def _files(self) -> dict[str, tuple[int, int]]:
@@ -151,29 +119,3 @@ class FolderSource:
     @cached_property
     def _captions(self) -> FolderCaptions:
         return FolderCaptions(self.root, set(self._files), self._pictures, self.captions)
-
-    @cached_property
-    def _names(self) -> dict[str, list[str]]:
-        rank = {name: int(_hash(name)[:15], 16) / 16.0**15 for name in self._pictures}
-        by_rank = sorted(self._pictures, key=rank.__getitem__)
-        count = sum(rank[name] < self.held_out_fraction for name in by_rank)
-        held_out = set(by_rank[: min(max(count, 1), len(by_rank) - 1)])
-        return {
-            TRAIN: [name for name in self._pictures if name not in held_out],
-            HELD_OUT: [name for name in self._pictures if name in held_out],
-        }
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(os.fsencode(name)).hexdigest()
-
-
-def _key(name: str) -> str:
-    """A readable part of the path and ten hex digits that keep it unique; no dot, no slash."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "_", name.rpartition(".")[0]).strip("_")
-    return f"{readable[-48:]}-{_hash(name)[:10]}"
-
-
-def _text(name: str) -> str:
-    """A file name as text that can be written anywhere, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

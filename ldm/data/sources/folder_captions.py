@@ -34,28 +34,20 @@ class FolderCaptions:
                 'lines such as {"file_name": "cat.jpg", "text": "a cat"}.'
             )
 
-    def of(self, picture: str) -> str:
-        """The caption of a picture, white space made single; ValueError with the reason if none."""
+    def of(self, picture: str) -> tuple[str, ...]:
+        """The captions of a picture, () without any source; ValueError with the reason if none."""
         if self.source == "sidecar":
-            caption = self._read_sidecar(picture)
-        elif self.source == "metadata":
+            return (self._read_sidecar(picture),)
+        if self.source == "metadata":
             if picture not in self._metadata:
                 raise ValueError("missing caption")
-            caption = self._metadata[picture]
-        elif self.source == "class":
+            return (self._metadata[picture],)
+        if self.source == "class":
             folder, slash, _ = picture.partition("/")
             if not slash:
                 raise ValueError("missing caption")
-            caption = folder.replace("_", " ")
-        else:
-            return ""
-        if "\0" in caption:
-            raise ValueError("NUL in caption")
-        if any("\ud800" <= character <= "\udfff" for character in caption):
-            raise ValueError("caption is not UTF-8")
-        if not caption.strip():
-            raise ValueError("empty caption")
-        return " ".join(caption.split())
+            return (folder.replace("_", " "),)
+        return ()
 
     def unmatched(self, pictures: list[str]) -> list[str]:
         """What metadata.jsonl names and the folder does not hold."""
@@ -74,9 +66,8 @@ class FolderCaptions:
         if name not in self._files:
             raise ValueError("missing caption")
         try:
-            return (self.root / name).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError("caption is not UTF-8") from error
+            # What is not UTF-8 stays recognizable; the rules for captions are those of all sources.
+            return (self.root / name).read_text("utf-8-sig", "surrogateescape")
         except OSError as error:
             raise ValueError("caption cannot be opened") from error
 

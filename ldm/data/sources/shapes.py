@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
-from ldm.data.source import HELD_OUT, TRAIN, Bad, Sample
+from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Record
 from ldm.worlds.shapes import draw_batch
 
 _HELD_OUT_OFFSET = 1 << 40  # held-out samples do not depend on how many are trained on
 _BATCH = 256
+_PART = 4096  # of them, as one part: large enough to be worth another process
 
 
 class ShapesSource:
@@ -29,15 +30,24 @@ class ShapesSource:
         counts = {f"num_{split}": count for split, count in self._splits.items()}
         return {"source": "shapes", "size_px": self.size_px, "seed": self.seed, **counts}
 
-    def splits(self) -> dict[str, int]:
-        return dict(self._splits)
+    def parts(self) -> list[Part]:
+        return [
+            Part((split, start), min(_PART, count - start))
+            for split, count in self._splits.items()
+            for start in range(0, count, _PART)
+        ]
 
-    def samples(self, split: str) -> Iterator[Sample | Bad]:
+    def read(self, part: Part) -> Iterator[Record | Bad]:
+        split, first = part.where
+        assert part.count is not None
         size = {"original_width": self.size_px, "original_height": self.size_px}
-        for start in range(0, self._splits[split], _BATCH):
-            numbers = range(start, min(start + _BATCH, self._splits[split]))
-            index = torch.tensor(numbers) + (_HELD_OUT_OFFSET if split == HELD_OUT else 0)
-            images, captions, shapes = draw_batch(self.seed, index, self.size_px)
+        name, offset = ("held_out_", _HELD_OUT_OFFSET) if split == HELD_OUT else ("", 0)
+        for start in range(first, first + part.count, _BATCH):
+            numbers = range(start, min(start + _BATCH, first + part.count))
+            images, captions, shapes = draw_batch(
+                self.seed, torch.tensor(numbers) + offset, self.size_px
+            )
             rows = zip(numbers, images.numpy(), captions, shapes, strict=True)
             for number, image, caption, shape in rows:
-                yield Sample(f"{number:08d}", image, caption, {**size, **shape._asdict()})
+                meta = {**size, **shape._asdict()}
+                yield Record(f"{name}{number:08d}", image, (caption,), meta, split)

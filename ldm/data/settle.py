@@ -1,0 +1,115 @@
+"""Between pieces and shards: where each sample goes is settled, and written down for people."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldm.data import bad_samples
+from ldm.data.pieces import SPLITS, read_piece
+from ldm.data.selection import Selection, select
+from ldm.data.source import Bad
+from ldm.manifest import atomic
+
+DUPLICATES_FILE = "duplicates.jsonl"
+_FILE = "selection.npz"
+
+
+class Settled(NamedTuple):
+    """What is to be joined."""
+
+    split: NDArray[np.int8]  # (N,) by sample, as ``ldm.data.selection`` has it
+    counts: NDArray[np.int64]  # (pieces,) samples in each
+    sizes: NDArray[np.int64]  # (N,) bytes of each sample in its piece
+    facts: dict[str, Any]  # for the manifest: what was left out, and duplicates
+
+
+def is_settled(work: Path) -> bool:
+    """Whether everything was decided already."""
+    return (work / _FILE).is_file()
+
+
+def settled(work: Path) -> Settled:
+    """What was decided."""
+    with np.load(work / _FILE, allow_pickle=False) as found:
+        facts = json.loads(found["facts"].tobytes())
+        return Settled(found["split"], found["counts"], found["sizes"], facts)
+
+
+def settle(
+    work: Path,
+    pieces: Path,
+    num_pieces: int,
+    directory: Path,
+    *,
+    duplicates: str | None,
+    allowed: float,
+) -> None:
+    """Decide over the samples of all pieces, write both lists, and note the decision in ``work``.
+
+    ValueError where too little is left, or more than the share ``allowed`` is unusable.
+    """
+    bad: list[Bad] = []
+    columns = []
+    for number in range(num_pieces):
+        piece = read_piece(pieces, number)
+        bad += piece.bad
+        columns.append(piece.rows[["bytes", "name", "rank", "exact", "near", "split"]].copy())
+    counts = np.array([len(column) for column in columns], np.int64)
+    rows = np.concatenate(columns)
+    total = len(rows) + len(bad)
+    try:
+        selection = select(rows, duplicates)
+    except ValueError as error:
+        bad_samples.write_bad(directory, bad)
+        raise ValueError(
+            f"{error} ({bad_samples.reasons(bad) or 'of no more'}). Mend or remove those that "
+            f"{directory / bad_samples.FILE_NAME} lists, or add more."
+        ) from error
+    keys = _keys(pieces, counts, selection)
+    bad += [Bad(keys[sample], "duplicate key") for sample in selection.repeated.tolist()]
+    bad_samples.require_few(bad, directory, seen=total, total=total, allowed=allowed)
+    bad_samples.write_bad(directory, bad)
+    lines = [
+        {
+            "key": keys[duplicate.sample],
+            "of": keys[duplicate.of],
+            "kind": duplicate.kind,
+            "split": SPLITS[selection.assigned[duplicate.sample]],
+            "split_of": SPLITS[selection.assigned[duplicate.of]],
+        }
+        for duplicate in selection.duplicates
+    ]
+    bad_samples.write_lines(directory / DUPLICATES_FILE, lines)
+    left_out = (selection.split != selection.assigned).sum()
+    facts = {
+        "bad": bad_samples.counts(bad, is_filtered=False),
+        "filtered": bad_samples.counts(bad, is_filtered=True),
+        "duplicates": {
+            "exact": sum(line["kind"] == "exact" for line in lines),
+            "near": sum(line["kind"] == "near" for line in lines),
+            "across_splits": sum(line["split"] != line["split_of"] for line in lines),
+            "left_out": int(left_out),
+        },
+    }
+    with atomic(work / _FILE) as temporary, open(temporary, "wb") as file:
+        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        np.savez(file, split=selection.split, counts=counts, sizes=rows["bytes"], facts=text)
+
+
+def _keys(pieces: Path, counts: NDArray[np.int64], selection: Selection) -> dict[int, str]:
+    """The keys of those samples that are to be named."""
+    named = [*selection.repeated.tolist()]
+    named += [sample for duplicate in selection.duplicates for sample in duplicate[:2]]
+    wanted = np.unique(np.array(named, np.int64))
+    keys: dict[int, str] = {}
+    start = 0
+    for number, count in enumerate(counts.tolist()):
+        here = wanted[slice(*wanted.searchsorted([start, start + count]))]
+        if len(here):
+            found = read_piece(pieces, number).rows["key"][here - start]
+            keys.update(zip(here.tolist(), (key.decode() for key in found), strict=True))
+        start += count
+    return keys
