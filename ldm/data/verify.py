@@ -1,0 +1,133 @@
+"""Image shards held against their index, byte by byte and where asked picture by picture."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldm.data.arrays import MAGIC, array_shape, decode_array
+from ldm.data.images import MAX_PIXELS, decode
+from ldm.data.shard_index import FILE_NAME, ROW, ROWS, VERSION, index_shard
+from ldm.data.shards import name_before
+from ldm.manifest import file_hash, read_json
+
+
+class Verified(NamedTuple):
+    """How far a verification is, in samples, and what was found there, if anything."""
+
+    done: int
+    fault: str | None
+
+
+def num_samples(root: Path) -> int | None:
+    """How many samples the index tells of, None without one."""
+    found = read_json(root / FILE_NAME) if (root / FILE_NAME).is_file() else None
+    if not isinstance(found, dict) or found.get("version") != VERSION:
+        return None
+    return sum(shard["samples"] for shard in found["shards"])
+
+
+def verify_shards(root: Path, *, decode_all: bool) -> Iterator[Verified]:
+    """Look at every shard of a directory, and with ``decode_all`` at every sample's content.
+
+    The size, the sha256 where it is recorded, whether the tar is whole, and whether each member
+    lies where the index has it. Shards without an index are only looked at as tar files.
+    """
+    if num_samples(root) is None:
+        shards: list[dict[str, Any]] = [{"file": path.name} for path in sorted(root.glob("*.tar"))]
+        rows = None
+        if not shards:
+            yield Verified(0, f"{root}: neither an index nor any *.tar")
+    else:
+        index = read_json(root / FILE_NAME)
+        shards, rows = index["shards"], _rows(root / ROWS, index)
+        if rows is None:
+            yield Verified(0, f"{root / ROWS}: missing, or not what {FILE_NAME} records")
+    done = 0
+    for shard in shards:
+        expected = None if rows is None else rows[done : done + shard["samples"]]
+        number = 0
+        for number, fault in _faults(root / shard["file"], shard, expected, decode_all):
+            yield Verified(done + number, None if fault is None else f"{root / fault}")
+        done += shard.get("samples", number)
+        yield Verified(done, None)
+
+
+def _rows(path: Path, index: dict[str, Any]) -> NDArray[Any] | None:
+    if not path.is_file() or file_hash(path) != index["rows"]:
+        return None
+    rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    fits = rows.dtype == ROW and len(rows) == sum(shard["samples"] for shard in index["shards"])
+    return rows if fits else None
+
+
+def _faults(
+    path: Path, shard: dict[str, Any], expected: NDArray[Any] | None, decode_all: bool
+) -> Iterator[tuple[int, str | None]]:
+    """The faults of a shard, with the number of its samples looked at."""
+    name = path.name
+    if not path.is_file():
+        yield 0, f"{name}: missing"
+        return
+    size = path.stat().st_size
+    if size != shard.get("bytes", size):
+        yield 0, f"{name}: {size} bytes, and {shard['bytes']} in the index"
+    elif shard.get("sha256") and file_hash(path) != shard["sha256"]:
+        yield 0, f"{name}: other content than its sha256 in the index stands for"
+    try:
+        found = index_shard(path)
+    except ValueError:
+        yield 0, f"{name}: a truncated or damaged tar"
+        return
+    if expected is None:
+        expected = found
+    with open(path, "rb") as file:
+        for number, row in enumerate(expected):
+            places = ("image", "txt", "json")
+            same = number < len(found) and all(
+                np.array_equal(row[part], found[number][part]) for part in places
+            )
+            if not same:
+                yield number, f"{name}, {_name(file, row)}: not where the index has it"
+            elif decode_all:
+                yield number, None
+                if fault := _content_fault(file, row):
+                    yield number, f"{name}, {_name(file, row)}: {fault}"
+    yield len(expected), None
+    if len(found) > len(expected):
+        yield len(expected), f"{name}: {len(found) - len(expected)} samples more than in the index"
+
+
+def _name(file: BinaryIO, row: Any) -> str:
+    name = name_before(file.fileno(), int(row["image"][0]))
+    return f"a sample at byte {row['image'][0]}" if name is None else f"sample {name!r}"
+
+
+def _content_fault(file: BinaryIO, row: Any) -> str | None:
+    """Why a sample cannot be read, None where it can."""
+    try:
+        picture, text, meta = (_member(file, row[part]) for part in ("image", "txt", "json"))
+        if picture.startswith(MAGIC):
+            decode_array(picture, array_shape(picture)[2], MAX_PIXELS)
+        else:
+            decode(picture)
+        text.decode()
+        json.loads(meta or b"{}")
+    except UnicodeDecodeError:
+        return "caption or metadata that are not UTF-8"
+    except json.JSONDecodeError:
+        return "metadata that are not JSON"
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _member(file: BinaryIO, span: Any) -> bytes:
+    offset, size = span.tolist()
+    if offset < 0:
+        return b""
+    file.seek(offset)
+    return file.read(size)
