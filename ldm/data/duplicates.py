@@ -12,23 +12,23 @@ MAX_DISTANCE = 2  # bits of 64 in which the hashes of nearly equal pictures may 
 _BANDS = 4
 
 
-def exact_hash(pixels: NDArray[np.uint8]) -> int:
+def exact_hash(pixels: NDArray[Any]) -> int:
     """64 bits that stand for a picture (H, W, C), pixel by pixel."""
-    state = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=8)
+    state = hashlib.blake2b(repr((pixels.shape, pixels.dtype)).encode(), digest_size=8)
     state.update(pixels.tobytes())
     return int.from_bytes(state.digest())
 
 
-def difference_hash(pixels: NDArray[np.uint8]) -> int:
+def difference_hash(pixels: NDArray[Any]) -> int:
     """64 bits for where a picture (H, W, C), shrunk to 9 x 8 greys, gets brighter to the right.
 
     It hardly changes with size, compression and brightness (Krawetz 2013, "Kind of like that").
     """
-    if pixels.shape[2] == 3:
+    if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
         grey = Image.fromarray(pixels).convert("L")
     else:
-        grey = Image.fromarray(pixels.mean(axis=2).astype(np.uint8))
-    small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX, reducing_gap=2.0))
+        grey = Image.fromarray(pixels.mean(axis=2, dtype=np.float32))
+    small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
 

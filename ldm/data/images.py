@@ -1,9 +1,25 @@
 """Pictures between bytes, arrays and tensors, by documented rules.
 
-Whatever a file holds, ``decode`` gives 8-bit sRGB: the EXIF orientation is applied, an embedded
-ICC profile is converted to sRGB (a broken profile is ignored), transparency is laid over a
-background colour, CMYK, grey, palette and 16-bit pictures become RGB, and of an animation the
-first frame counts.
+Whatever a file holds, ``decode`` gives 8-bit sRGB:
+
+| what the file holds | what comes of it |
+|---|---|
+| EXIF (or XMP) orientation, all eight | applied; unreadable EXIF is ignored |
+| ICC profile | converted to sRGB; one that is broken or of another mode is ignored |
+| transparency: RGBA, grey with alpha, palettes | laid over the background |
+| palette, one bit, grey, YCbCr, Lab | becomes RGB |
+| CMYK | inverted as Adobe writes it, marked or not; by its profile, else by complement |
+| 16 bits of grey | divided by 257 and rounded |
+| 16 bits of RGB or RGBA | the upper eight |
+| floating point | refused: its range is not defined |
+| an animation (GIF, WebP, APNG) | the first frame |
+| progressive JPEG | as any JPEG |
+| truncated or damaged pixels | refused, never filled with grey |
+| nothing; HTML or text under a picture's name | refused |
+| a wrong extension | read as what it is |
+| more than ``max_pixels``, by the header | refused before anything is decoded |
+| PNG texts or profiles that inflate beyond 1 MB | refused |
+| 1 x 60000 and the like | decoded; ``fit`` cuts before it scales |
 """
 
 import io
@@ -13,12 +29,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 from torch import Tensor
+
+from ldm.data.arrays import resized
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 WHITE = (255, 255, 255)
 MAX_PIXELS = 200_000_000  # a decoded picture of 600 MB; larger ones are taken for an attack
+_ORIENTATION = 0x0112
+_TURNS = {  # EXIF orientation -> how to undo it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(
@@ -27,8 +55,13 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     at_least_px: int | None = None,
 ) -> NDArray[np.uint8]:
-    """The picture in ``data`` as sRGB, uint8 (H, W, 3); errors are those of ``decode_layers``."""
-    pixels, opacity = decode_layers(data, max_pixels)
+    """The picture in ``data`` as sRGB, uint8 (H, W, 3); errors are those of ``decode_layers``.
+
+    With ``at_least_px`` a JPEG may come at 1/2, 1/4 or 1/8 of its size, both sides at least twice
+    ``at_least_px``: up to three times faster, and after ``fit`` to ``at_least_px`` at 43 to 57 dB
+    (PSNR) from the whole, on photographs; with sides of at least once that size it would be 35.
+    """
+    pixels, opacity = decode_layers(data, max_pixels, at_least_px)
     if opacity is None:
         return pixels
     image, alpha = Image.fromarray(pixels), Image.fromarray(opacity)
@@ -36,7 +69,7 @@ def decode(
 
 
 def decode_layers(
-    data: bytes, max_pixels: int = MAX_PIXELS
+    data: bytes, max_pixels: int = MAX_PIXELS, at_least_px: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """The colours (H, W, 3) and the opacity (H, W), uint8; None for one without transparency.
 
@@ -44,23 +77,20 @@ def decode_layers(
     counted: empty file, not a picture of a known format, too many pixels, truncated or damaged,
     floating-point pixels.
     """
-    if not data:
-        raise ValueError("empty file")
     with warnings.catch_warnings():
         # Pillow's size limit only warns; ours below decides. Odd metadata is no fault of pixels.
         warnings.simplefilter("ignore")
-        try:
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ValueError("too many pixels") from error
-        except Exception as error:  # parsers of hostile bytes raise anything
-            raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
+        image = _opened(data)
         if image.width * image.height > max_pixels:
             raise ValueError("too many pixels")
         try:
             image.seek(0)
-            image.load()
-            return _to_srgb(ImageOps.exif_transpose(image))
+            if at_least_px is None:
+                image.load()
+            else:
+                image = _reduced(image, 2 * at_least_px)
+            turn = _TURNS.get(_orientation(image))
+            return _to_srgb(image if turn is None else image.transpose(turn))
         except _FloatPixels as error:
             raise ValueError("floating-point pixels have no defined range") from error
         except Exception as error:  # as above: struct.error, SyntaxError, zlib.error, ...
@@ -70,21 +100,50 @@ def decode_layers(
 def picture_size(data: bytes) -> tuple[int, int]:
     """Height and width of the picture in ``data`` as ``decode`` gives it, from its header alone.
 
-    ValueError with the reasons of ``decode_layers``.
+    ValueError with the reasons of ``decode_layers``, for what a header can tell.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ValueError("too many pixels") from error
-        except Exception as error:  # parsers of hostile bytes raise anything
-            raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
-        try:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF: rows are columns
-        except Exception as error:
-            raise ValueError("truncated or damaged picture") from error
+        image = _opened(data)
+        # Of a TIFF, Pillow turns the size that it tells itself.
+        turned = image.format != "TIFF" and _orientation(image) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One channel (H, W, 1) of a picture (H, W, 3): luma by ITU-R 601, grey stays as it is."""
+    return np.array(Image.fromarray(image).convert("L"))[..., None]
+
+
+def _opened(data: bytes) -> Image.Image:
+    if not data:
+        raise ValueError("empty file")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError("too many pixels") from error
+    except Exception as error:  # parsers of hostile bytes raise anything
+        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
+
+
+def _reduced(image: Image.Image, at_least_px: int) -> Image.Image:
+    """A JPEG loaded at the smallest power of two of its size that has such sides; others whole."""
+    drafted = image.draft(None, (at_least_px, at_least_px))
+    image.load()
+    if drafted is None or drafted[1][2:] == image.size:
+        return image
+    # Sides are rounded up, and the last pixels lie outside of the picture by a fraction. Left
+    # there, they would shift the others: 36 dB instead of 53 for 1411 pixels at 1/8.
+    size = (round(drafted[1][2]), round(drafted[1][3]))
+    return image.resize(size, Image.Resampling.BICUBIC, box=drafted[1])
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # as above; the pixels are as good as without it
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 class _FloatPixels(Exception):
@@ -96,16 +155,17 @@ def _to_srgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] |
         raise _FloatPixels
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):  # 16 bits of grey, in one of several layouts
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535)
-        image, profile = Image.fromarray((grey / 257.0).round().astype(np.uint8)), None
+        wide = np.asarray(image).astype(np.float64).clip(0, 65535)
+        image, profile = Image.fromarray((wide / 257.0).round().astype(np.uint8)), None
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     alpha = image.convert("RGBA").getchannel("A") if transparent else None
     if transparent or image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")  # also drops alpha, kept above
     if profile:
         image = _apply_profile(image, profile)
-    pixels = np.array(image.convert("RGB"), dtype=np.uint8)
-    return pixels, None if alpha is None else np.array(alpha, dtype=np.uint8)
+    if image.mode != "RGB":  # converting copies, even to the same mode
+        image = image.convert("RGB")
+    return np.array(image), None if alpha is None else np.array(alpha)
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -120,13 +180,15 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted if converted is not None else image
 
 
-def fit(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """The middle square of a picture (H, W, 3), resized to (size_px, size_px, 3).
+def fit(image: NDArray[Any], size_px: int) -> NDArray[Any]:
+    """The middle square of a picture (H, W, C), resized to (size_px, size_px, C).
 
     The same as shorter side to ``size_px`` (Lanczos, antialiased) and a centre crop, without ever
-    holding the long side of a panorama at full length.
+    holding the long side of a panorama at full length. Channels and type as ``arrays`` knows them.
     """
-    return _fit(image, size_px, Image.Resampling.LANCZOS)
+    fitted = _fit(image, size_px, Image.Resampling.LANCZOS)
+    # Lanczos overshoots at edges, and floating-point pixels end at -1 and 1.
+    return fitted.clip(-1.0, 1.0) if fitted.dtype == np.float32 else fitted
 
 
 def fit_layers(
@@ -156,7 +218,7 @@ def _fit(image: NDArray[Any], size_px: int, by: Image.Resampling) -> NDArray[Any
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
-    return np.array(Image.fromarray(image).resize((size_px, size_px), by, box=box))
+    return resized(image, (size_px, size_px), box, by)
 
 
 def extended(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -183,10 +245,16 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
+def to_tensor(image: NDArray[Any]) -> Tensor:
+    """(..., H, W, C) -> float32 (..., C, H, W) in [-1, 1], which float32 pixels are in already.
+
+    Integers are spread from the lowest to the highest of their type: uint8 or uint16.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3)
-    return pixels.to(torch.float32).div_(127.5).sub_(1.0).contiguous()
+    if image.dtype == np.float32:
+        return pixels.contiguous()
+    half = np.iinfo(image.dtype).max / 2
+    return pixels.to(torch.float32).div_(half).sub_(1.0).contiguous()
 
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:

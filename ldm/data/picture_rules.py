@@ -26,7 +26,7 @@ class Prepared(NamedTuple):
     key: str
     extension: str  # of the picture: png, jpg, webp or npy
     picture: bytes
-    pixels: NDArray[np.uint8]  # (H, W, C), what ``picture`` was made of
+    pixels: NDArray[Any]  # (H, W, C), what ``picture`` was made of
     captions: tuple[str, ...]
     meta: dict[str, Any]
 
@@ -146,49 +146,47 @@ class PictureRules:
             return f"aspect ratio above data.max_aspect_ratio={self.max_aspect_ratio:g}"
         return None
 
-    def _pixels(self, picture: bytes | NDArray[Any]) -> NDArray[np.uint8]:
+    def _pixels(self, picture: bytes | NDArray[Any]) -> NDArray[Any]:
         """The picture (H, W, channels), still as large as it comes, or reduced but large enough."""
-        if isinstance(picture, bytes) and not picture.startswith(arrays.MAGIC):
-            if self.channels not in (1, 3):
-                raise ValueError(f"not .npy, as pictures of data.channels={self.channels} are")
+        if isinstance(picture, np.ndarray):
+            pixels = picture
+        elif picture.startswith(arrays.MAGIC):
+            found = arrays.array_shape(picture)[2]
+            pixels = arrays.decode_array(picture, found, self.max_pixels)
+        else:
             pixels = images.decode(
                 picture, self.background, self.max_pixels, at_least_px=self.size_px
             )
-        else:
-            array = picture if isinstance(picture, np.ndarray) else arrays.decode_array(picture)
-            pixels = arrays.to_8_bits(array)
-        if self.channels == 1 and pixels.shape[2] == 3:
-            return np.array(Image.fromarray(pixels).convert("L"))[..., None]
-        if self.channels == 3 and pixels.shape[2] == 1:
+        found = pixels.shape[2]
+        if self.channels == 1 and found == 3 and pixels.dtype == np.uint8:
+            return images.grey(pixels)
+        if self.channels == 3 and found == 1:
             return pixels.repeat(3, axis=2)
-        if pixels.shape[2] != self.channels:
-            raise ValueError(f"{pixels.shape[2]} channels, not data.channels={self.channels}")
+        if found != self.channels:
+            raise ValueError(f"{found} channels, not data.channels={self.channels}")
         return pixels
 
-    def _fitted(self, pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    def _fitted(self, pixels: NDArray[Any], ratio: float) -> NDArray[Any]:
         """Scaled and cut; ``ratio`` is width / height of the original."""
+        height, width = pixels.shape[:2]
+        if self.square and self.size_px is not None:
+            return images.fit(pixels, self.size_px)
         if self.square:
-            height, width = pixels.shape[:2]
             side = min(height, width)
-            to = (self.size_px or side,) * 2
-            left, top = (width - side) / 2, (height - side) / 2
-            if self.size_px is None:
-                left, top = int(left), int(top)
-            box = (left, top, left + side, top + side)
-        elif self.size_px is None:
+            top, left = (height - side) // 2, (width - side) // 2
+            return pixels[top : top + side, left : left + side]
+        if self.size_px is None or self.size_px == min(height, width):
             return pixels
-        else:
-            long = max(self.size_px, round(self.size_px * max(ratio, 1 / ratio)))
-            to = (self.size_px, long) if ratio < 1 else (long, self.size_px)
-            if to[0] * to[1] > self.max_pixels:
-                raise ValueError("too many pixels")
-            box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-        return _resized(pixels, to, box)
+        longer = max(self.size_px, round(self.size_px * max(ratio, 1.0 / ratio)))
+        size = (self.size_px, longer) if ratio < 1.0 else (longer, self.size_px)
+        if size[0] * size[1] > self.max_pixels:
+            raise ValueError("too many pixels")
+        scaled = arrays.resized(pixels, size, (0.0, 0.0, float(width), float(height)))
+        return scaled.clip(-1.0, 1.0) if scaled.dtype == np.float32 else scaled
 
-    def _encoded(
-        self, picture: bytes | NDArray[Any], pixels: NDArray[np.uint8]
-    ) -> tuple[str, bytes]:
-        if self.channels not in (1, 3):
+    def _encoded(self, picture: bytes | NDArray[Any], pixels: NDArray[Any]) -> tuple[str, bytes]:
+        """How the picture is named and stored: .npy for what no picture format holds."""
+        if self.channels not in (1, 3) or pixels.dtype != np.uint8:
             return "npy", arrays.encode_array(pixels)
         if self.encoding == "keep" and (extension := _kept_extension(picture)):
             assert isinstance(picture, bytes)
@@ -225,19 +223,6 @@ def _with_size(meta: Mapping[str, Any], height: int, width: int) -> dict[str, An
     if all(type(side) is int and side > 0 for side in earlier):
         return dict(meta)
     return {**meta, "original_height": height, "original_width": width}
-
-
-def _resized(
-    pixels: NDArray[np.uint8], to: tuple[int, int], box: tuple[float, float, float, float]
-) -> NDArray[np.uint8]:
-    """The part ``box`` (left, top, right, bottom) at size ``to`` (width, height), by Lanczos."""
-    if to == (pixels.shape[1], pixels.shape[0]) and box == (0, 0, *to):
-        return pixels
-    if pixels.shape[2] == 3:
-        image = Image.fromarray(pixels)
-        return np.array(image.resize(to, Image.Resampling.LANCZOS, box=box))
-    planes = [Image.fromarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
-    return np.stack([np.array(p.resize(to, Image.Resampling.LANCZOS, box=box)) for p in planes], 2)
 
 
 def _kept_extension(picture: bytes | NDArray[Any]) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
-from ldm.data.images import decode, picture_size
+from ldm.data.images import MAX_PIXELS, decode, picture_size
 from ldm.data.shard_index import open_index
 from ldm.data.source import Sample
 from ldm.manifest import FILE_NAME as MANIFEST
@@ -78,7 +78,7 @@ class ImageShards:
         data = self._read(i, "image")
         try:
             if data.startswith(MAGIC):
-                image = decode_array(data)
+                image = decode_array(data, array_shape(data)[2], MAX_PIXELS)
             else:
                 image = decode(data, at_least_px=at_least_px)[..., : self.channels]
         except ValueError as error:

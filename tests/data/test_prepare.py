@@ -89,7 +89,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_both_splits_and_the_bad_are_written(tmp_path):
     steps = list(run(NoisySource(bad=(3, 21)), tmp_path))
     assert steps[-1] == Progress("join", 38, 38, 2)
-    assert steps[43:46] == [Progress("prepare", 38, 40, 2), *steps[44:46]]
+    done = [step.done for step in steps if step.step == "prepare"]
+    assert done == sorted(done) and done[-1] == 40
     train, held_out = ImageShards(tmp_path), ImageShards(tmp_path / "held_out")
     assert len(train) + len(held_out) == 38 and 3 <= len(held_out) <= 17
     assert len(train.files) > 2
@@ -137,7 +138,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(tmp_path):
     source = {"bad": (3, 21), "input": "one"}
     num_steps = len(list(run(NoisySource(**source), tmp_path / "whole")))
     whole = files(tmp_path / "whole")
-    for stop in (*range(1, num_steps, 4), *range(num_steps - 8, num_steps)):
+    for stop in sorted({*range(1, num_steps, 4), *range(num_steps - 8, num_steps)}):
         directory = tmp_path / f"{stop}"
         steps = run(NoisySource(**source), directory)
         for _ in range(stop):
@@ -147,13 +148,13 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(tmp_path):
             ImageShards(directory)
         again = NoisySource(**source)
         list(run(again, directory))
-        assert again.num_read <= max(0, 40 - 6 * (stop // 6) + 6)
+        assert again.num_read <= max(0, 40 - 6 * (stop // 7) + 6)
         assert files(directory) == whole, stop
-    many = tmp_path / "many"  # and once with a stop after every step
-    while not (many / "manifest.json").exists():
+    many = tmp_path / "many"  # and once with a stop after every piece and every shard
+    for _ in range(40):
         steps = run(NoisySource(**source), many)
-        for step in steps:
-            if step.step == "join" or step.done % 6 == 0:
+        for number, step in enumerate(steps):
+            if step.step == "join" or number == 7:
                 break
         steps.close()
     list(run(NoisySource(**source), many))
@@ -162,8 +163,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(tmp_path):
 
 def test_an_unfinished_preparation_keeps_its_settings_unless_the_pictures_change(tmp_path):
     steps = run(NoisySource(input="one"), tmp_path)
-    for _ in range(45):
-        next(steps)
+    assert next(step for step in steps if step.step == "join").done > 2
     with pytest.raises(ValueError, match="being prepared by another process"):
         next(run(NoisySource(input="one"), tmp_path))
     steps.close()
@@ -235,7 +235,7 @@ def test_too_many_bad_samples_stop_with_counts_and_the_rest_is_kept(tmp_path):
 
 
 def test_where_the_total_is_unknown_the_share_is_judged_at_the_end(tmp_path):
-    with pytest.raises(ValueError, match="2 of the first 40 pictures cannot"):
+    with pytest.raises(ValueError, match="2 of the first 40 pictures .of 40. cannot"):
         list(run(NoisySource(bad=(0, 1), counted=False), tmp_path, max_bad_fraction=0.04))
     list(run(NoisySource(bad=(0, 1), counted=False), tmp_path, max_bad_fraction=0.05))
 
@@ -267,7 +267,7 @@ def test_the_split_is_by_the_hash_of_the_key_and_no_split_is_empty(tmp_path):
 
 
 def test_too_few_usable_pictures_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"1 usable pictures .* 39 x empty file"):
+    with pytest.raises(ValueError, match=r"1 usable pictures .*\(39 x empty file"):
         list(run(NoisySource(bad=range(1, 40)), tmp_path, max_bad_fraction=1.0))
     assert len(lines(tmp_path / "bad_samples.jsonl")) == 39
 
@@ -306,7 +306,7 @@ def test_duplicates_are_named_and_can_be_left_out(tmp_path):
         list(run(Listed(records), directory, duplicates=kind))
         found = lines(directory / "duplicates.jsonl")
         for line, expected in zip(found, named, strict=True):
-            assert {**line, "of": line["of"][:4].rstrip("-"), "key": expected["key"]} == expected
+            assert {**line, "of": line["of"].partition("-")[0], "key": expected["key"]} == expected
         train, held_out = ImageShards(directory), ImageShards(directory / "held_out")
         assert (len(train), len(held_out)) == (left, 1)
         facts = train.manifest.facts["duplicates"]

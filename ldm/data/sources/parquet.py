@@ -1,0 +1,139 @@
+"""The source of parquet files: a row is a picture with its captions and columns."""
+
+import os.path
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+from ldm.data.remote import File, LocalCopies, find, fingerprint_of
+from ldm.data.source import Bad, Part, Record
+from ldm.data.sources.columns import captions_of, metadata_of
+
+_ROWS_AT_ONCE = 64  # rows in memory, however large a row group is
+
+
+class Rows(NamedTuple):
+    """A row group of a file, and the number of its first row in the file."""
+
+    file: File
+    group: int
+    first: int
+
+
+class ParquetSource:
+    """Rows of the files at ``path`` (a folder, glob, brace expression, list; local or remote).
+
+    ``image`` is the column with the bytes of a picture file, with {bytes, path} as Hugging Face
+    writes them, or with paths relative to the parquet file. ``captions`` are columns of texts or
+    of lists of texts; none for pictures without. ``key`` names a column of unique names; None for
+    the file's name and the row's number. Other single values go into meta.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | Sequence[str],
+        image: str,
+        captions: Sequence[str],
+        key: str | None,
+        schemes: Sequence[str],
+        cache_dir: str | None,
+        cache_gb: float,
+    ) -> None:
+        self.path = path if isinstance(path, str) else list(path)
+        self.image, self.captions, self.key = image, list(captions), key
+        self.schemes = list(schemes)
+        self.copies = LocalCopies(cache_dir, int(cache_gb * 1e9))
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "source": "parquet",
+            "image": self.image,
+            "captions": self.captions,
+            "key": self.key,
+            "input": fingerprint_of(self._files),
+        }
+
+    def parts(self) -> list[Part]:
+        """The row groups of all files; ValueError for what is no parquet or lacks a column."""
+        parts = []
+        for file in self._files:
+            with self.copies.open(file) as opened:
+                table = _opened(opened, file)
+                names, first = table.schema_arrow.names, 0
+                for column in filter(None, (self.image, *self.captions, self.key)):
+                    if column not in names:
+                        raise ValueError(
+                            f"{file.url} has no column {column!r}; it has {', '.join(names)}. "
+                            "Choose by data.image, data.captions=[...] and data.key."
+                        )
+                for group in range(table.num_row_groups):
+                    count = table.metadata.row_group(group).num_rows
+                    parts.append(Part(Rows(file, group, first), count))
+                    first += count
+        return parts
+
+    def read(self, part: Part) -> Iterator[Record | Bad]:
+        rows: Rows = part.where
+        folder, row = rows.file.url.rpartition("/")[0], rows.first
+        with self.copies.open(rows.file) as opened:
+            table = _opened(opened, rows.file)
+            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[rows.group]):
+                for columns in batch.to_pylist():
+                    key = f"{PurePosixPath(rows.file.url).stem}/{row:08d}"
+                    row += 1
+                    if self.key is not None:
+                        if columns[self.key] is None:
+                            yield Bad(key, "missing key")
+                            continue
+                        key = str(columns[self.key])
+                    try:
+                        picture = picture_of(columns[self.image], folder)
+                        chosen = [columns[name] for name in self.captions]
+                        captions = captions_of(chosen) if chosen else ()
+                    except ValueError as error:
+                        yield Bad(key, str(error))
+                        continue
+                    used = (self.image, *self.captions)
+                    yield Record(key, picture, captions, metadata_of(columns, without=used))
+
+    @cached_property
+    def _files(self) -> list[File]:
+        return find(self.path, ".parquet", self.schemes)
+
+
+def picture_of(value: Any, folder: str) -> bytes:
+    """The bytes of a picture: as they are, in {bytes, path}, or in a file below ``folder``.
+
+    ValueError with the reason that counts the record as bad.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("no picture")
+    if "://" in folder:
+        raise ValueError("a path, which a remote table cannot have")
+    path = os.path.normpath(value)
+    if os.path.isabs(path) or path.startswith(".."):
+        raise ValueError("path leads out of the folder of its table")
+    try:
+        return Path(folder, path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError("cannot be opened") from error
+
+
+def _opened(file: BinaryIO, named: File) -> Any:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise ValueError(
+            "data=parquet needs pyarrow. Install it with: pip install 'ldm[parquet]'"
+        ) from error
+    try:
+        return ParquetFile(file)
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{named.url} is no parquet file, or damaged: {error}.") from error
