@@ -94,7 +94,10 @@ def permutation(key: int, n: int, index: Tensor) -> Tensor:
             left, right = right, left ^ (_mix(_mix(right + round_key)) & mask)
         return (left << half_bits) | right
 
-    x = encipher(index)
-    while bool((outside := x >= n).any()):
-        x = torch.where(outside, encipher(x), x)
-    return x
+    x = encipher(index.flatten())
+    outside = (x >= n).nonzero()[:, 0]
+    while len(outside):
+        moved = encipher(x[outside])
+        x[outside] = moved
+        outside = outside[moved >= n]
+    return x.view(index.shape)

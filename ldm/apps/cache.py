@@ -11,8 +11,9 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
+from ldm.data.cache_files import Contents, finish, lay_out
+from ldm.data.cache_identity import finished
 from ldm.data.cache_plan import Plan, Shaping, plan
-from ldm.data.cache_writer import Contents, finish, finished, lay_out
 from ldm.data.crop import RULE, Variants
 from ldm.data.shards import ImageShards
 from ldm.interop.diffusers import read_autoencoder
@@ -44,7 +45,7 @@ def cache(config: DictConfig) -> int:
             continue
         planned.append((part, directory, plan(part, shaping), identity))
     for part, directory, made, identity in planned:
-        contents = contents or _contents(config, vae, condition)
+        contents = contents or _contents(config, vae, condition, part)
         _encode(part, directory, made, contents, Job.of(config, vae, condition), **identity)
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
@@ -111,8 +112,17 @@ def _settings(config: DictConfig, shaping: Shaping) -> dict[str, Any]:
     }
 
 
-def _contents(config: DictConfig, vae: Path, condition: Conditioning) -> Contents:
+def _contents(
+    config: DictConfig, vae: Path, condition: Conditioning, shards: ImageShards
+) -> Contents:
     autoencoder = read_autoencoder(vae)
+    channels = autoencoder.encoder.conv_in.in_channels
+    if channels != shards.channels:
+        raise UserError(
+            f"the pictures of {shards.root} have {shards.channels} channel(s), and the autoencoder "
+            f"{vae} takes {channels}; train one on them with autoencoder.image_channels="
+            f"{shards.channels}, or prepare the pictures with data.channels={channels}."
+        )
     stride = autoencoder.stride
     step, name = (config.bucket_step, "bucket_step") if config.buckets else (config.size, "size")
     if step is not None and step % stride:

@@ -15,7 +15,8 @@ from torch import Tensor
 from ldm.apps.build import device_of
 from ldm.apps.conditioning import Conditioning
 from ldm.apps.errors import UserError
-from ldm.data.cache_writer import CacheFiles, Contents, Encoders, fill
+from ldm.data.cache_files import CacheFiles, Contents
+from ldm.data.cache_writer import Encoders, fill
 from ldm.data.shards import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 

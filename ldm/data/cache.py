@@ -12,7 +12,8 @@ with n samples in V variants (crops and their mirrors) and m captions:
 - ``samples.npy`` (n,) int64 positions in the shards;
 - where text features are stored, ``tokens.npy`` (m, L, D) and ``vector.npy`` (m, W), fp16.
 
-All arrays are memory-mapped: no workers, no RAM. ``ldm.data.cache_writer`` writes them.
+All arrays are memory-mapped: no workers, no RAM. ``ldm.data.cache_files`` and
+``ldm.data.cache_writer`` make them.
 """
 
 import math

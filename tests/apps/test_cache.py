@@ -172,3 +172,27 @@ def test_training_with_stored_features_is_training_with_ids(world, ldm, words, t
     ]  # fmt: skip
     assert len(losses[0]) == 4
     torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-3, atol=0)
+
+
+def test_a_denoiser_trains_on_buckets_with_variants_and_features(
+    world, ldm, words, tmp_path, capsys
+):
+    more = [*BUCKETS, "flip=true", "crops=2", "store=features"]
+    assert ldm(*words, *more, f"out={tmp_path / 'latents'}") == 0
+    train = ["train", *world.settings["diffusion"], f"run={tmp_path / 'run'}"]
+    assert ldm(*train, f"data.root={tmp_path / 'latents'}", "global_batch=4") == 0
+    fine = tmp_path / "fine"
+    assert ldm(*words, *BUCKETS, "bucket_step=4", "size=36", f"out={fine}") == 0
+    capsys.readouterr()
+    assert ldm(*train, f"data.root={fine}", "size=36", f"run={tmp_path / 'other'}") == 2
+    said = capsys.readouterr().err
+    assert "cannot be halved" in said and "a bucket_step that is a multiple of 8" in said
+
+
+def test_pictures_of_other_channels_are_refused(world, ldm, words, tmp_path, capsys):
+    grey = tmp_path / "grey"
+    assert ldm("prepare", "data=shapes", "data.num_train=8", "data.num_held_out=4",
+               "data.size_px=32", "data.channels=1", f"out={grey}") == 0  # fmt: skip
+    capsys.readouterr()
+    assert ldm(*words, f"data.root={grey}", f"out={tmp_path / 'latents'}") == 2
+    assert "have 1 channel(s), and the autoencoder" in capsys.readouterr().err

@@ -54,7 +54,11 @@ def test_two_processes_cut_the_steps_of_each_bucket_alike(world, ldm, latents, t
 
 @pytest.mark.slow
 def test_two_processes_read_shard_after_shard_as_one_does(world, ldm, tmp_path):
-    more = ("data.order=streamed", "data.lanes=2", "discriminator.norm=group")
+    shards = tmp_path / "shards"
+    assert ldm("prepare", "data=shapes", "data.num_train=40", "data.num_held_out=2",
+               "data.size_px=32", f"out={shards}") == 0  # fmt: skip
+    more = (f"data.root={shards}", "data.order=streamed", "data.lanes=2")
+    more += ("discriminator.norm=group", "micro_batch=2")  # held-out data is one rank's
     compare(world, ldm, tmp_path, "autoencoder", *more)
 
 

@@ -9,8 +9,10 @@ import torch
 
 from ldm.autoencoders.regularizers import KL
 from ldm.data.cache import LatentCache
+from ldm.data.cache_files import Contents, finish, lay_out
+from ldm.data.cache_identity import finished
 from ldm.data.cache_plan import Shaping, plan
-from ldm.data.cache_writer import Contents, Encoders, fill, finish, finished, lay_out
+from ldm.data.cache_writer import Encoders, fill
 from ldm.data.crop import Variants, cut
 from ldm.data.images import to_tensor
 from ldm.manifest import FILE_NAME, read_json
@@ -248,7 +250,11 @@ def test_an_interrupted_cache_of_other_inputs_is_refused_once_it_holds_something
     other = INPUTS | {"autoencoder": {"path": "b", "fingerprint": "a2"}}
     run = Making(shards, tmp_path, inputs=other).begin()
     assert next(run) == 0
-    next(Making(shards, tmp_path).begin())  # nothing was lost
+    whole = Shaping(**{**vars(SHAPING), "min_bucket": 64, "max_crop": 1.0})
+    settings = SETTINGS | {"min_bucket": 64}
+    next(Making(shards, tmp_path, shaping=whole, settings=settings).begin())  # nothing was lost
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["32x32"]
+    next(Making(shards, tmp_path).begin())
     run = Making(shards, tmp_path).begin()
     assert [next(run), next(run)] == [0, 10]
     run.close()
@@ -339,7 +345,7 @@ def test_a_plan_reports_every_bucket(shards):
 
 def test_a_full_disk_is_known_before(shards, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("ldm.data.cache_writer.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("ldm.data.cache_files.shutil.disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match="GB and 0.00 GB are free; choose another disk"):
         Making(shards, tmp_path).begin()
 

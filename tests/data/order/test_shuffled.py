@@ -1,7 +1,7 @@
 """Shuffled: every pass a permutation of its own."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ldm.data.order import Shuffled
@@ -41,3 +41,13 @@ def test_a_position_depends_on_its_own_index_only(seed, num_samples, index):
     together = order.positions(torch.tensor(index)).tolist()
     alone = [int(order.positions(torch.tensor([i]))) for i in index]
     assert together == alone and all(0 <= p < num_samples for p in together)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(num_samples=st.integers(1, 20_000), batch=st.integers(1, 64), start=st.integers(0, 10**6))
+def test_reading_on_is_as_reading_anew(num_samples, batch, start):
+    """What is looked up ahead of a reader does not show."""
+    order = Shuffled(0, num_samples)
+    for first in range(start, start + 40 * batch, batch):
+        index = torch.arange(first, first + batch)
+        assert torch.equal(order.positions(index), Shuffled(0, num_samples).positions(index))
