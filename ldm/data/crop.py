@@ -1,13 +1,14 @@
 """The part of a picture that is trained on: scaled to cover a shape, then cut to it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ldm.data.arrays import resized
 from ldm.data.buckets import scaled_to_cover
 from ldm.random import stream, uniform
 
@@ -57,7 +58,7 @@ class Variants:
         ]
 
 
-def cut(image: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
+def cut(image: NDArray[Any], crop: Crop) -> NDArray[Any]:
     """The pixels (height, width, C) of a crop; untouched where nothing is to be scaled.
 
     ``image`` (H, W, C) may be decoded at any size: it is taken for the whole picture.
@@ -73,16 +74,7 @@ def cut(image: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
             min((crop.left + crop.width) * across, width),
             min((crop.top + crop.height) * down, height),
         )
-        part = _resized(image, (crop.width, crop.height), box)
+        part = resized(image, (crop.width, crop.height), box, Image.Resampling.LANCZOS)
+        if part.dtype == np.float32:  # Lanczos overshoots at edges
+            part = part.clip(-1.0, 1.0)
     return np.ascontiguousarray(part[:, ::-1] if crop.mirrored else part)
-
-
-def _resized(
-    image: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float]
-) -> NDArray[np.uint8]:
-    """Lanczos, antialiased; any number of channels."""
-    by = Image.Resampling.LANCZOS
-    if image.shape[-1] == 3:
-        return np.array(Image.fromarray(image).resize(size, by, box=box))
-    channels = [Image.fromarray(channel) for channel in np.moveaxis(image, -1, 0)]
-    return np.stack([np.array(c.resize(size, by, box=box)) for c in channels], axis=-1)
