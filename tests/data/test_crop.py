@@ -69,7 +69,7 @@ def test_any_number_of_channels(channels):
 def test_other_numbers_than_bytes_are_scaled_alike(dtype, scale):
     image = picture(64, 96)
     (crop,) = PLAIN.of(0, (64, 96), (32, 32))
-    found = cut((image * scale).astype(dtype), crop)
+    found = cut((image * float(scale)).astype(dtype), crop)
     assert found.dtype == dtype
     assert np.abs(found / scale - cut(image, crop)).mean() < 1.0
 
