@@ -1,5 +1,6 @@
 """`ldm cache`: shards -> latents and token ids, once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ def cache(config: DictConfig) -> int:
     vae = model_folder(config.autoencoder_run, "vae") / "vae"
     shaping = _shaping(config, vae)
     condition = conditioning(config, shards, held_out)
-    contents: Contents | None = None
     planned: list[tuple[ImageShards, Path, Plan, dict[str, Any]]] = []
     for part, directory in splits:
         identity = {
@@ -43,10 +43,14 @@ def cache(config: DictConfig) -> int:
         if finished(directory, **identity) is not None:
             print(f"{directory} is cached already")
             continue
-        planned.append((part, directory, plan(part, shaping), identity))
-    for part, directory, made, identity in planned:
-        contents = contents or _contents(config, vae, condition, part)
-        _encode(part, directory, made, contents, Job.of(config, vae, condition), **identity)
+        # Few held-out pictures are no reason to cut them to other shapes than training's.
+        own = shaping if part is shards else replace(shaping, min_bucket=1)
+        planned.append((part, directory, plan(part, own), identity))
+    if planned:
+        contents = _contents(config, vae, condition, shards)
+        job = Job.of(config, vae, condition)
+        for part, directory, made, identity in planned:
+            _encode(part, directory, made, contents, job, **identity)
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0

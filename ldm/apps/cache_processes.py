@@ -129,8 +129,7 @@ def _encoders(job: Job, device: torch.device) -> Encoders:
 
     @torch.no_grad()
     def encode(pixels: Tensor) -> Callable[[], Tensor]:
-        pixels = pixels.to(device, non_blocking=True).movedim(-1, 1)
-        code = autoencoder.encode(pixels.float().div_(127.5).sub_(1.0).contiguous()).float()
+        code = autoencoder.encode(_on_device(pixels, device)).float()
         if device.type != "cuda":
             return lambda: code
         on_cpu = torch.empty(code.shape, dtype=code.dtype, pin_memory=True)
@@ -162,3 +161,11 @@ def _encoders(job: Job, device: torch.device) -> Encoders:
         is_truncated=text.is_truncated,
         features=features if job.with_features else None,
     )
+
+
+def _on_device(pixels: Tensor, device: torch.device) -> Tensor:
+    """What ``images.to_tensor`` gives of pixels (B, H, W, C), but small on their way there."""
+    image = pixels.to(device, non_blocking=True).movedim(-1, 1)
+    if not image.is_floating_point():
+        image = image.float().div_(torch.iinfo(pixels.dtype).max / 2).sub_(1.0)
+    return image.contiguous()

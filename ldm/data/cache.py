@@ -87,7 +87,12 @@ class LatentCache:
                 if not file.is_file() and name != "vector":  # which not every encoder makes
                     raise ValueError(f"{file} is missing; delete {self.root}. {REMEDY}")
             self.arrays.append(
-                {name: np.load(f, mmap_mode="r") for name, f in files.items() if f.is_file()}
+                # As plain arrays, whose slices cost less than those of np.memmap.
+                {
+                    name: np.asarray(np.load(file, mmap_mode="r"))
+                    for name, file in files.items()
+                    if file.is_file()
+                }
             )
         self._buffer = np.empty(0, dtype=np.float16)
 

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ldm.data.cache import bucket_folder
 from ldm.data.crop import Variants, cut
+from ldm.data.images import to_tensor
 from ldm.data.shards import ImageShards
 from ldm.data.sizes import COUNT, picture_sizes
 
@@ -47,7 +48,7 @@ class Blocks:
 class Pictures(NamedTuple):
     """A block's samples, n of them in V variants."""
 
-    pixels: Tensor  # (n V, H, W, C) uint8
+    pixels: Tensor  # (n V, H, W, C) uint8, uint16 or float32, as ``images.to_tensor`` takes them
     sizes: NDArray[np.int32]  # (n, V, K)
     captions: list[tuple[str, ...]]  # n
     positions: list[int]  # n, in the shards
@@ -89,4 +90,6 @@ class PictureBlocks(Dataset[Pictures]):
             captions.append(sample.captions)
             if self.with_sizes:
                 sizes[row] = [picture_sizes(sample.key, sample.meta, stored, c) for c in crops]
+        if len({picture.dtype for picture in pixels}) > 1:  # which the encoder reads as one type
+            pixels = [to_tensor(picture).movedim(0, -1).numpy() for picture in pixels]
         return Pictures(torch.from_numpy(np.stack(pixels)), sizes, captions, positions)

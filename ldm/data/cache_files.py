@@ -166,6 +166,7 @@ class CacheFiles:
         for number in {self.blocks[number].bucket for number in self._pending}:
             for name in self.contents.arrays(self.shapes[number], 0, 0):
                 self.arrays[number][name].flush()  # type: ignore[attr-defined]
+        self.state.flush()
         self.state["done"][self._pending] = 1
         self.state.flush()
         self._pending, self._committed = [], time.monotonic()
@@ -213,7 +214,7 @@ def finish(
         },
     )
     for name in (LAYOUT, BLOCKS):
-        (directory / name).unlink()
+        (directory / name).unlink(missing_ok=True)
     return manifest
 
 

@@ -22,7 +22,7 @@ from ldm.data.shards import ImageShards
 class Encoders:
     """The networks that fill a cache, on their device."""
 
-    # uint8 pixels (B, H, W, C) -> a function that waits for their codes (B, S, h, w) on the CPU
+    # pixels (B, H, W, C) -> a function that waits for their codes (B, S, h, w), on the CPU
     encode: Callable[[Tensor], Callable[[], Tensor]]
     # codes -> mean and variance of the latents (B, C, h, w), for the statistics
     moments: Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -59,7 +59,9 @@ def test_buckets_keep_every_picture_and_are_told(ldm, words, shards, tmp_path, c
     total = read_json(shards / "manifest.json")["facts"]["num_samples"]
     assert len(cache) == sum(cache.counts) == total
     assert [(h // 4, w // 4) for h, w in cache.sizes_px] == [shape[1:] for shape in cache.shapes]
-    assert LatentCache(tmp_path / "held_out").sizes_px
+    few = tmp_path / "few"  # one bucket for training; not for want of held-out pictures
+    assert ldm(*words, *BUCKETS, "min_bucket=10", "max_crop=0.4", f"out={few}") == 0
+    assert len(LatentCache(few).counts) == 1 < len(LatentCache(few / "held_out").counts)
 
 
 def test_the_same_shards_at_another_size(ldm, words, tmp_path):

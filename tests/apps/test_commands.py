@@ -261,7 +261,7 @@ def test_the_size_of_the_latents_must_be_the_one_asked_for(world, ldm, tmp_path,
     levels = ["backbone.channels=[8,8,8,8,8]", "backbone.attention=[false,false,false,false,true]",
               "backbone.heads=[1,1,1,1,1]", "backbone.transformer_depth=[1,1,1,1,1]"]  # fmt: skip
     assert ldm(*world.train("diffusion", run, *levels)) == 2
-    assert "needs multiples of 16; cache pictures whose size is a multiple of 64" in (
+    assert "needs multiples of 16; cache pictures with a size that is a multiple of 64" in (
         capsys.readouterr().err
     )
 

@@ -65,6 +65,15 @@ def test_any_number_of_channels(channels):
     assert np.array_equal(found[..., 0], three[..., 0])
 
 
+@pytest.mark.parametrize("dtype, scale", [(np.uint16, 257), (np.float32, 1 / 255)])
+def test_other_numbers_than_bytes_are_scaled_alike(dtype, scale):
+    image = picture(64, 96)
+    (crop,) = PLAIN.of(0, (64, 96), (32, 32))
+    found = cut((image * float(scale)).astype(dtype), crop)
+    assert found.dtype == dtype
+    assert np.abs(found / scale - cut(image, crop)).mean() < 1.0
+
+
 def test_mirrors_come_last_and_mirror_each_crop():
     image = picture(64, 100)
     variants = Variants(flip=True, crops=3, seed=0)
