@@ -51,12 +51,18 @@ def find(path: str | Sequence[str], ending: str, schemes: Sequence[str] = SCHEME
     return list(found.values())
 
 
-def fingerprint_of(files: Sequence[File]) -> str:
-    """What stands for these files: names below what is common to all, sizes, times of change."""
+def names_of(files: Sequence[File]) -> list[str]:
+    """The name of each file below the folder that is common to all."""
     first, last = min(file.url for file in files), max(file.url for file in files)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
-    start = first.rfind("/", 0, same or len(first)) + 1
-    return fingerprint([(file.url[start:], file.size, file.stamp) for file in files])
+    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    start = first.rfind("/", 0, next(differ, len(first))) + 1
+    return [file.url[start:] for file in files]
+
+
+def fingerprint_of(files: Sequence[File]) -> str:
+    """What stands for these files: names, sizes, times of change; a moved folder is the same."""
+    named = zip(names_of(files), files, strict=True)
+    return fingerprint([(name, file.size, file.stamp) for name, file in named])
 
 
 class LocalCopies:

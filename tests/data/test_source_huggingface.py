@@ -47,9 +47,9 @@ def test_a_saved_table_is_read_in_ranges_and_undecoded(tmp_path, monkeypatch):
     _table(5).save_to_disk(tmp_path / "set")
     assert [part.count for part in _source(tmp_path / "set").parts()] == [2, 2, 1]
     records = _read(tmp_path / "set", captions=["text", "more"])
-    assert [record.key for record in records] == [f"train/{n:08d}" for n in range(5)]
+    assert [record.key for record in records] == [f"train-{n:08d}" for n in range(5)]
     assert records[3] == Record(
-        "train/00000003", _picture(), ("caption 3", "a", "b"), {"label": 3}, None
+        "train-00000003", _picture(), ("caption 3", "a", "b"), {"label": 3}, None
     )
     assert _read(tmp_path / "set", captions=[])[0].captions == ()
 
@@ -75,7 +75,7 @@ def test_pictures_may_be_files_and_a_row_without_one_is_named(tmp_path):
     *items, last = _read(tmp_path / "set")
     assert last.picture == _picture("blue")
     bad = [(item.key, item.reason) for item in items]
-    assert bad == [("train/00000000", "no picture"), ("train/00000001", "missing caption")]
+    assert bad == [("train-00000000", "no picture"), ("train-00000001", "missing caption")]
 
 
 def test_sources_travel_and_notice_changes(tmp_path):

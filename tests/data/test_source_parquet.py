@@ -51,7 +51,7 @@ def test_bytes_captions_and_columns_in_row_groups(tmp_path):
     _write(tmp_path / "a.b.parquet", columns, row_group_size=2)
     assert [part.count for part in _source(tmp_path).parts()] == [2, 2, 1]
     records = _read(tmp_path)
-    assert [record.key for record in records] == [f"a.b/{n:08d}" for n in range(5)]
+    assert [record.key for record in records] == [f"a.b-{n:08d}" for n in range(5)]
     assert records[4].captions == ("caption 4",) and records[4].picture == _picture()
     assert records[1].meta == {"licence": None, "score": None, "width": 2}
 
@@ -92,10 +92,17 @@ def test_several_captions_chosen_columns_and_keys(tmp_path):
         ("7", ("one", "two", "three")),
         ("8", ("four",)),
     ]
-    assert items[0].meta == {"id": 7} and items[2] == Bad("a/00000002", "missing key")
+    assert items[0].meta == {"id": 7} and items[2] == Bad("a-00000002", "missing key")
     assert _read(tmp_path, image="jpg", captions=["long"])[2].reason == "missing caption"
     with pytest.raises(ValueError, match="no column 'text'; it has jpg, short, long, id"):
         _source(tmp_path, image="jpg").parts()
+
+
+def test_files_of_one_name_in_several_folders_have_keys_of_their_own(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        _write(tmp_path / folder / "a.parquet", {"image": [_picture()], "text": ["x"]})
+    assert [r.key for r in _read(tmp_path / "*/*.parquet")] == ["x/a-00000000", "y/a-00000000"]
 
 
 def test_what_is_no_parquet_is_explained(tmp_path):
@@ -128,7 +135,7 @@ def test_remote_tables_hold_their_pictures(tmp_path):
     system.pipe("/tables/a.parquet", (tmp_path / "a.parquet").read_bytes())
     more = {"schemes": ["memory"], "cache_dir": str(tmp_path / "cache")}
     (record,) = _read("memory://tables/a.parquet", **more)
-    assert record.picture == _picture() and record.key == "a/00000000"
+    assert record.picture == _picture() and record.key == "a-00000000"
     _write(tmp_path / "a.parquet", {"image": ["a.png"], "text": ["x"]})
     system.pipe("/tables/a.parquet", (tmp_path / "a.parquet").read_bytes())
     (bad,) = _read("memory://tables/a.parquet", **more)

@@ -3,16 +3,18 @@
 Where captions come from (``captions``); "auto" takes the first that is there:
 
 - sidecar: ``cat.txt`` beside ``cat.jpg``
-- metadata: lines {"file_name": ..., "text" or "caption": ...} in a ``metadata.jsonl``, the names
-  relative to it
+- metadata: lines {"file_name": ..., "text" or "caption" or "captions": ...} in a
+  ``metadata.jsonl``, the names relative to it; a list of texts is several captions, and a list of
+  names as ``captions`` chooses other columns
 - class: the name of the sub-folder, when there are at least two; underscores become spaces
 - none: every caption is "", for unconditional training
 
-Hidden files and folders, and files that are no pictures, are ignored.
+Hidden files and folders, and files that are no pictures, are ignored. ``.npy`` arrays are pictures
+where there are no others.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,24 +30,26 @@ _FOREIGN = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".jp2")  # named,
 
 
 class FolderSource:
-    """Pictures under ``path``, keyed by their names; meta holds path and, by sub-folder, class.
+    """Pictures under ``path``, keyed by their names.
 
+    Meta holds path, class where captions are those, and the other columns of metadata.jsonl.
     ValueError when fewer than two pictures are found.
     """
 
-    def __init__(self, *, path: str, captions: str) -> None:
-        if captions not in ("auto", *SOURCES):
+    def __init__(self, *, path: str, captions: str | Sequence[str]) -> None:
+        if isinstance(captions, str) and captions not in ("auto", *SOURCES):
             raise ValueError(
                 f"data.captions={captions!r} is not known; allowed: {', '.join(('auto', *SOURCES))}"
+                ", or columns of metadata.jsonl such as data.captions=[text]"
             )
         self.root = Path(path).expanduser()
-        self.captions = captions
+        self.captions = captions if isinstance(captions, str) else list(captions)
 
     def settings(self) -> dict[str, Any]:
         """The captions, and a fingerprint of every name, size and time of change in the folder."""
         return {
             "source": "folder",
-            "captions": self._captions.source,
+            "captions": self._captions.chosen,
             "input": fingerprint(
                 [(printable(name), *stamp) for name, stamp in self._files.items()]
             ),
@@ -78,7 +82,7 @@ class FolderSource:
             data = (self.root / name).read_bytes()
         except OSError as error:
             raise ValueError("cannot be opened") from error
-        meta = {"path": printable(name)}
+        meta = {**self._captions.meta(name), "path": printable(name)}
         if self._captions.source == "class":
             meta["class"] = captions[0]
         return Record(name, data, captions, meta)
@@ -107,12 +111,14 @@ class FolderSource:
 
     @cached_property
     def _pictures(self) -> list[str]:
-        known = (*SUFFIXES, *_FOREIGN)
-        pictures = [name for name in self._files if Path(name).suffix.lower() in known]
+        suffixes = {name: Path(name).suffix.lower() for name in self._files}
+        pictures = [name for name in self._files if suffixes[name] in (*SUFFIXES, *_FOREIGN)]
+        # Arrays beside pictures are features or masks of these.
+        pictures = pictures or [name for name in self._files if suffixes[name] == ".npy"]
         if len(pictures) < 2:
             raise ValueError(
                 f"data.path={self.root} holds {len(pictures)} pictures, and at least 2 are needed "
-                f"(one to train on, one held out). Known are {', '.join(SUFFIXES)}."
+                f"(one to train on, one held out). Known are {', '.join(SUFFIXES)}, .npy."
             )
         return pictures
 

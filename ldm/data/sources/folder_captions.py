@@ -1,18 +1,31 @@
 """The captions of a folder of pictures: beside them, in metadata.jsonl, or by sub-folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ldm.data.sources.columns import captions_of, metadata_of
 
 METADATA = "metadata.jsonl"
 SOURCES = ("sidecar", "metadata", "class", "none")
+_COLUMNS = ("text", "caption", "captions")  # of metadata.jsonl; the first that is there counts
 
 
 class FolderCaptions:
-    """Looks up the caption of each picture of a folder; ``source`` is what "auto" came to."""
+    """Looks up the captions of each picture of a folder.
 
-    def __init__(self, root: Path, files: set[str], pictures: list[str], source: str) -> None:
+    ``source`` is one of ``SOURCES``, "auto", or a list of columns of metadata.jsonl; ``chosen`` is
+    what "auto" came to, or that list.
+    """
+
+    def __init__(
+        self, root: Path, files: set[str], pictures: list[str], source: str | Sequence[str]
+    ) -> None:
         self.root = root
         self._files = files
+        self._columns = None if isinstance(source, str) else tuple(source)
+        source = source if isinstance(source, str) else "metadata"
         if source == "auto":
             source = self._find_source(pictures)
         self.source = source
@@ -34,20 +47,29 @@ class FolderCaptions:
                 'lines such as {"file_name": "cat.jpg", "text": "a cat"}.'
             )
 
+    @property
+    def chosen(self) -> str | list[str]:
+        return self.source if self._columns is None else list(self._columns)
+
     def of(self, picture: str) -> tuple[str, ...]:
         """The captions of a picture, () without any source; ValueError with the reason if none."""
         if self.source == "sidecar":
             return (self._read_sidecar(picture),)
         if self.source == "metadata":
-            if picture not in self._metadata:
-                raise ValueError("missing caption")
-            return (self._metadata[picture],)
+            entry = self._metadata.get(picture, {})
+            columns = self._columns or [name for name in _COLUMNS if entry.get(name)][:1]
+            return captions_of([entry.get(name) for name in columns])
         if self.source == "class":
             folder, slash, _ = picture.partition("/")
             if not slash:
                 raise ValueError("missing caption")
             return (folder.replace("_", " "),)
         return ()
+
+    def meta(self, picture: str) -> dict[str, Any]:
+        """The other columns of metadata.jsonl."""
+        without = ("file_name", *(self._columns or _COLUMNS))
+        return metadata_of(self._metadata.get(picture, {}), without)
 
     def unmatched(self, pictures: list[str]) -> list[str]:
         """What metadata.jsonl names and the folder does not hold."""
@@ -71,8 +93,8 @@ class FolderCaptions:
         except OSError as error:
             raise ValueError("caption cannot be opened") from error
 
-    def _read_metadata(self) -> dict[str, str]:
-        captions: dict[str, str] = {}
+    def _read_metadata(self) -> dict[str, dict[str, Any]]:
+        entries: dict[str, dict[str, Any]] = {}
         for name in sorted(self._files):
             path = PurePosixPath(name)
             if path.name != METADATA:
@@ -81,28 +103,27 @@ class FolderCaptions:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                file_name, caption = _entry(line, f"{self.root / name}, line {number}")
-                picture = (path.parent / file_name).as_posix()
-                if picture in captions:
+                entry = _entry(line, f"{self.root / name}, line {number}")
+                picture = (path.parent / entry["file_name"]).as_posix()
+                if picture in entries:
                     raise ValueError(
-                        f"{self.root / name}, line {number} names {file_name!r} a second time; "
-                        "keep one line per picture."
+                        f"{self.root / name}, line {number} names {entry['file_name']!r} a second "
+                        "time; keep one line per picture."
                     )
-                captions[picture] = caption
-        return captions
+                entries[picture] = entry
+        return entries
 
 
 def _sidecar(picture: str) -> str:
     return PurePosixPath(picture).with_suffix(".txt").as_posix()
 
 
-def _entry(line: str, where: str) -> tuple[str, str]:
-    """File name and caption of a line of metadata.jsonl; a caption that is absent is empty."""
+def _entry(line: str, where: str) -> dict[str, Any]:
+    """A line of metadata.jsonl; ValueError when it names no file."""
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}. Correct or delete the line.") from error
     if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
         raise ValueError(f'{where} has no "file_name". It needs {{"file_name": ..., "text": ...}}.')
-    caption = entry.get("text", entry.get("caption"))
-    return entry["file_name"], caption if isinstance(caption, str) else ""
+    return entry

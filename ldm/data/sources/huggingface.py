@@ -69,7 +69,7 @@ class HuggingFaceSource:
         table = self._tables[split]
         used = (self.image, *self.captions)
         for row in range(start, stop):
-            key, columns = f"{split}/{row:08d}", table[row]
+            key, columns = f"{split}-{row:08d}", table[row]
             try:
                 picture = _picture(columns[self.image])
                 chosen = [columns[name] for name in self.captions]

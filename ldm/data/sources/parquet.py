@@ -3,10 +3,10 @@
 import os.path
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ldm.data.remote import File, LocalCopies, find, fingerprint_of
+from ldm.data.remote import File, LocalCopies, find, fingerprint_of, names_of
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_of
 
@@ -14,11 +14,12 @@ _ROWS_AT_ONCE = 64  # rows in memory, however large a row group is
 
 
 class Rows(NamedTuple):
-    """A row group of a file, and the number of its first row in the file."""
+    """A row group of a file."""
 
     file: File
+    name: str  # of the file, unique among all, without its ending
     group: int
-    first: int
+    first: int  # number of its first row in the file
 
 
 class ParquetSource:
@@ -58,7 +59,7 @@ class ParquetSource:
     def parts(self) -> list[Part]:
         """The row groups of all files; ValueError for what is no parquet or lacks a column."""
         parts = []
-        for file in self._files:
+        for file, name in zip(self._files, names_of(self._files), strict=True):
             with self.copies.open(file) as opened:
                 table = _opened(opened, file)
                 names, first = table.schema_arrow.names, 0
@@ -70,7 +71,9 @@ class ParquetSource:
                         )
                 for group in range(table.num_row_groups):
                     count = table.metadata.row_group(group).num_rows
-                    parts.append(Part(Rows(file, group, first), count))
+                    parts.append(
+                        Part(Rows(file, name.removesuffix(".parquet"), group, first), count)
+                    )
                     first += count
         return parts
 
@@ -81,7 +84,7 @@ class ParquetSource:
             table = _opened(opened, rows.file)
             for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[rows.group]):
                 for columns in batch.to_pylist():
-                    key = f"{PurePosixPath(rows.file.url).stem}/{row:08d}"
+                    key = f"{rows.name}-{row:08d}"
                     row += 1
                     if self.key is not None:
                         if columns[self.key] is None:
