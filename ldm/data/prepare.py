@@ -134,6 +134,8 @@ def prepare(
             )
         if differing:
             _begin_anew(directory)  # of other pictures: nothing of it can be used
+    elif work.exists():
+        _begin_anew(directory)  # killed while it was removed: nobody knows what its pieces are of
     return _run(source, parts, rules, preparing, directory, settings, processes)
 
 

@@ -171,6 +171,11 @@ def test_an_unfinished_preparation_keeps_its_settings_unless_the_pictures_change
     with pytest.raises(ValueError, match="unfinished preparation: shard_mb was 0.008 and is 1"):
         run(NoisySource(input="one"), tmp_path, shard_mb=1)
     list(run(NoisySource(input="two"), tmp_path))
+    half = tmp_path.with_name("half")
+    next(step for step in run(NoisySource(input="one"), half) if step.done > 12)
+    (half / ".preparing" / "plan.json").unlink()
+    list(run(NoisySource(input="two"), half))
+    assert files(tmp_path) == files(half)
     list(run(NoisySource(input="two"), tmp_path.with_name("other")))
     assert files(tmp_path) == files(tmp_path.with_name("other"))
 
