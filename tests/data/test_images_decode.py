@@ -88,7 +88,9 @@ def test_decoding_smaller_is_harmless(name, size_px):
     data = _bytes(Image.fromarray(photograph), "JPEG", quality=95)
     whole, smaller = images.decode(data), images.decode(data, at_least_px=size_px)
     assert smaller.size <= whole.size / 3.9
-    assert _psnr(images.fit(smaller, (size_px, size_px)), images.fit(whole, (size_px, size_px))) > 42
+    assert (
+        _psnr(images.fit(smaller, (size_px, size_px)), images.fit(whole, (size_px, size_px))) > 42
+    )
 
 
 def test_a_reduced_cmyk_or_grey_jpeg_keeps_its_rules():
