@@ -9,8 +9,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.settings import PARTS, SETTINGS, Rule, rule_of
-from ldm.data.picture_rules import PictureRules
-from ldm.data.prepare import Preparing
 
 _LOGGERS = "pytorch_lightning.loggers."
 # Parts are made of networks, mathematics, data and measures; nothing in these floors acts on files
@@ -98,7 +96,7 @@ def _check_target(path: str, node: DictConfig) -> None:
     if target.startswith("pytorch_lightning."):
         return  # its import takes seconds; Lightning checks its own loggers
     made = constructor(path, target)
-    takers = [made, PictureRules, Preparing] if path == "data" else [made]
+    takers = [made, *(_common_to_sources() if path == "data" else ())]
     given = {str(key) for key in node} - {"_target_", "_partial_"}
     for taker in takers:
         _check_arguments(path, node, taker, given)
@@ -110,6 +108,14 @@ def _check_target(path: str, node: DictConfig) -> None:
         raise UserError(
             f"'{path}.{key}' is not a setting of {made.__name__}. {suggestion(key, names)}"
         )
+
+
+def _common_to_sources() -> tuple[Any, ...]:
+    """What takes settings of ``data`` beside the source; imported late, for it brings torch."""
+    from ldm.data.picture_rules import PictureRules
+    from ldm.data.prepare import Preparing
+
+    return PictureRules, Preparing
 
 
 def constructor(path: str, target: str) -> Any:

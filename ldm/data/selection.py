@@ -61,7 +61,7 @@ def _fill_empty(split: NDArray[np.int8], rank: NDArray[np.uint64]) -> None:
 
 
 def _duplicates(rows: NDArray[Any], split: NDArray[np.int8]) -> list[Duplicate]:
-    """Each duplicate with the sample that it repeats, which repeats none itself."""
+    """Each duplicate with the sample that it repeats; that of a near one is no near one itself."""
     usable = np.flatnonzero(split != LEFT_OUT)
     usable = usable[np.argsort(split[usable] != HELD_OUT, kind="stable")]  # those to keep first
     first = usable[first_equal(rows["exact"][usable], np.arange(len(usable)))]
@@ -71,11 +71,15 @@ def _duplicates(rows: NDArray[Any], split: NDArray[np.int8]) -> list[Duplicate]:
         for sample, of in zip(usable[~is_first].tolist(), first[~is_first].tolist(), strict=True)
     ]
     single = usable[is_first]
+    first = first_equal(rows["near"][single], np.arange(len(single)))
+    alone = np.flatnonzero(first == np.arange(len(single)))  # one of each hash
     near: dict[int, int] = {}
-    pairs = near_pairs(rows["near"][single])
+    pairs = alone[near_pairs(rows["near"][single[alone]])]
     for of, sample in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
         if of not in near:
             near.setdefault(sample, of)
+    for sample in np.flatnonzero(first != np.arange(len(single))).tolist():
+        near[sample] = near.get(int(first[sample]), int(first[sample]))
     found += [
         Duplicate(int(single[sample]), int(single[of]), "near") for sample, of in near.items()
     ]
