@@ -25,7 +25,7 @@ from ldm.data.sources.folder_captions import METADATA, SOURCES, FolderCaptions
 from ldm.manifest import fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_PART = 512  # pictures that one process reads in one go
+_PART = 128  # pictures that one process reads in one go
 _FOREIGN = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".jp2")  # named, not passed over
 
 
