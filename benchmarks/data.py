@@ -21,16 +21,16 @@ from paired import one_core, paired
 from PIL import Image
 
 from ldm.data.batches import ImageBatches, LatentBatches
-from ldm.data.cache import LatentCache
-from ldm.data.cache_files import Contents, finish, lay_out
-from ldm.data.cache_plan import Plan, Shaping, plan
-from ldm.data.cache_writer import Encoders, fill
-from ldm.data.crop import Variants
 from ldm.data.images import to_tensor
+from ldm.data.latents.cache import LatentCache
+from ldm.data.latents.crop import Variants
+from ldm.data.latents.files import Contents, finish, lay_out
+from ldm.data.latents.plan import Plan, Shaping, plan
+from ldm.data.latents.writer import Encoders, fill
 from ldm.data.order import InBuckets, Shuffled, Slot
-from ldm.data.picture_rules import PictureRules
-from ldm.data.prepare import Preparing, prepare
-from ldm.data.shards import ImageShards
+from ldm.data.preparing.picture_rules import PictureRules
+from ldm.data.preparing.prepare import Preparing, prepare
+from ldm.data.shards.reader import ImageShards
 from ldm.data.sources.folder import FolderSource
 from ldm.manifest import write_manifest
 from ldm.text.tokenizer import ClipTokenizer

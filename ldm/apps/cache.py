@@ -12,11 +12,11 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
-from ldm.data.cache_files import Contents, finish, lay_out
-from ldm.data.cache_identity import finished
-from ldm.data.cache_plan import Plan, Shaping, plan
-from ldm.data.crop import RULE, Variants
-from ldm.data.shards import ImageShards
+from ldm.data.latents.crop import RULE, Variants
+from ldm.data.latents.files import Contents, finish, lay_out
+from ldm.data.latents.identity import finished
+from ldm.data.latents.plan import Plan, Shaping, plan
+from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 from ldm.manifest import read_json
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from ldm.apps.build import device_of
 from ldm.apps.conditioning import Conditioning
 from ldm.apps.errors import UserError
-from ldm.data.cache_files import CacheFiles, Contents
-from ldm.data.cache_writer import Encoders, fill
-from ldm.data.shards import ImageShards
+from ldm.data.latents.files import CacheFiles, Contents
+from ldm.data.latents.writer import Encoders, fill
+from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 
 _LOOK_SECONDS = 0.5  # between two looks at the other processes

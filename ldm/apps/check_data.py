@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ldm.apps.errors import UserError
 from ldm.apps.progress import Bar
-from ldm.data.cache import KIND, LatentCache
-from ldm.data.verify import num_samples, verify_shards
+from ldm.data.latents.cache import KIND, LatentCache
+from ldm.data.shards.verify import num_samples, verify_shards
 from ldm.manifest import known_manifest
 
 _SHOWN = 100  # faults that are printed

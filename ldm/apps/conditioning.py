@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, model_folder, part_input, parts_at
-from ldm.data.cache import LatentCache
-from ldm.data.shards import ImageShards
+from ldm.data.latents.cache import LatentCache
+from ldm.data.shards.reader import ImageShards
 from ldm.interop.condition_encoders import (
     PARTS,
     TEXT_ENCODERS,

@@ -11,10 +11,10 @@ from ldm.apps.errors import UserError
 from ldm.apps.progress import Bar
 from ldm.apps.schema import constructor, parameters_of
 from ldm.data import bad_samples
-from ldm.data.picture_rules import PictureRules
-from ldm.data.prepare import Preparing
-from ldm.data.prepare import prepare as prepare_shards
-from ldm.data.settle import DUPLICATES_FILE
+from ldm.data.preparing.picture_rules import PictureRules
+from ldm.data.preparing.prepare import Preparing
+from ldm.data.preparing.prepare import prepare as prepare_shards
+from ldm.data.preparing.settle import DUPLICATES_FILE
 from ldm.manifest import Manifest, read_manifest
 
 _STEPS = {"prepare": "prepare ({})", "join": "write shards ({})"}

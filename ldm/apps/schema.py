@@ -112,8 +112,8 @@ def _check_target(path: str, node: DictConfig) -> None:
 
 def _common_to_sources() -> tuple[Any, ...]:
     """What takes settings of ``data`` beside the source; imported late, for it brings torch."""
-    from ldm.data.picture_rules import PictureRules
-    from ldm.data.prepare import Preparing
+    from ldm.data.preparing.picture_rules import PictureRules
+    from ldm.data.preparing.prepare import Preparing
 
     return PictureRules, Preparing
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ldm.data.cache import LatentCache
 from ldm.data.images import fit, to_tensor
+from ldm.data.latents.cache import LatentCache
 from ldm.data.order import (
     Buckets,
     InBuckets,
@@ -23,7 +23,7 @@ from ldm.data.order import (
     StepSampler,
     Streamed,
 )
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Bad, Sample
 from ldm.random import stream, uniform
 
@@ -62,7 +62,7 @@ class LatentBatch(Batch):
 
     code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
     ids: Tensor  # (B, ...) as the condition encoder takes them
-    sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.sizes``; K = 0 without
+    sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.latents.sizes``; K = 0 without
     tokens: Tensor | None = None  # (B, L, D) float16: stored text features, where there are some
     vector: Tensor | None = None  # (B, W) float16
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.data.cache import LatentCache
+from ldm.data.latents.cache import LatentCache
 from ldm.manifest import read_json
 
 

@@ -60,7 +60,7 @@ def test_a_wrong_index_is_named(shards, ldm, capsys):
 def test_members_that_are_elsewhere_are_named(shards, ldm, capsys):
     import numpy as np
 
-    from ldm.data.shard_index import write_index
+    from ldm.data.shards.index import write_index
 
     index = json.loads((shards / "index.json").read_text())
     rows = np.load(shards / "index.npy")

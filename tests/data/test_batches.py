@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ldm.data.batches import ImageBatches, LatentBatches, crop, train_loader
-from ldm.data.cache import LatentCache
 from ldm.data.images import fit, to_tensor
+from ldm.data.latents.cache import LatentCache
 from ldm.data.order import InBuckets, Once, Share, Shuffled, Slot, Streamed
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.random import stream, uniform
 from tests.data.drawn import MemoryCache, colours, write_shards
 

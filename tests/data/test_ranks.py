@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 
 from ldm.data.batches import Batches, ImageBatches, LatentBatches, train_loader
 from ldm.data.order import InBuckets, Share, Streamed
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from tests.data.drawn import MemoryCache, write_shards
 
 GLOBAL_BATCH, STEPS = 8, 15  # five passes over 24 samples

@@ -6,7 +6,7 @@ from torch import Tensor
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.subject import Found, Subject
 from ldm.data.batches import crop
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.data.sources.digits import parse
 from ldm.metrics.class_spread import ClassSpread
 from ldm.metrics.digit_accuracy import DigitAccuracy, DigitClassifier, as_scans

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ldm.data.batches import crop
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.generation import TextToImage
 
 BLOCK = 64

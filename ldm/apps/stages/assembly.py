@@ -13,7 +13,7 @@ from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.tasks.trained import Trained
 
 

@@ -20,7 +20,7 @@ from ldm.apps.stages.latents import (
 )
 from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
-from ldm.data.cache import LatentCache
+from ldm.data.latents.cache import LatentCache
 from ldm.data.order import InBuckets, Once, Share
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, part_input
-from ldm.data.cache import LatentCache
+from ldm.data.latents.cache import LatentCache
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.text.classes import ClassTable
 from ldm.types import ConditionEncoder

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ldm.data.picture_rules import printable
+from ldm.data.preparing.picture_rules import printable
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.folder_captions import METADATA, SOURCES, FolderCaptions
 from ldm.manifest import fingerprint

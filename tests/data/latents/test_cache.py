@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ldm.autoencoders.regularizers import KL
-from ldm.data.cache import LatentCache
-from ldm.data.cache_files import Contents, finish, lay_out
-from ldm.data.cache_identity import finished
-from ldm.data.cache_plan import Shaping, plan
-from ldm.data.cache_writer import Encoders, fill
-from ldm.data.crop import Variants, cut
 from ldm.data.images import to_tensor
+from ldm.data.latents.cache import LatentCache
+from ldm.data.latents.crop import Variants, cut
+from ldm.data.latents.files import Contents, finish, lay_out
+from ldm.data.latents.identity import finished
+from ldm.data.latents.plan import Shaping, plan
+from ldm.data.latents.writer import Encoders, fill
 from ldm.manifest import FILE_NAME, read_json
 from tests.data.pictures import Pictures
 
@@ -345,7 +345,7 @@ def test_a_plan_reports_every_bucket(shards):
 
 def test_a_full_disk_is_known_before(shards, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("ldm.data.cache_files.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("ldm.data.latents.files.shutil.disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match="GB and 0.00 GB are free; choose another disk"):
         Making(shards, tmp_path).begin()
 

@@ -7,10 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ldm.data.shard_index import ROW, index_shard, open_index, write_index
-from ldm.data.shards import ImageShards
+from ldm.data.shards.index import ROW, index_shard, open_index, write_index
+from ldm.data.shards.reader import ImageShards
 from ldm.manifest import fingerprint
-from tests.data.test_prepare import NoisySource, run
+from tests.data.preparing.test_prepare import NoisySource, run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ldm.data.arrays import resized, within_range
-from ldm.data.buckets import scaled_to_cover
+from ldm.data.latents.buckets import scaled_to_cover
 from ldm.random import stream, uniform
 
 RULE = "lanczos, cover, 1"  # part of a cache's identity: another number for other pixels

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ldm.data.crop import Crop
+from ldm.data.latents.crop import Crop
 
 COUNT = 6
 

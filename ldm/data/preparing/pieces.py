@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.duplicates import difference_hash, exact_hash
-from ldm.data.picture_rules import PictureRules, Prepared, key_hash
-from ldm.data.shard_index import ROW
+from ldm.data.preparing.duplicates import difference_hash, exact_hash
+from ldm.data.preparing.picture_rules import PictureRules, Prepared, key_hash
+from ldm.data.shards.index import ROW
 from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Source
 from ldm.manifest import atomic
 

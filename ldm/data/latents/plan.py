@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.buckets import Shapes, assign, shape_table, share_cut_off
-from ldm.data.shards import ImageShards
+from ldm.data.latents.buckets import Shapes, assign, shape_table, share_cut_off
+from ldm.data.shards.reader import ImageShards
 
 _NAMED = 3  # pictures that a refusal names
 _CHUNK = 1 << 20  # pictures that are looked at together

@@ -4,9 +4,10 @@
 index and manifest, ``directory/bad_samples.jsonl`` every record left out, with the reason, and
 ``directory/duplicates.jsonl`` every picture that is there already.
 
-Each part of the source becomes a piece (``ldm.data.pieces``), by any process; when all are there,
-the samples of both splits are selected and the pieces joined into shards (``ldm.data.join``). Both
-steps go on where they were stopped. What is written depends on source and settings alone.
+Each part of the source becomes a piece (``ldm.data.preparing.pieces``), by any process; when all
+are there, the samples of both splits are selected and the pieces joined into shards
+(``ldm.data.preparing.join``). Both steps go on where they were stopped. What is written depends on
+source and settings alone.
 """
 
 import fcntl
@@ -21,14 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldm.data import selection
 from ldm.data.bad_samples import require_few
-from ldm.data.join import Samples, join
-from ldm.data.picture_rules import PictureRules
-from ldm.data.pieces import is_finished, read_piece, write_piece
-from ldm.data.processes import work_through
-from ldm.data.settle import is_settled, settle, settled
-from ldm.data.shards import PREPARING
+from ldm.data.preparing import selection
+from ldm.data.preparing.join import Samples, join
+from ldm.data.preparing.picture_rules import PictureRules
+from ldm.data.preparing.pieces import is_finished, read_piece, write_piece
+from ldm.data.preparing.processes import work_through
+from ldm.data.preparing.settle import is_settled, settle, settled
+from ldm.data.shards.reader import PREPARING
 from ldm.data.source import HELD_OUT, Bad, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
@@ -42,8 +43,8 @@ class Preparing:
     """What is decided over all samples of a source; ValueError for what is not allowed.
 
     ``held_out_fraction``: by the hash of the key, where the source has no splits of its own; None
-    where it has. ``duplicates``: of ``ldm.data.selection.DUPLICATES``. ``max_bad_fraction``
-    of the records may be unusable. ``shard_mb``: about how large a shard is.
+    where it has. ``duplicates``: of ``ldm.data.preparing.selection.DUPLICATES``.
+    ``max_bad_fraction`` of the records may be unusable. ``shard_mb``: about how large a shard is.
     """
 
     held_out_fraction: float | None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm.data.crop import Crop, Variants, cut
 from ldm.data.images import fit
+from ldm.data.latents.crop import Crop, Variants, cut
 
 PLAIN = Variants(flip=False, crops=1, seed=0)
 

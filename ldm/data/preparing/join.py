@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.pieces import read_piece, samples_file
-from ldm.data.shard_index import write_index
+from ldm.data.preparing.pieces import read_piece, samples_file
+from ldm.data.shards.index import write_index
 from ldm.manifest import atomic, fingerprint, write_manifest
 
 _END = bytes(1024)  # of every tar

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ldm.data.cache import bucket_folder
-from ldm.data.crop import Variants, cut
 from ldm.data.images import to_tensor
-from ldm.data.shards import ImageShards
-from ldm.data.sizes import COUNT, picture_sizes
+from ldm.data.latents.cache import bucket_folder
+from ldm.data.latents.crop import Variants, cut
+from ldm.data.latents.sizes import COUNT, picture_sizes
+from ldm.data.shards.reader import ImageShards
 
 
 class Block(NamedTuple):

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.cache import KIND, bucket_folder
-from ldm.data.cache_blocks import Blocks
-from ldm.data.cache_identity import refuse_difference
-from ldm.data.cache_plan import Plan
-from ldm.data.crop import Variants
-from ldm.data.shards import ImageShards
-from ldm.data.sizes import COUNT
+from ldm.data.latents.blocks import Blocks
+from ldm.data.latents.cache import KIND, bucket_folder
+from ldm.data.latents.crop import Variants
+from ldm.data.latents.identity import refuse_difference
+from ldm.data.latents.plan import Plan
+from ldm.data.latents.sizes import COUNT
+from ldm.data.shards.reader import ImageShards
 from ldm.manifest import Manifest, read_json, write_json, write_manifest
 
 EXAMPLES = 64  # captions kept in the manifest, for previews

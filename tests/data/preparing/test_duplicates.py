@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm.data.duplicates import difference_hash, exact_hash, near_pairs
-from ldm.data.selection import HELD_OUT, LEFT_OUT, TRAIN, select
+from ldm.data.preparing.duplicates import difference_hash, exact_hash, near_pairs
+from ldm.data.preparing.selection import HELD_OUT, LEFT_OUT, TRAIN, select
 
 FIELDS = [*((name, "<u8") for name in ("name", "rank", "exact", "near")), ("split", "i1")]
 

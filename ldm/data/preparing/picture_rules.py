@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldm.data import arrays, images
-from ldm.data.caption_rules import CaptionRules
+from ldm.data.preparing.caption_rules import CaptionRules
 from ldm.data.source import Bad, Record
 
 ENCODINGS = ("png", "jpeg", "keep")

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ldm.data.images import decode, encode_png
-from ldm.data.picture_rules import PictureRules, Prepared, safe_key
+from ldm.data.preparing.picture_rules import PictureRules, Prepared, safe_key
 from ldm.data.source import Bad, Record
-from tests.data.test_prepare import RULES
+from tests.data.preparing.test_prepare import RULES
 
 
 def picture(height: int = 30, width: int = 40, kind: str = "JPEG", **more: Any) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldm.data.cache import KIND
+from ldm.data.latents.cache import KIND
 from ldm.manifest import Manifest, read_manifest
 
 

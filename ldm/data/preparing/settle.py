@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldm.data import bad_samples
-from ldm.data.pieces import SPLITS, read_piece
-from ldm.data.selection import Selection, select
+from ldm.data.preparing.pieces import SPLITS, read_piece
+from ldm.data.preparing.selection import Selection, select
 from ldm.data.source import Bad
 from ldm.manifest import atomic
 
@@ -20,7 +20,7 @@ _FILE = "selection.npz"
 class Settled(NamedTuple):
     """What is to be joined."""
 
-    split: NDArray[np.int8]  # (N,) by sample, as ``ldm.data.selection`` has it
+    split: NDArray[np.int8]  # (N,) by sample, as ``ldm.data.preparing.selection`` has it
     counts: NDArray[np.int64]  # (pieces,) samples in each
     sizes: NDArray[np.int64]  # (N,) bytes of each sample in its piece
     facts: dict[str, Any]  # for the manifest: what was left out, and duplicates

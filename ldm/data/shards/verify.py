@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode
-from ldm.data.shard_index import FILE_NAME, ROW, ROWS, VERSION, index_shard
-from ldm.data.shards import name_before
+from ldm.data.shards.index import FILE_NAME, ROW, ROWS, VERSION, index_shard
+from ldm.data.shards.reader import name_before
 from ldm.manifest import file_hash, read_json
 
 

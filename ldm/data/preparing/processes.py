@@ -52,7 +52,7 @@ def work_through(work: Work[T], items: Sequence[T], processes: int) -> Iterator[
 
 def _by_others(work: Work[T], items: Sequence[T], processes: int) -> Iterator[Done]:
     context = multiprocessing.get_context("forkserver")  # which imports once for all of them
-    context.set_forkserver_preload(["ldm.data.pieces"])
+    context.set_forkserver_preload(["ldm.data.preparing.pieces"])
     count, stop = context.Value("q", 0), context.Event()
     pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, count, stop))
     try:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldm.data import processes
-from ldm.data.picture_rules import PictureRules
-from ldm.data.prepare import Preparing, Progress, prepare, prepared
-from ldm.data.shards import ImageShards
+from ldm.data.preparing import processes
+from ldm.data.preparing.picture_rules import PictureRules
+from ldm.data.preparing.prepare import Preparing, Progress, prepare, prepared
+from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Bad, Part, Record
 
 RULES = {
@@ -197,8 +197,8 @@ def test_several_processes_give_the_same_bytes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_killed_at_any_time_it_goes_on_to_the_same_bytes(tmp_path, num_processes):
     program = (
-        "import sys; from tests.data.test_prepare import NoisySource, run\n"
-        "from ldm.data import processes; processes.PATIENCE_SECONDS = 0.2\n"
+        "import sys; from tests.data.preparing.test_prepare import NoisySource, run\n"
+        "from ldm.data.preparing import processes; processes.PATIENCE_SECONDS = 0.2\n"
         "if __name__ == '__main__':\n"
         "    for step in run(NoisySource(delay=0.02, counted=False), sys.argv[1],\n"
         "                    num_processes=int(sys.argv[2]), shard_mb=0.005):\n"

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from ldm.data.arrays import encode_array
 from ldm.data.images import encode_png
-from ldm.data.shards import ImageShards
+from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Record, Sample
-from tests.data.test_prepare import Listed, files, run
+from tests.data.preparing.test_prepare import Listed, files, run
 
 
 def _records(count: int = 20) -> list[Record]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ldm.data.buckets import assign, scaled_to_cover, shape_table, share_cut_off
+from ldm.data.latents.buckets import assign, scaled_to_cover, shape_table, share_cut_off
 
 
 @pytest.mark.parametrize("size_px, step_px, ratio", [(512, 64, 2.5), (256, 32, 4.0), (64, 8, 1.0)])

@@ -5,15 +5,15 @@ with n samples in V variants (crops and their mirrors) and m captions:
 
 - ``codes.npy`` (n, V, S, h, w) fp16, raw and unscaled: for KL mean and logvar, so that the
   posterior is drawn anew at every visit;
-- ``sizes.npy`` (n, V, K) int32, K = 6 for encoders that are told sizes (``ldm.data.sizes``), and
-  0 for others;
+- ``sizes.npy`` (n, V, K) int32, K = 6 for encoders that are told sizes
+  (``ldm.data.latents.sizes``), and 0 for others;
 - ``ids.npy`` (m, ...) uint16 token ids of every caption, those of sample i from
   ``first_caption.npy[i]`` to ``first_caption.npy[i + 1]`` (n + 1,) int64;
 - ``samples.npy`` (n,) int64 positions in the shards;
 - where text features are stored, ``tokens.npy`` (m, L, D) and ``vector.npy`` (m, W), fp16.
 
-All arrays are memory-mapped: no workers, no RAM. ``ldm.data.cache_files`` and
-``ldm.data.cache_writer`` make them.
+All arrays are memory-mapped: no workers, no RAM. ``ldm.data.latents.files`` and
+``ldm.data.latents.writer`` make them.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 A directory holds ``000000.tar ...`` (members KEY.png or .jpg, .webp, .npy, then KEY.txt with the
 first caption and KEY.json with the metadata, and all captions where there are several), the index
-(``ldm.data.shard_index``) and ``manifest.json``. Any img2dataset folder is one too: its index is
+(``ldm.data.shards.index``) and ``manifest.json``. Any img2dataset folder is one too: its index is
 made by walking the tar headers. Reading trusts nothing: members outside the allow-list are never
 opened, nothing is unpickled, no URL is followed.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode, picture_size
-from ldm.data.shard_index import open_index
+from ldm.data.shards.index import open_index
 from ldm.data.source import Sample
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, fingerprint, read_manifest

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.duplicates import first_equal, near_pairs
+from ldm.data.preparing.duplicates import first_equal, near_pairs
 
 TRAIN, HELD_OUT, LEFT_OUT = 0, 1, -1
 # None: not looked for; report: all are kept; exact: one of each; near: of nearly equal ones too.

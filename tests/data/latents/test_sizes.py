@@ -2,8 +2,8 @@
 
 import pytest
 
-from ldm.data.crop import Variants
-from ldm.data.sizes import picture_sizes
+from ldm.data.latents.crop import Variants
+from ldm.data.latents.sizes import picture_sizes
 
 WIDE = {"original_height": 300, "original_width": 600}
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ldm.data.cache_blocks import PictureBlocks, Pictures
-from ldm.data.cache_files import CacheFiles, Contents
-from ldm.data.shards import ImageShards
+from ldm.data.latents.blocks import PictureBlocks, Pictures
+from ldm.data.latents.files import CacheFiles, Contents
+from ldm.data.shards.reader import ImageShards
 
 
 @dataclass(frozen=True, kw_only=True)

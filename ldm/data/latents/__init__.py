@@ -1,0 +1,1 @@
+"""Latent caches: planned, written by any number of processes, read without any."""

@@ -1,0 +1,1 @@
+"""From a source of captioned pictures to checked image shards: `ldm prepare`."""

@@ -1,0 +1,1 @@
+"""Image shards on the disk: their index, their reader, their verification."""
