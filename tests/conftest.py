@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.parity import (  # noqa: F401  hooks and a fixture
     agree,
@@ -15,6 +16,10 @@ from tests.parity import (  # noqa: F401  hooks and a fixture
     pytest_configure,
     pytest_terminal_summary,
 )
+
+# The same examples on every machine, however busy it is.
+settings.register_profile("ldm", deadline=None, derandomize=True)
+settings.load_profile("ldm")
 
 SETTINGS = {
     "text_encoder": [

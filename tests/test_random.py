@@ -104,7 +104,7 @@ def test_permutation_is_a_bijection(n: int) -> None:
     assert torch.equal(shuffled.sort().values, torch.arange(n))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 3000), seed=st.integers(-(2**40), 2**40))
 def test_permutation_is_a_bijection_for_any_key(n: int, seed: int) -> None:
     shuffled = permutation(stream(seed, "order"), n, torch.arange(n))

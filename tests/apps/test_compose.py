@@ -394,7 +394,7 @@ def test_bytes_that_are_no_text_are_refused(key):
     assert message.startswith(rf"{key}=caf\udce9 is not valid UTF-8") and message.encode()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(alphabet="ab$\\{}[](),='\"%: \n", max_size=12))
 def test_any_prompt_is_literal(prompt):
     assert compose("sample", ["model=m", f"prompt={prompt}"]).prompt == prompt

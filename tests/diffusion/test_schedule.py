@@ -137,7 +137,7 @@ def test_flow_is_a_straight_line() -> None:
 
 
 @pytest.mark.parametrize("schedule", [DDPM, NO_SIGNAL["cosine"], FLOW])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(t=st.floats(0, 999))
 def test_t_of_is_the_inverse(schedule: NoiseSchedule, t: float) -> None:
     times = torch.tensor([t], dtype=torch.float64)

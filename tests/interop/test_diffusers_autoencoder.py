@@ -206,7 +206,7 @@ def legal(draw: st.DrawFn) -> dict:
     )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(legal(), st.sampled_from([None, 1, 3]))
 def test_whatever_is_legal_is_the_same_network(tmp_path_factory, config: dict, dim: int | None):
     """``dim`` is a codebook's width, None a KL posterior."""

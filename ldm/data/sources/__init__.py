@@ -1,1 +1,1 @@
-"""Sources of captioned pictures, one file each: drawn shapes, scanned digits, a user's folder."""
+"""Sources of captioned pictures, one file each; what they yield is said in ``ldm.data.source``."""

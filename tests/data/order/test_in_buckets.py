@@ -13,7 +13,7 @@ import ldm.data.order.in_buckets as module
 from ldm.data.order import InBuckets, Share, Shuffled, repeats
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=5).filter(sum)
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,7 +29,7 @@ def step_index(step: int, global_batch: int) -> torch.Tensor:
     return torch.arange(step * global_batch, (step + 1) * global_batch)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 99), counts=counts, global_batch=st.integers(1, 8))
 def test_a_bucket_shows_everything_once_before_anything_twice(seed, counts, global_batch):
     order = InBuckets(seed, counts, global_batch)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ldm.data.order import Once, Shuffled, blocks
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     buckets=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=5),
     world_size=st.integers(1, 4),

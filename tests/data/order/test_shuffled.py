@@ -43,7 +43,7 @@ def test_a_position_depends_on_its_own_index_only(seed, num_samples, index):
     assert together == alone and all(0 <= p < num_samples for p in together)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(num_samples=st.integers(1, 20_000), batch=st.integers(1, 64), start=st.integers(0, 10**6))
 def test_reading_on_is_as_reading_anew(num_samples, batch, start):
     """What is looked up ahead of a reader does not show."""

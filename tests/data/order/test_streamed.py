@@ -38,7 +38,7 @@ plans = st.builds(
     slots=st.integers(1, 3),
     world_size=st.integers(1, 4),
 )
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60)
 
 
 @quick
