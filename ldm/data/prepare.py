@@ -28,7 +28,7 @@ from ldm.data.picture_rules import PictureRules
 from ldm.data.pieces import is_finished, read_piece, write_piece
 from ldm.data.processes import work_through
 from ldm.data.settle import is_settled, settle, settled
-from ldm.data.shards import PREPARING
+from ldm.data.shard_files import PREPARING
 from ldm.data.source import HELD_OUT, Bad, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
