@@ -122,10 +122,18 @@ def read_manifest(directory: str | Path, *, kind: str | None = None, remedy: str
     if not path.is_file():
         what = f"no {kind or 'artefact'} at {directory} ({FILE_NAME} is missing)"
         raise ValueError(f"{what}. {remedy}".strip())
+    return manifest_of(read_json(path), directory, kind=kind, remedy=remedy)
+
+
+def manifest_of(
+    value: Any, directory: str | Path, *, kind: str | None = None, remedy: str = ""
+) -> Manifest:
+    """The manifest that was read in a directory; ValueError as ``read_manifest``."""
     try:
-        manifest = Manifest(**read_json(path))
+        manifest = Manifest(**value)
     except TypeError as error:
-        raise ValueError(f"{path} is not a manifest of ldm: {error}. {remedy}".strip()) from error
+        what = f"{directory}/{FILE_NAME} is not a manifest of ldm: {error}"
+        raise ValueError(f"{what}. {remedy}".strip()) from error
     if kind is not None and manifest.kind != kind:
         raise ValueError(
             f"{directory} holds {manifest.kind!r}, but {kind!r} is needed. {remedy}".strip()

@@ -23,7 +23,7 @@ from ldm.manifest import read_json
 
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
-    shards, held_out = open_shards(config.data.root)
+    shards, held_out = open_shards(config.data)
     splits = [(shards, Path(config.out))]
     if held_out is not shards:
         splits.append((held_out, Path(config.out) / "held_out"))
@@ -35,7 +35,7 @@ def cache(config: DictConfig) -> int:
         identity = {
             "settings": _settings(config, shaping),
             "inputs": {
-                "shards": shards_input(part.root),
+                "shards": shards_input(part),
                 "autoencoder": part_input(config.autoencoder_run, "vae"),
                 **condition.inputs,
             },

@@ -14,6 +14,8 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
 from ldm.apps.rules import check_channels, check_weighting, shares_of
 from ldm.apps.run_directory import is_first_process
+from ldm.apps.stages.assembly import image_shards
+from ldm.data.remote import is_url
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
 
@@ -90,7 +92,15 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
 def obstacles(config: DictConfig) -> Iterator[str]:
     """What this machine or its files still lack, each with its remedy."""
     root = Path(str(config.data.root))
-    if not (root / "manifest.json").is_file() and not any(root.glob("*.tar")):
+    if is_url(str(config.data.root)):
+        if config.stage == "diffusion":
+            yield f"data.root={config.data.root}: a latent cache is read where it is; copy it here."
+        else:
+            try:
+                image_shards(config.data)
+            except ValueError as error:
+                yield str(error)
+    elif not (root / "manifest.json").is_file() and not any(root.glob("*.tar")):
         yield (
             f"data.root={root} holds no latent cache; make it with: ldm cache autoencoder_run=RUN "
             f"text_run=RUN data.root=SHARDS out={root}"

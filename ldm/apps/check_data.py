@@ -1,4 +1,4 @@
-"""`ldm check data.root=DIR`: image shards against their index, or the arrays of a latent cache."""
+"""`ldm check data.root=DIR`: image shards against their index, or a latent cache's arrays."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +6,19 @@ from pathlib import Path
 from ldm.apps.errors import UserError
 from ldm.apps.progress import Bar
 from ldm.data.latents.cache import KIND, LatentCache
+from ldm.data.remote import LocalCopies, is_url
+from ldm.data.shards.files import ShardFiles, shard_files
 from ldm.data.shards.verify import num_samples, verify_shards
 from ldm.manifest import known_manifest
 
+_COPIES = ("data.cache_dir", "data.cache_gb")
 _SHOWN = 100  # faults that are printed
 
 
 def is_about_data(words: Sequence[str]) -> bool:
     """Whether words name a place of data and nothing that would be trained on it."""
     keys = [word.partition("=")[0] for word in words]
-    return "data.root" in keys and {*keys} <= {"data.root", "decode"}
+    return "data.root" in keys and {*keys} <= {"data.root", "decode", *_COPIES}
 
 
 def check_data(words: Sequence[str]) -> int:
@@ -24,28 +27,39 @@ def check_data(words: Sequence[str]) -> int:
     decode = given.get("decode", "false").lower()
     if decode not in ("true", "false"):
         raise UserError(f"decode={given['decode']} does not fit: it must be true or false.")
-    root = Path(given["data.root"])
-    if not root.is_dir():
+    root = given["data.root"]
+    if not is_url(root) and not Path(root).is_dir():
         raise UserError(f"data.root={root} is no directory; give that of shards or of latents.")
-    directories = [root, *([root / "held_out"] if (root / "held_out").is_dir() else [])]
+    copies = _copies(*map(given.get, _COPIES))
+    files = shard_files(root, copies)
+    held_out = files.held_out()
     faults = 0
-    for directory in directories:
-        manifest = known_manifest(directory)
-        if manifest is not None and manifest.kind == KIND:
-            faults += _check_latents(directory)
+    for part in [files, *([shard_files(held_out, copies)] if held_out else [])]:
+        here = part.root if isinstance(part.root, Path) else None
+        if here and (manifest := known_manifest(here)) and manifest.kind == KIND:
+            faults += _check_latents(here)
         else:
-            faults += _check_shards(directory, decode == "true")
+            faults += _check_shards(part, decode == "true")
     if faults:
         print(f"{root}: {faults} faults")
     return 1 if faults else 0
 
 
-def _check_shards(root: Path, decode: bool) -> int:
-    bar = Bar(f"check ({root})", num_samples(root))
+def _copies(directory: str | None, gigabytes: str | None) -> LocalCopies:
+    if gigabytes is None:
+        return LocalCopies(directory)
+    try:
+        return LocalCopies(directory, int(float(gigabytes) * 1e9))
+    except ValueError as error:
+        raise UserError(f"data.cache_gb={gigabytes} does not fit: it must be a number.") from error
+
+
+def _check_shards(files: ShardFiles, decode: bool) -> int:
+    bar = Bar(f"check ({files.root})", num_samples(files))
     faults: list[str] = []
     done = 0
     try:
-        for done, fault in verify_shards(root, decode_all=decode):
+        for done, fault in verify_shards(files, decode_all=decode):
             faults += [fault] if fault else []
             bar.update(done, f"{len(faults)} faults" if faults else "")
     finally:
@@ -56,7 +70,7 @@ def _check_shards(root: Path, decode: bool) -> int:
         print(f"... and {len(faults) - _SHOWN} more")
     if not faults:
         more = "every picture decoded" if decode else "decode=true would also decode every picture"
-        print(f"{root}: {done} samples without a fault ({more})")
+        print(f"{files.root}: {done} samples without a fault ({more})")
     return len(faults)
 
 

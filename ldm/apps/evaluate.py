@@ -26,7 +26,7 @@ from ldm.metrics.protocol import record
 def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
     measures = [build(node) for node in config.metrics.values()]
-    train, held_out = open_shards(config.data.root)
+    train, held_out = open_shards(config.data)
     # Training captions only where those of held-out pictures run out.
     captions = chain(held_out.first_captions(), train.first_captions())
     if is_unconditional(config.model):

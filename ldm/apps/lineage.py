@@ -11,9 +11,9 @@ from ldm.manifest import Manifest, known_manifest, read_json
 def lineage(path: str) -> dict[str, Manifest]:
     """Manifests by kind (run_diffusion, latents, run_autoencoder, ..., shards), as far as known.
 
-    A bare model folder has none. Inputs that have been moved or deleted end the chain there. Of
-    two of a kind, as where a run began with another's weights (init=), the later one is kept; but
-    the second of two text encoders is the kind run_text_encoder_2.
+    A bare model folder has none. Inputs that have been moved or deleted, or lie at a url, end the
+    chain there. Of two of a kind, as where a run began with another's weights (init=), the later
+    one is kept; but the second of two text encoders is the kind run_text_encoder_2.
     """
     found: dict[str, Manifest] = {}
     seen: set[str] = set()

@@ -97,6 +97,8 @@ def model_fingerprints(path: str) -> dict[str, Any]:
 
 def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:
     """The same input with its path relative to the artefact, so that a whole tree may move."""
+    if "://" in entry["path"]:  # shards at a url
+        return entry
     return entry | {"path": os.path.relpath(entry["path"], directory)}
 
 

@@ -223,6 +223,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "prediction": _OBJECT,
     },
 }
+_COPIES: dict[str, Rule] = {"cache_dir": _text(optional=True), "cache_gb": _POSITIVE}
 PARTS: dict[tuple[str, str], dict[str, Rule]] = {
     ("train", "data"): {
         "root": _text(),
@@ -230,6 +231,7 @@ PARTS: dict[tuple[str, str], dict[str, Rule]] = {
         "order": _one_of("shuffled", "streamed"),
         "lanes": _number(1, whole=True),
         "max_bad_fraction": _SHARE,
+        **_COPIES,
     },
     ("train", "preview"): {
         "prompts": (
@@ -241,8 +243,8 @@ PARTS: dict[tuple[str, str], dict[str, Rule]] = {
         "guidance": _number(0),
         "spacing": _one_of("trailing", "leading", "linspace", "karras"),
     },
-    ("cache", "data"): {"root": _text()},
-    ("evaluate", "data"): {"root": _text()},
+    ("cache", "data"): {"root": _text(), **_COPIES},
+    ("evaluate", "data"): {"root": _text(), **_COPIES},
 }
 
 

@@ -134,11 +134,12 @@ class ImageBatches(Dataset[ImageBatch]):
     def _read(self, i: int, bad: list[Bad]) -> tuple[Tensor, Sample]:
         """The picture at position i or, with a word in ``bad``, the next that can be used."""
         for _ in range(min(_MAX_BAD_IN_A_ROW, len(self.shards))):
+            key = self.shards.key(i)  # a shard that cannot be fetched is no bad picture
             try:
                 sample = self.shards.read(i, at_least_px=self.size_px)
                 return crop(sample.image, self.size_px), sample
             except ValueError as error:
-                bad.append(Bad(self.shards.key(i), str(error.__cause__ or error)))
+                bad.append(Bad(key, str(error.__cause__ or error)))
             i = (i + 1) % len(self.shards)
         raise ValueError(f"no usable picture among {len(bad)} in {self.shards.root}: {bad[-1][1]}")
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ldm.manifest import fingerprint
+from ldm.manifest import file_hash, fingerprint
 
 SCHEMES = ("http", "https", "s3", "gs")
 _PROCESSES = ("pipe", "exec", "shell", "ssh", "sftp", "scp", "ftps", "hdfs", "git")
@@ -31,6 +31,7 @@ class File(NamedTuple):
     url: str  # scheme://... or a local path
     size: int | None  # bytes; None where a server does not say
     stamp: str  # time of change, or what a server has for it (etag)
+    sha256: str = ""  # of its bytes, where it is known: a copy of others is refused
 
 
 def find(path: str | Sequence[str], ending: str, schemes: Sequence[str] = SCHEMES) -> list[File]:
@@ -51,6 +52,26 @@ def find(path: str | Sequence[str], ending: str, schemes: Sequence[str] = SCHEME
     return list(found.values())
 
 
+def is_url(name: str) -> bool:
+    """Whether a name is a url, not a local path; ValueError for one that may not be opened."""
+    return not os.path.exists(name) and _scheme(name, SCHEMES) is not None
+
+
+def read(url: str) -> bytes | None:
+    """What a small remote file holds now, None where there is none.
+
+    ValueError where no answer comes, or another.
+    """
+    system = _file_system(url)
+    try:
+        data: bytes = system.cat_file(system._strip_protocol(url))
+        return data
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # every file system has errors of its own
+        raise ValueError(f"{url} cannot be reached: {error or type(error).__name__}.") from error
+
+
 def names_of(files: Sequence[File]) -> list[str]:
     """The name of each file below the folder that is common to all."""
     first, last = min(file.url for file in files), max(file.url for file in files)
@@ -68,14 +89,15 @@ def fingerprint_of(files: Sequence[File]) -> str:
 class LocalCopies:
     """A folder of whole copies of remote files, shared by processes, at most ``max_bytes`` large.
 
-    The longest unused copies make room. One that somebody has open stays; downloads under way at
-    the same time may exceed the bound by what is not yet written of them.
+    ``directory`` is $LDM_CACHE or ~/.cache/ldm where it is None. The longest unused copies make
+    room. One that somebody has open stays; downloads under way at the same time may exceed the
+    bound by what is not yet written of them.
     """
 
     def __init__(
         self,
-        directory: str | Path | None,
-        max_bytes: int,
+        directory: str | Path | None = None,
+        max_bytes: int = 50 * 10**9,
         attempts: int = 4,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -128,6 +150,8 @@ class LocalCopies:
                 size = part.stat().st_size
                 if file.size is not None and size != file.size:
                     raise OSError(f"{size} bytes came instead of {file.size}")
+                if file.sha256 and file_hash(part) != file.sha256:
+                    raise OSError(f"its sha256 is not {file.sha256}, which is recorded for it")
                 return
             except Exception as error:  # every file system has errors of its own
                 if attempt == self._attempts or isinstance(error, FileNotFoundError):
@@ -193,21 +217,21 @@ def _scheme(name: str, schemes: Sequence[str]) -> str | None:
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", name)
     if "::" in name or "${" in name or "$(" in name:
         raise ValueError(
-            f"data.path={name} holds '::' or '$': a url inside another and what would be replaced "
-            "are not opened. Give the plain url of each file."
+            f"{name} holds '::' or '$': a url inside another and what would be replaced are not "
+            "opened. Give the plain url."
         )
     if match is None:
         return None
     scheme = match[1].lower()
     if scheme in (*_PROCESSES, *_WRAPPERS):
         raise ValueError(
-            f"data.path={name}: {scheme}: starts a process or hides another url, and is never "
-            f"opened. Copy the files here, or give one of {', '.join(SCHEMES)}."
+            f"{name}: {scheme}: starts a process or hides another url, and is never opened. Copy "
+            f"the files here, or give one of {', '.join(SCHEMES)}."
         )
     if scheme not in schemes or not name[match.end() :].startswith("//"):
         raise ValueError(
-            f"data.path={name}: {scheme}: is none of data.schemes=[{','.join(schemes)}]. Add it "
-            "there if you trust it; a local name with a colon is written ./NAME."
+            f"{name} begins with none of {', '.join(f'{s}://' for s in schemes)}. ldm prepare "
+            "opens others that data.schemes names; a local name with a colon is written ./NAME."
         )
     return scheme
 

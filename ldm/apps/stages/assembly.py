@@ -1,5 +1,6 @@
 """What a stage hands to the trainer, and the small steps all stages share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
+from ldm.apps.run_directory import is_first_process
 from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
+from ldm.data.remote import LocalCopies
 from ldm.data.shards.reader import ImageShards
 from ldm.tasks.trained import Trained
 
@@ -50,13 +53,18 @@ def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) 
         raise UserError(f"optimizer: {error}") from error
 
 
-def open_shards(root: str) -> tuple[ImageShards, ImageShards]:
-    """Training shards and held-out shards of a directory; the former twice, said, without any."""
-    held_out = Path(root) / "held_out"
-    shards = ImageShards(root)
-    if held_out.is_dir():
-        return shards, ImageShards(held_out)
-    print(f"{root} has no held_out/: what is measured here is measured on training pictures")
+def image_shards(data: DictConfig) -> ImageShards:
+    """The training shards of a command's settings ``data``, in a directory or at a url."""
+    return ImageShards(data.root, LocalCopies(data.cache_dir, int(data.cache_gb * 1e9)))
+
+
+def open_shards(data: DictConfig) -> tuple[ImageShards, ImageShards]:
+    """Training shards and held-out shards; the former twice, said, where there are no others."""
+    shards = image_shards(data)
+    held_out = shards.held_out()
+    if held_out is not None:
+        return shards, held_out
+    print(f"{data.root} has no held_out/: what is measured here is measured on training pictures")
     return shards, shards
 
 
@@ -64,7 +72,7 @@ def image_batches(
     config: DictConfig, tokenize: Tokenize | None = None
 ) -> tuple[ImageBatches, ImageBatches]:
     """The pictures of ``data.root`` in the order of ``data.order``, and the held-out ones."""
-    shards, held_out = open_shards(config.data.root)
+    shards, held_out = open_shards(config.data)
     make = partial(ImageBatches, size_px=config.size, seed=config.seed, tokenize=tokenize)
     return (
         make(shards, order=_order(config, shards), flip=config.flip),
@@ -74,6 +82,12 @@ def image_batches(
 
 def _order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
     if config.data.order == "shuffled":
+        if shards.is_remote and is_first_process():
+            print(
+                f"data.order=shuffled reads from all {len(shards.files)} shards of {shards.root} "
+                f"at once: those for which data.cache_gb={config.data.cache_gb:g} has no room are "
+                "fetched again and again. data.order=streamed reads shard after shard."
+            )
         return Shuffled(config.seed, len(shards))
     try:
         return Streamed(config.seed, shards.shard_counts, config.global_batch, config.data.lanes)
@@ -81,10 +95,10 @@ def _order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
         raise UserError(f"{shards.root}: {error}") from error
 
 
-def shards_input(root: str | Path) -> dict[str, str]:
-    """Path and fingerprint of shards, for a manifest."""
-    shards = ImageShards(root)
-    return {"path": str(shards.root.resolve()), "fingerprint": shards.manifest.fingerprint}
+def shards_input(shards: ImageShards) -> dict[str, str]:
+    """Path or url and fingerprint of shards, for a manifest."""
+    path = str(shards.root) if shards.is_remote else os.path.realpath(shards.root)
+    return {"path": path, "fingerprint": shards.manifest.fingerprint}
 
 
 def require_channels(shards: ImageShards, channels: int, remedy: str) -> None:

@@ -14,6 +14,7 @@ from ldm.apps.locate import model_folder, part_input
 from ldm.apps.stages.assembly import (
     Assembly,
     image_batches,
+    image_shards,
     require_channels,
     shards_input,
     trained,
@@ -27,7 +28,7 @@ PREVIEWS = 16
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
     """What the run is made from: path and fingerprint."""
-    found = {"shards": shards_input(config.data.root)}
+    found = {"shards": shards_input(image_shards(config.data))}
     if config.perceptual == "own":
         found["text_encoder"] = part_input(_text_run(config), "text_encoder")
     return found

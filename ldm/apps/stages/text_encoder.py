@@ -5,7 +5,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.stages.assembly import Assembly, image_batches, shards_input, trained
+from ldm.apps.stages.assembly import (
+    Assembly,
+    image_batches,
+    image_shards,
+    shards_input,
+    trained,
+)
 from ldm.data.order import Share
 from ldm.tasks.text_encoder import TextEncoderTask
 from ldm.text.clip import ClipTowers
@@ -18,7 +24,7 @@ NO_CAPTIONS = (
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
     """What the run is made from: path and fingerprint."""
-    return {"shards": shards_input(config.data.root)}
+    return {"shards": shards_input(image_shards(config.data))}
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:

@@ -92,11 +92,16 @@ def open_index(directory: Path) -> Index:
         return _build(directory, keep=found is None or isinstance(found, list))
     _check_sizes(directory, found["shards"])
     rows = np.load(directory / ROWS, mmap_mode="r", allow_pickle=False)
-    if rows.dtype != ROW or len(rows) != sum(shard["samples"] for shard in found["shards"]):
+    if not fits(rows, found["shards"]):
         raise ValueError(
             f"{directory / ROWS} does not fit {path}; delete both, and they are made again."
         )
     return Index(found["shards"], rows, found["rows"])
+
+
+def fits(rows: NDArray[Any], shards: list[dict[str, Any]]) -> bool:
+    """Whether an array can be the rows of these shards."""
+    return rows.dtype == ROW and len(rows) == sum(shard["samples"] for shard in shards)
 
 
 def write_index(

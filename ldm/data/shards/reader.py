@@ -1,10 +1,10 @@
 """Image shards: webdataset's tar layout, read at random through an index.
 
-A directory holds ``000000.tar ...`` (members KEY.png or .jpg, .webp, .npy, then KEY.txt with the
-first caption and KEY.json with the metadata, and all captions where there are several), the index
-(``ldm.data.shards.index``) and ``manifest.json``. Any img2dataset folder is one too: its index is
-made by walking the tar headers. Reading trusts nothing: members outside the allow-list are never
-opened, nothing is unpickled, no URL is followed.
+A directory, or a url that one was uploaded to, holds ``000000.tar ...`` (members KEY.png or .jpg,
+.webp, .npy, then KEY.txt with the first caption and KEY.json with the metadata, and all captions
+where there are several), the index (``ldm.data.shards.index``) and ``manifest.json``. Any
+img2dataset folder is one too: its index is made by walking the tar headers. Reading trusts nothing:
+members outside the allow-list are never opened, nothing is unpickled, no URL in them is followed.
 """
 
 import json
@@ -13,55 +13,35 @@ import tarfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode, picture_size
-from ldm.data.shards.index import open_index
+from ldm.data.remote import LocalCopies
+from ldm.data.shards.files import open_rows, shard_files
 from ldm.data.source import Sample
-from ldm.manifest import FILE_NAME as MANIFEST
-from ldm.manifest import Manifest, fingerprint, read_manifest
-
-PREPARING = ".preparing"  # a sub-folder of a directory that is not finished
-REMEDY = "Make it with: ldm prepare data=... out={}"
-_MAX_OPEN_FILES = 128
 
 
 class ImageShards:
     """Random access to a directory of image shards: ``shards[i]`` is a ``Sample``.
 
     Cheap to open and to pickle for any number of samples, and safe to fork: files are opened where
-    they are read, and read by position. Pictures of foreign shards come in their own size.
+    they are read, and read by position; those of a url in ``copies``, fetched when a sample in them
+    is asked for. Pictures of foreign shards come in their own size.
     ValueError with a remedy when the directory is absent or unfinished, or when a shard does not
     have the size that its index records.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise ValueError(f"no image shards at {root}. {REMEDY.format(root)}")
-        has_manifest = (self.root / MANIFEST).is_file()
-        if (self.root / PREPARING).exists() and not has_manifest:
-            raise ValueError(
-                f"{root} is unfinished: its preparation runs or was interrupted. Wait for it, or "
-                "give the same ldm prepare command again."
-            )
-        shards, self._rows, rows_hash = open_index(self.root)
-        if not shards:
-            raise ValueError(f"no *.tar in {root}. {REMEDY.format(root)}")
-        if has_manifest:
-            self.manifest = read_manifest(
-                self.root, kind="shards", remedy=REMEDY.format("another directory")
-            )
-        else:
-            self.manifest = _foreign_manifest(shards, rows_hash)
-        self.files: list[str] = [shard["file"] for shard in shards]
-        self.shard_counts = np.array([shard["samples"] for shard in shards], np.int64)
+    def __init__(self, root: str | Path, copies: LocalCopies | None = None) -> None:
+        self._files, self._copies = shard_files(root, copies), copies
+        self.root = self._files.root
+        (self._shards, self._rows, self._rows_hash), self.manifest = self._files.contents()
+        self.shard_counts = np.array([shard["samples"] for shard in self._shards], np.int64)
         self._ends = self.shard_counts.cumsum()
-        self._open: OrderedDict[int, int] = OrderedDict()
+        self._open: OrderedDict[int, BinaryIO] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,17 +62,16 @@ class ImageShards:
                 image = decode(data, at_least_px=at_least_px)[..., : self.channels]
         except ValueError as error:
             raise ValueError(
-                f"{self.root / self.files[self._shard(i)]}, sample {self.key(i)!r}: {error}. The "
-                "shard is damaged; prepare it again."
+                f"{self._where(i)}, sample {self.key(i)!r}: {error}. The shard is damaged; prepare "
+                "it again."
             ) from error
         return Sample(self.key(i), image, self.captions(i), self.meta(i))
 
     def key(self, i: int) -> str:
         """The name of a sample, from the tar header before its picture."""
-        shard, offset = self._shard(i), int(self._rows["image"][i, 0])
-        name = name_before(self._descriptor(shard), offset)
+        name = name_before(self._descriptor(self._shard(i)), int(self._rows["image"][i, 0]))
         if name is None:
-            raise ValueError(f"{self.root / self.files[shard]} does not fit its index.")
+            raise ValueError(f"{self._where(i)} does not fit its index.")
         return name
 
     def captions(self, i: int) -> tuple[str, ...]:
@@ -132,6 +111,21 @@ class ImageShards:
         return sizes
 
     @property
+    def files(self) -> list[str]:
+        """The names of the shards."""
+        return [shard["file"] for shard in self._shards]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether they lie at a url."""
+        return isinstance(self.root, str)
+
+    def held_out(self) -> "ImageShards | None":
+        """The held-out shards that lie beside these, None without any."""
+        place = self._files.held_out()
+        return None if place is None else ImageShards(place, self._copies)
+
+    @property
     def caption_counts(self) -> NDArray[np.int32]:
         """How many captions each sample has (N,), at least 1."""
         counts: NDArray[np.int32] = self._rows["captions"]
@@ -150,14 +144,17 @@ class ImageShards:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._rows is None:
-            self._rows = open_index(self.root).rows
+            self._rows = open_rows(self._files, self._rows_hash)
 
     def __del__(self) -> None:
-        for descriptor in self.__dict__.get("_open", {}).values():
-            os.close(descriptor)
+        for file in self.__dict__.get("_open", {}).values():
+            file.close()
 
     def _shard(self, i: int) -> int:
         return int(self._ends.searchsorted(range(len(self))[i], side="right"))
+
+    def _where(self, i: int) -> str:
+        return f"{self.root}/{self.files[self._shard(i)]}"
 
     def _json(self, i: int) -> dict[str, Any]:
         meta = json.loads(self._read(i, "json") or b"{}")
@@ -165,20 +162,20 @@ class ImageShards:
 
     def _descriptor(self, shard: int) -> int:
         if shard not in self._open:
-            if len(self._open) >= _MAX_OPEN_FILES:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self.root / self.files[shard], os.O_RDONLY)
+            if len(self._open) >= self._files.max_open:
+                self._open.popitem(last=False)[1].close()
+            entry = self._shards[shard]
+            self._open[shard] = self._files.open(entry["file"], entry["bytes"], entry["sha256"])
         self._open.move_to_end(shard)
-        return self._open[shard]
+        return self._open[shard].fileno()
 
     def _read(self, i: int, part: str) -> bytes:
         offset, size = self._rows[part][i].tolist()
         if offset < 0:
             return b""
-        shard = self._shard(i)
-        data = os.pread(self._descriptor(shard), size, offset)
+        data = os.pread(self._descriptor(self._shard(i)), size, offset)
         if len(data) != size:
-            raise ValueError(f"{self.root / self.files[shard]} ends early; prepare it again.")
+            raise ValueError(f"{self._where(i)} ends early; prepare it again.")
         return data
 
 
@@ -194,15 +191,3 @@ def name_before(descriptor: int, offset: int) -> str | None:
         return None
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
-
-
-def _foreign_manifest(shards: list[dict[str, Any]], rows_hash: str) -> Manifest:
-    """What can be said of shards that another tool wrote."""
-    facts = {
-        "num_samples": sum(shard["samples"] for shard in shards),
-        "num_shards": len(shards),
-        "content": fingerprint([rows_hash, shards]),
-    }
-    settings = {"source": "webdataset"}
-    identity = fingerprint({"kind": "shards", "settings": settings, "facts": facts})
-    return Manifest("shards", identity, settings, {}, facts, "another tool")

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode
-from ldm.data.shards.index import FILE_NAME, ROW, ROWS, VERSION, index_shard
+from ldm.data.shards.files import ShardFiles
+from ldm.data.shards.index import FILE_NAME, ROWS, VERSION, fits, index_shard
 from ldm.data.shards.reader import name_before
-from ldm.manifest import file_hash, read_json
+from ldm.manifest import file_hash
 
 
 class Verified(NamedTuple):
@@ -22,83 +23,106 @@ class Verified(NamedTuple):
     fault: str | None
 
 
-def num_samples(root: Path) -> int | None:
+def num_samples(files: ShardFiles) -> int | None:
     """How many samples the index tells of, None without one."""
-    found = read_json(root / FILE_NAME) if (root / FILE_NAME).is_file() else None
-    if not isinstance(found, dict) or found.get("version") != VERSION:
-        return None
-    return sum(shard["samples"] for shard in found["shards"])
+    index = _index(files)
+    return None if index is None else sum(shard["samples"] for shard in index["shards"])
 
 
-def verify_shards(root: Path, *, decode_all: bool) -> Iterator[Verified]:
+def verify_shards(files: ShardFiles, *, decode_all: bool) -> Iterator[Verified]:
     """Look at every shard of a directory, and with ``decode_all`` at every sample's content.
 
     The size, the sha256 where it is recorded, whether the tar is whole, and whether each member
-    lies where the index has it. Shards without an index are only looked at as tar files.
+    lies where the index has it. Shards without an index are only looked at as tar files. Of those
+    at a url the copies are looked at.
     """
-    if num_samples(root) is None:
-        shards: list[dict[str, Any]] = [{"file": path.name} for path in sorted(root.glob("*.tar"))]
+    index = _index(files)
+    if index is None:
+        tars = sorted(Path(files.root).glob("*.tar"))
+        shards: list[dict[str, Any]] = [{"file": path.name} for path in tars]
         rows = None
         if not shards:
-            yield Verified(0, f"{root}: neither an index nor any *.tar")
+            yield Verified(0, f"{files.root}: neither an index nor any *.tar")
     else:
-        index = read_json(root / FILE_NAME)
-        shards, rows = index["shards"], _rows(root / ROWS, index)
+        shards, rows = index["shards"], _rows(files, index)
         if rows is None:
-            yield Verified(0, f"{root / ROWS}: missing, or not what {FILE_NAME} records")
+            yield Verified(0, f"{files.root}/{ROWS}: missing, or not what {FILE_NAME} records")
     done = 0
     for shard in shards:
         expected = None if rows is None else rows[done : done + shard["samples"]]
         number = 0
-        for number, fault in _faults(root / shard["file"], shard, expected, decode_all):
-            yield Verified(done + number, None if fault is None else f"{root / fault}")
+        for number, fault in _faults(files, shard, expected, decode_all):
+            yield Verified(done + number, fault)
         done += shard.get("samples", number)
         yield Verified(done, None)
 
 
-def _rows(path: Path, index: dict[str, Any]) -> NDArray[Any] | None:
-    if not path.is_file() or file_hash(path) != index["rows"]:
+def _index(files: ShardFiles) -> dict[str, Any] | None:
+    found = files.json(FILE_NAME)
+    return found if isinstance(found, dict) and found.get("version") == VERSION else None
+
+
+def _rows(files: ShardFiles, index: dict[str, Any]) -> NDArray[Any] | None:
+    try:
+        with files.open(ROWS, None, index["rows"]) as opened:
+            if file_hash(opened.name) != index["rows"]:
+                return None
+            rows: NDArray[Any] = np.load(opened.name, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError):
         return None
-    rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    fits = rows.dtype == ROW and len(rows) == sum(shard["samples"] for shard in index["shards"])
-    return rows if fits else None
+    return rows if fits(rows, index["shards"]) else None
 
 
 def _faults(
-    path: Path, shard: dict[str, Any], expected: NDArray[Any] | None, decode_all: bool
+    files: ShardFiles, shard: dict[str, Any], expected: NDArray[Any] | None, decode_all: bool
 ) -> Iterator[tuple[int, str | None]]:
     """The faults of a shard, with the number of its samples looked at."""
-    name = path.name
-    if not path.is_file():
-        yield 0, f"{name}: missing"
-        return
+    where = f"{files.root}/{shard['file']}"
+    try:
+        file = files.open(shard["file"], shard.get("bytes"), shard.get("sha256", ""))
+    except FileNotFoundError:
+        yield 0, f"{where}: missing"
+    except ValueError as error:  # where no such copy could be made
+        yield 0, str(error)
+    else:
+        with file:
+            yield from _faults_in(file, where, shard, expected, decode_all)
+
+
+def _faults_in(
+    file: BinaryIO,
+    where: str,
+    shard: dict[str, Any],
+    expected: NDArray[Any] | None,
+    decode_all: bool,
+) -> Iterator[tuple[int, str | None]]:
+    path = Path(file.name)
     size = path.stat().st_size
     if size != shard.get("bytes", size):
-        yield 0, f"{name}: {size} bytes, and {shard['bytes']} in the index"
+        yield 0, f"{where}: {size} bytes, and {shard['bytes']} in the index"
     elif shard.get("sha256") and file_hash(path) != shard["sha256"]:
-        yield 0, f"{name}: other content than its sha256 in the index stands for"
+        yield 0, f"{where}: other content than its sha256 in the index stands for"
     try:
         found = index_shard(path)
     except ValueError:
-        yield 0, f"{name}: a truncated or damaged tar"
+        yield 0, f"{where}: a truncated or damaged tar"
         return
     if expected is None:
         expected = found
-    with open(path, "rb") as file:
-        for number, row in enumerate(expected):
-            places = ("image", "txt", "json")
-            same = number < len(found) and all(
-                np.array_equal(row[part], found[number][part]) for part in places
-            )
-            if not same:
-                yield number, f"{name}, {_name(file, row)}: not where the index has it"
-            elif decode_all:
-                yield number, None
-                if fault := _content_fault(file, row):
-                    yield number, f"{name}, {_name(file, row)}: {fault}"
+    for number, row in enumerate(expected):
+        places = ("image", "txt", "json")
+        same = number < len(found) and all(
+            np.array_equal(row[part], found[number][part]) for part in places
+        )
+        if not same:
+            yield number, f"{where}, {_name(file, row)}: not where the index has it"
+        elif decode_all:
+            yield number, None
+            if fault := _content_fault(file, row):
+                yield number, f"{where}, {_name(file, row)}: {fault}"
     yield len(expected), None
     if len(found) > len(expected):
-        yield len(expected), f"{name}: {len(found) - len(expected)} samples more than in the index"
+        yield len(expected), f"{where}: {len(found) - len(expected)} samples more than in the index"
 
 
 def _name(file: BinaryIO, row: Any) -> str:
