@@ -60,7 +60,7 @@ class ImageBatch(Batch):
 class LatentBatch(Batch):
     """Cached codes of one micro-batch."""
 
-    code: Tensor  # (B, S, h, w) as the autoencoder's regulariser stores it
+    code: Tensor  # (B, S, h, w) float16, as the autoencoder's regulariser stores it
     ids: Tensor  # (B, ...) as the condition encoder takes them
     sizes: Tensor  # (B, K) of the pictures, in pixels: ``ldm.data.latents.sizes``; K = 0 without
     tokens: Tensor | None = None  # (B, L, D) float16: stored text features, where there are some
@@ -177,10 +177,9 @@ class LatentBatches(Dataset[LatentBatch]):
     def __getitem__(self, slot: Slot) -> LatentBatch:
         step, index = slot.step, slot.index
         bucket, rows = self.order.place(step, index)
-        variant, caption = (
-            uniform(stream(self.seed, name), index) for name in ("variant", "caption")
+        found = self.cache.gather(
+            bucket, rows, lambda name: uniform(stream(self.seed, name), index)
         )
-        found = self.cache.gather(bucket, rows, variant=variant, caption=caption)
         return LatentBatch(step, index, *found, micro_steps=slot.micro_steps)
 
 

@@ -86,7 +86,8 @@ class DiffusionTask(LightningModule):
         step, index = batch.step, batch.index
         with torch.no_grad():
             noise = normal(stream(seed, "posterior", step), index, self._latent_shape(batch))
-            x0 = self.scale.normalize(self.regularizer.draw(batch.code, noise))
+            code = batch.code.to(self.scale.mean.dtype)  # half the bytes on the way to a GPU
+            x0 = self.scale.normalize(self.regularizer.draw(code, noise))
             eps = normal(stream(seed, "noise", step), index, x0.shape[1:])
             if offset_noise > 0.0:
                 key = stream(seed, "offset_noise", step)

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +55,15 @@ class MemoryCache:
         self.sizes_px = [(8 * (b + 1), 16) for b in range(len(counts))]
 
     def gather(
-        self, bucket: int, rows: Tensor, *, variant: Tensor, caption: Tensor
+        self, bucket: int, rows: Tensor, draw: Callable[[str], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Code (B, 4, b + 1, 2): in its channels the four numbers; ids (B, 1): the row."""
         assert 0 <= int(rows.min()) <= int(rows.max()) < self.counts[bucket]
         numbers = [
             torch.full_like(rows, bucket),
             rows,
-            (variant * self.num_variants).long(),
-            (caption * self.captions).long(),
+            (draw("variant") * self.num_variants).long(),
+            (draw("caption") * self.captions).long(),
         ]
         code = torch.stack(numbers, 1).float()[:, :, None, None].expand(-1, -1, bucket + 1, 2)
         return code, rows[:, None], torch.empty(len(rows), 0), None, None

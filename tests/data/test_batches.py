@@ -133,9 +133,9 @@ def test_latents_are_gathered_in_the_same_order(world):
     index = torch.arange(72, 80)
     batch = LatentBatches(cache, order=InBuckets(2, cache.counts, 8), seed=2)[Slot(9, index)]
     rows = Shuffled(2, 64).positions(index)
-    found = cache.gather(0, rows, variant=torch.full((8,), 0.5), caption=torch.full((8,), 0.5))
+    found = cache.gather(0, rows, lambda name: torch.full((8,), 0.5))
     assert torch.equal(batch.code, found.code) and torch.equal(batch.ids, found.ids)
-    assert batch.code.dtype == torch.float32 and batch.ids.dtype == torch.int64
+    assert batch.code.dtype == torch.float16 and batch.ids.dtype == torch.int64
 
 
 def test_a_batch_of_latents_is_of_one_bucket_with_keyed_variants_and_captions():

@@ -17,6 +17,7 @@ All arrays are memory-mapped: no workers, no RAM. ``ldm.data.latents.files`` and
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ FEATURES = ("tokens", "vector")
 class Gathered(NamedTuple):
     """What a cache holds of some samples."""
 
-    code: Tensor  # (B, S, h, w) float32
+    code: Tensor  # (B, S, h, w) float16, as stored
     ids: Tensor  # (B, ...) int64
     sizes: Tensor  # (B, K) int64
     tokens: Tensor | None  # (B, L, D) float16, where text features are stored
@@ -94,11 +95,10 @@ class LatentCache:
                     if file.is_file()
                 }
             )
-        self._buffer = np.empty(0, dtype=np.float16)
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its content; each worker opens the files itself.
-        return {k: v for k, v in self.__dict__.items() if k not in ("arrays", "_buffer")}
+        return {k: v for k, v in self.__dict__.items() if k != "arrays"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -107,31 +107,29 @@ class LatentCache:
     def __len__(self) -> int:
         return sum(self.counts)
 
-    def gather(self, bucket: int, rows: Tensor, *, variant: Tensor, caption: Tensor) -> Gathered:
-        """Samples ``rows`` (B,) of a bucket; uniforms (B,) in (0, 1) choose variant and caption.
+    def gather(self, bucket: int, rows: Tensor, draw: Callable[[str], Tensor]) -> Gathered:
+        """Samples ``rows`` (B,) of a bucket.
 
-        Of k, the one is taken that has the number floor(k u).
+        ``draw`` gives uniforms u (B,) in (0, 1) by the name of what they choose, "variant" or
+        "caption", and is asked only where there is a choice: of k, the one numbered floor(k u).
         """
         arrays, where = self.arrays[bucket], rows.numpy()
         which = where
         if self.num_variants > 1:
-            which = where * self.num_variants + _choice(variant, self.num_variants)
+            which = where * self.num_variants + _choice(draw("variant"), self.num_variants)
         text = where
         if len(arrays["ids"]) > self.counts[bucket]:
             first, end = (arrays["first_caption"].take(where + i) for i in (0, 1))
-            text = first + _choice(caption, end - first)
+            text = first + _choice(draw("caption"), end - first)
         variants = len(arrays["codes"]) * self.num_variants
         codes, sizes = (
             arrays[name].reshape(variants, math.prod(arrays[name].shape[2:]))
             for name in ("codes", "sizes")
         )
-        # Into one buffer that stays in the processor's cache: a fresh one costs more than reading.
-        if self._buffer.size < len(which) * codes.shape[1]:
-            self._buffer = np.empty(len(which) * codes.shape[1], dtype=np.float16)
-        half = self._buffer[: len(which) * codes.shape[1]].reshape(len(which), codes.shape[1])
-        np.take(codes, which, axis=0, out=half, mode="clip")  # other modes copy once more
+        code = torch.empty(len(which), codes.shape[1], dtype=torch.float16)
+        np.take(codes, which, axis=0, out=code.numpy(), mode="clip")  # other modes copy once more
         return Gathered(
-            torch.from_numpy(half).float().view(len(which), *self.shapes[bucket]),
+            code.view(len(which), *self.shapes[bucket]),
             torch.from_numpy(arrays["ids"].take(text, axis=0).astype(np.int64)),
             torch.from_numpy(sizes.take(which, axis=0).astype(np.int64)),
             *(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ldm.random import permutation, stream
 
-_AHEAD = 4096  # indices: many at once cost little more than a few
+_AHEAD = 16384  # indices: many at once cost little more than a few
 
 
 @dataclass
