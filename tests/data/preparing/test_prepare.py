@@ -206,7 +206,7 @@ def test_killed_at_any_time_it_goes_on_to_the_same_bytes(tmp_path, num_processes
     )
     script = tmp_path / "script.py"
     script.write_text(program)
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": root}
     command = [sys.executable, str(script), str(tmp_path / "out"), str(num_processes)]
     list(run(NoisySource(), tmp_path / "whole", shard_mb=0.005))
