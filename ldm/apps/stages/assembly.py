@@ -19,6 +19,9 @@ from ldm.data.remote import LocalCopies
 from ldm.data.shards.reader import ImageShards
 from ldm.tasks.trained import Trained
 
+# Runs of any seed are validated on the same pairs of sample and noise.
+HELD_OUT_SEED = 0
+
 
 @dataclass
 class Assembly:
@@ -73,10 +76,15 @@ def image_batches(
 ) -> tuple[ImageBatches, ImageBatches]:
     """The pictures of ``data.root`` in the order of ``data.order``, and the held-out ones."""
     shards, held_out = open_shards(config.data)
-    make = partial(ImageBatches, size_px=config.size, seed=config.seed, tokenize=tokenize)
+    make = partial(ImageBatches, size_px=config.size, tokenize=tokenize)
     return (
-        make(shards, order=_order(config, shards), flip=config.flip),
-        make(held_out, order=Shuffled(config.seed, len(held_out)), flip=False),
+        make(shards, order=_order(config, shards), flip=config.flip, seed=config.seed),
+        make(
+            held_out,
+            order=Shuffled(HELD_OUT_SEED, len(held_out)),
+            flip=False,
+            seed=HELD_OUT_SEED,
+        ),
     )
 
 
@@ -103,9 +111,10 @@ def shards_input(shards: ImageShards) -> dict[str, str]:
 
 def require_channels(shards: ImageShards, channels: int, remedy: str) -> None:
     """UserError with ``remedy`` where pictures have other channels than an autoencoder takes."""
-    if shards.channels != channels:
-        raise UserError(
-            f"the pictures of {shards.root} have {shards.channels} channel(s) and the autoencoder "
-            f"takes {channels}; {remedy.format(shards.channels)}, or prepare them with "
-            f"data.channels={channels}."
-        )
+    if shards.channels == channels:
+        return
+    grey = ", or prepare them with data.channels=1" if (shards.channels, channels) == (3, 1) else ""
+    raise UserError(
+        f"the pictures of {shards.root} have {shards.channels} channel(s) and the autoencoder "
+        f"takes {channels}; {remedy.format(shards.channels)}{grey}."
+    )

@@ -11,7 +11,7 @@ from ldm.apps.build import build
 from ldm.apps.conditioning import encoder_of
 from ldm.apps.errors import UserError
 from ldm.apps.run_directory import is_first_process
-from ldm.apps.stages.assembly import Assembly, trained
+from ldm.apps.stages.assembly import HELD_OUT_SEED, Assembly, trained
 from ldm.apps.stages.latents import (
     check_size,
     check_widths,
@@ -79,7 +79,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
             cache, order=InBuckets(config.seed, cache.counts, share.global_batch), seed=config.seed
         ),
         held_out=LatentBatches(
-            held_out, order=Once(config.seed, held_out.counts), seed=config.seed
+            held_out, order=Once(HELD_OUT_SEED, held_out.counts), seed=HELD_OUT_SEED
         ),
         part="unet",
         initialise=lambda folder: _initialise(model, folder, vae),

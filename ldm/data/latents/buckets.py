@@ -16,10 +16,9 @@ def shape_table(size_px: int, *, step_px: int, max_aspect_ratio: float) -> Shape
     The square is always there. ValueError where the square is no multiple of the step.
     """
     if size_px % step_px:
-        below = size_px // step_px * step_px
         raise ValueError(
             f"size={size_px} is no multiple of bucket_step={step_px}; choose "
-            f"size={below or step_px} or {below + step_px}, or another bucket_step."
+            f"size={multiples_around(size_px, step_px)}, or another bucket_step."
         )
     found = set()
     for side in range(step_px, size_px + 1, step_px):
@@ -73,3 +72,9 @@ def scaled_to_cover(sizes: NDArray[np.integer], shapes: NDArray[np.integer]) -> 
     """Height and width of pictures scaled so that they just cover a shape, elementwise (..., 2)."""
     scale = (shapes / sizes).max(axis=-1, keepdims=True)
     return np.maximum(np.rint(sizes * scale), shapes).astype(np.int64)
+
+
+def multiples_around(value: int, step: int) -> str:
+    """The multiples of ``step`` on both sides of a value, in words."""
+    below = value // step * step
+    return f"{below} or {below + step}" if below else str(step)
