@@ -95,17 +95,19 @@ def plan(shards: ImageShards, shaping: Shaping) -> Plan:
         raise ValueError(
             f"{_count(small)} smaller than the shape they would get at size={shaping.size_px}: "
             f"{_named(shards, sizes, small)}. Type upscale=true to enlarge them, choose a smaller "
-            f"size=, or prepare the shards with data.min_size_px={shaping.size_px} to leave them "
-            "out."
+            f"size=, or prepare the shards with larger pictures (data.size_px={shaping.size_px} or "
+            f"null; data.min_size_px={shaping.size_px} leaves small originals out)."
         )
     # A rounding error is no cut.
     if (over := cut > shaping.max_crop + 1e-9).any():
-        remedy = "" if shaping.buckets else "buckets=true to keep aspect ratios, "
+        remedy = "buckets=true keeps aspect ratios"
+        if shaping.buckets:
+            remedy = "a smaller bucket_step= or min_bucket=, a larger max_aspect_ratio="
         raise ValueError(
             f"{_count(over)} cut by more than max_crop={shaping.max_crop:g} of their pixels: "
             f"{_named(shards, sizes, over)}. Type max_crop={np.ceil(cut.max() * 100) / 100:g} to "
-            f"allow that, {remedy}a larger max_aspect_ratio= or a smaller min_bucket=; or prepare "
-            "the shards with data.max_aspect_ratio= to leave them out."
+            f"allow that; {remedy}; or prepare the shards with data.max_aspect_ratio= to leave them "
+            "out."
         )
     buckets = []
     for number, shape in enumerate(found.shapes.tolist()):
