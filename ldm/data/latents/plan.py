@@ -106,8 +106,8 @@ def plan(shards: ImageShards, shaping: Shaping) -> Plan:
         raise ValueError(
             f"{_count(over)} cut by more than max_crop={shaping.max_crop:g} of their pixels: "
             f"{_named(shards, sizes, over)}. Type max_crop={np.ceil(cut.max() * 100) / 100:g} to "
-            f"allow that; {remedy}; or prepare the shards with data.max_aspect_ratio= to leave them "
-            "out."
+            f"allow that; {remedy}; or prepare the shards with data.max_aspect_ratio= to leave "
+            "them out."
         )
     buckets = []
     for number, shape in enumerate(found.shapes.tolist()):
