@@ -97,3 +97,12 @@ def test_check_says_what_training_would_lack(world, ldm, shards, tmp_path, capsy
         assert "x/index.json does not exist" in capsys.readouterr().out
         assert ldm("check", *world.settings["diffusion"], *more, f"data.root={server.url}") == 0
         assert "a latent cache is read where it is; copy it here" in capsys.readouterr().out
+
+
+def test_evaluation_at_a_url_is_evaluation_on_the_directory(world, ldm, shards, tmp_path):
+    words = ["evaluate", f"model={world.root}", "metrics=[reconstruction]", "num_samples=4",
+             "steps=1", "accelerator=cpu", f"data.cache_dir={tmp_path / 'cache'}"]  # fmt: skip
+    with served(shards) as server:
+        for root, out in ((shards, "local.json"), (server.url, "remote.json")):
+            assert ldm(*words, f"data.root={root}", f"out={tmp_path / out}") == 0
+    assert read_json(tmp_path / "local.json") == read_json(tmp_path / "remote.json")
