@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Below the apps, a mistake in settings or inputs is a ValueError with a remedy.
         if os.environ.get("LDM_TRACEBACK"):
             raise
-        return _complain(str(error))
+        return _complain(_sentence(error))
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from the last finished part.", 130)
     except OSError as error:
@@ -141,6 +141,12 @@ def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
         if word.startswith(f"{name}="):
             return word.partition("=")[2], words[:i] + words[i + 1 :]
     return None, words
+
+
+def _sentence(error: ValueError) -> str:
+    """What an error says; of one in a loader process torch passes on all of its traceback."""
+    text = str(error)
+    return text.rpartition("\nValueError: ")[2].strip() if text.startswith("Caught ") else text
 
 
 def _complain(message: str, code: int = 2) -> int:

@@ -129,9 +129,18 @@ class LocalCopies:
     def _fetch(self, file: File, copy: Path) -> None:
         part = copy.with_suffix(".part")
         with part.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Another process is fetching it. When that is done this file is the copy, which the
+                # other one may keep open for long: only a shared lock is to be had then.
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                return
             if not _is(lock, part):
-                return  # another process was fetching it, and is done or has given up
+                return  # it was replaced or removed before it was locked
+            if copy.exists():  # it was new, after another process had just done all this
+                part.unlink()
+                return
             try:
                 self._make_room(file)
                 self._download(file, part)

@@ -226,6 +226,40 @@ def test_processes_share_one_download(tmp_path):
         assert server.gets == 1 and len(_cached(tmp_path)) == 1
 
 
+def test_who_waits_for_a_download_need_not_wait_for_its_reader(tmp_path, store, monkeypatch):
+    store.pipe("/b/a.tar", b"one")
+    (file,) = find("memory://b/a.tar", ".tar", MEMORY)
+    copies, opened = _copies(tmp_path), []
+    fetching, waiting, reading = (threading.Event() for _ in range(3))
+    flock, download = remote.fcntl.flock, LocalCopies._download
+
+    def first() -> None:
+        opened.append(copies.open(file))  # and stays open
+        reading.set()
+
+    def download_while_waited_for(*arguments) -> None:
+        fetching.set()
+        assert waiting.wait(10)
+        download(*arguments)
+
+    def lock_late(lock, operation) -> None:
+        if threading.current_thread() is second and not waiting.is_set():
+            waiting.set()
+            assert reading.wait(10)
+        flock(lock, operation)
+
+    monkeypatch.setattr(LocalCopies, "_download", download_while_waited_for)
+    monkeypatch.setattr(remote.fcntl, "flock", lock_late)
+    second = threading.Thread(target=lambda: opened.append(copies.open(file)), daemon=True)
+    threading.Thread(target=first, daemon=True).start()
+    assert fetching.wait(10)
+    second.start()
+    second.join(10)
+    assert [one.read() for one in opened] == [b"one"] * 2
+    for one in opened:
+        one.close()
+
+
 def test_what_a_killed_download_left_is_overwritten(tmp_path, store):
     store.pipe("/b/a.tar", b"whole")
     (file,) = find("memory://b/a.tar", ".tar", MEMORY)

@@ -29,8 +29,9 @@ class ImageShards:
     """Random access to a directory of image shards: ``shards[i]`` is a ``Sample``.
 
     Cheap to open and to pickle for any number of samples, and safe to fork: files are opened where
-    they are read, and read by position; those of a url in ``copies``, fetched when a sample in them
-    is asked for. Pictures of foreign shards come in their own size.
+    they are read, and read by position. Those of a url are fetched into ``copies`` when a sample in
+    them is asked for; fsspec's threads then leave only forkserver and spawn for other processes.
+    Pictures of foreign shards come in their own size.
     ValueError with a remedy when the directory is absent or unfinished, or when a shard does not
     have the size that its index records.
     """
