@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from ldm.data.batches import ImageBatches
 from ldm.data.order import Slot, Streamed
 from ldm.data.remote import LocalCopies
-from ldm.data.shard_files import LocalFiles, RemoteFiles, shard_files
-from ldm.data.shards import ImageShards
+from ldm.data.shards.files import LocalFiles, RemoteFiles, shard_files
+from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Sample
+from tests.data.preparing.test_prepare import NoisySource, run
 from tests.data.served import served
-from tests.data.test_prepare import NoisySource, run
 
 
 @pytest.fixture(scope="module")
