@@ -7,7 +7,7 @@ from ldm.apps.errors import UserError
 from ldm.apps.progress import Bar
 from ldm.data.latents.cache import KIND, LatentCache
 from ldm.data.remote import LocalCopies, is_url
-from ldm.data.shards.reader.files import ShardFiles, shard_files
+from ldm.data.shards.files import ShardFiles, shard_files
 from ldm.data.shards.verify import num_samples, verify_shards
 from ldm.manifest import known_manifest
 

@@ -29,7 +29,7 @@ from ldm.data.preparing.picture_rules import PictureRules
 from ldm.data.preparing.pieces import is_finished, read_piece, write_piece
 from ldm.data.preparing.processes import work_through
 from ldm.data.preparing.settle import is_settled, settle, settled
-from ldm.data.shards.reader.files import PREPARING
+from ldm.data.shards.files import PREPARING
 from ldm.data.source import HELD_OUT, Bad, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode, picture_size
 from ldm.data.remote import LocalCopies
-from ldm.data.shards.reader.files import open_rows, shard_files
+from ldm.data.shards.files import open_rows, shard_files
 from ldm.data.source import Sample
 
 

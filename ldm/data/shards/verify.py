@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode
+from ldm.data.shards.files import ShardFiles
 from ldm.data.shards.index import FILE_NAME, ROWS, VERSION, fits, index_shard
 from ldm.data.shards.reader import name_before
-from ldm.data.shards.reader.files import ShardFiles
 from ldm.manifest import file_hash
 
 
