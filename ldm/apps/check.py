@@ -15,6 +15,7 @@ from ldm.apps.locate import model_folder
 from ldm.apps.rules import check_channels, check_weighting, shares_of
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import image_shards
+from ldm.data.latents.buckets import shape_table
 from ldm.data.remote import is_url
 from ldm.diffusion.denoiser import Denoiser
 from ldm.types import Condition
@@ -27,6 +28,16 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         from ldm.apps.sample import asked
 
         asked(config)
+    if command == "cache":
+        from ldm.apps.conditioning import text_runs
+
+        text_runs(config)
+        if config.buckets and config.size is not None:
+            shape_table(
+                config.size,
+                step_px=config.bucket_step,
+                max_aspect_ratio=config.max_aspect_ratio,
+            )
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
         if command in ("sample", "evaluate"):

@@ -51,8 +51,8 @@ class Conditioning(NamedTuple):
         return {"classes": self.classes} if self.condition == "classes" else {}
 
 
-def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards) -> Conditioning:
-    """That of condition=text, classes or none; UserError where it does not suit the captions."""
+def text_runs(config: DictConfig) -> list[str]:
+    """The runs of text_run=; UserError where these do not suit condition=."""
     runs = config.text_run or []
     runs = [runs] if isinstance(runs, str) else list(runs)
     if (config.condition == "text") != bool(runs):
@@ -67,6 +67,12 @@ def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards)
             f"store=features keeps what a frozen text encoder says, and condition="
             f"{config.condition} has none: classes are learned with the denoiser. Use store=ids."
         )
+    return runs
+
+
+def conditioning(config: DictConfig, shards: ImageShards, held_out: ImageShards) -> Conditioning:
+    """That of condition=text, classes or none; UserError where it does not suit the captions."""
+    runs = text_runs(config)
     if config.condition == "none":
         return Conditioning("none", {}, [])
     if config.condition == "classes":
