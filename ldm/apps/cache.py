@@ -1,5 +1,6 @@
 """`ldm cache`: shards -> latents and token ids, once."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.latents.crop import RULE, Variants
-from ldm.data.latents.files import Contents, finish, lay_out
+from ldm.data.latents.files import LOCK, Contents, finish, lay_out
 from ldm.data.latents.identity import finished
 from ldm.data.latents.plan import Plan, Shaping, plan
+from ldm.data.lock import Lock, alone
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 from ldm.manifest import read_json
@@ -49,8 +51,14 @@ def cache(config: DictConfig) -> int:
     if planned:
         contents = _contents(config, vae, condition, shards)
         job = Job.of(config, vae, condition)
-        for part, directory, made, identity in planned:
-            _encode(part, directory, made, contents, job, **identity)
+        lock = Path(config.out) / LOCK
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        refusal = f"{config.out} is being made by another `ldm cache`; wait for it."
+        with alone(lock, refusal) as held:
+            for part, directory, made, identity in planned:
+                if finished(directory, **identity) is None:  # by another command since
+                    _encode(part, directory, made, contents, job, held, **identity)
+            lock.unlink()
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0
@@ -62,6 +70,7 @@ def _encode(
     made: Plan,
     contents: Contents,
     job: Job,
+    lock: Lock,
     *,
     settings: dict[str, Any],
     inputs: dict[str, dict[str, str]],
@@ -71,7 +80,12 @@ def _encode(
     for line in made.report():
         print(f"  {line}")
     shapes = [bucket.size_px for bucket in made.buckets]
-    watch(encoded(job, shards, directory, shapes, contents), f"cache ({directory})", len(shards))
+    done = encoded(job, shards, directory, shapes, contents, lock)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # other processes end too
+    try:
+        watch(done, f"cache ({directory})", len(shards))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     manifest = finish(
         directory,
         shards,

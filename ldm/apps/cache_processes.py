@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from ldm.apps.conditioning import Conditioning
 from ldm.apps.errors import UserError
 from ldm.data.latents.files import CacheFiles, Contents
 from ldm.data.latents.writer import Encoders, fill
+from ldm.data.lock import Lock
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 
@@ -55,8 +57,12 @@ def encoded(
     directory: Path,
     shapes: list[tuple[int, int]],
     contents: Contents,
+    lock: Lock,
 ) -> Iterator[int]:
-    """Fill a cache; yields how many samples are in it. The first error of any process is raised."""
+    """Fill a cache; yields how many samples are in it. The first error of any process is raised.
+
+    Each process holds the ``lock`` of the command.
+    """
     if job.devices == 1:
         encoders = _encoders(job, torch.device(job.device))
         yield from fill(shards, directory, shapes, contents, encoders, workers=job.workers)
@@ -66,7 +72,8 @@ def encoded(
     failures = context.SimpleQueue()
     processes = [
         context.Process(
-            target=_encode_share, args=(failures, job, shards, directory, shapes, contents, rank)
+            target=_encode_share,
+            args=(failures, job, shards, directory, shapes, contents, rank, lock),
         )
         for rank in range(job.devices)
     ]
@@ -99,10 +106,10 @@ def _encode_share(
     shapes: list[tuple[int, int]],
     contents: Contents,
     rank: int,
+    lock: Lock,
 ) -> None:
     """The whole life of one of several processes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and ends this one
     if job.device == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // job.devices))
@@ -113,11 +120,18 @@ def _encode_share(
             rank=rank, world_size=job.devices, workers=job.workers,
         )  # fmt: skip
         for _ in share:
-            if not parent.is_alive():  # killed: whoever runs the command again is to work alone
-                return
+            pass
     except ValueError as error:  # a sentence for the user, which the parent will print
         failures.put(str(error))
         raise SystemExit(1) from error
+
+
+def _end_with_parent() -> None:
+    """At any moment: a kill costs no more than the blocks that are not committed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encoders(job: Job, device: torch.device) -> Encoders:

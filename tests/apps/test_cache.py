@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ldm.data.latents.cache import LatentCache
+from ldm.data.lock import alone
 from ldm.manifest import read_json
 
 
@@ -96,6 +97,15 @@ def test_a_changed_setting_is_refused_with_the_difference(ldm, words, tmp_path, 
     assert ldm(*words, "flip=true", f"out={tmp_path}") == 2
     assert "was made with flip=False, now True. Delete" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+def test_two_commands_do_not_fill_one_cache(ldm, words, tmp_path, capsys):
+    with alone(tmp_path / "lock", ""):
+        assert ldm(*words, f"out={tmp_path}") == 2
+    assert "is being made by another `ldm cache`; wait for it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert ldm(*words, f"out={tmp_path}") == 0
+    assert not (tmp_path / "lock").exists()
 
 
 @pytest.mark.parametrize(

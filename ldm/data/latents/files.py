@@ -1,7 +1,8 @@
 """The files of a latent cache in the making: laid out first, filled in blocks, then closed.
 
 ``layout.json`` says what the directory is being made from, ``blocks.npy`` which blocks are in it,
-with their part of the statistics; both are gone when the manifest is there.
+with their part of the statistics; ``lock`` is held by the command that makes it. All three are
+gone when the whole is there.
 """
 
 import os
@@ -22,10 +23,10 @@ from ldm.data.latents.identity import refuse_difference
 from ldm.data.latents.plan import Plan
 from ldm.data.latents.sizes import COUNT
 from ldm.data.shards.reader import ImageShards
-from ldm.manifest import Manifest, read_json, write_json, write_manifest
+from ldm.manifest import Manifest, atomic, read_json, write_json, write_manifest
 
 EXAMPLES = 64  # captions kept in the manifest, for previews
-LAYOUT, BLOCKS = "layout.json", "blocks.npy"
+LAYOUT, BLOCKS, LOCK = "layout.json", "blocks.npy", "lock"
 _COMMIT_SECONDS = 1.0  # how much work a power cut may cost
 
 
@@ -185,7 +186,11 @@ def finish(
     """The manifest of a cache that is full, with statistics over every variant; ``facts`` join."""
     directory = Path(directory)
     files = CacheFiles(directory, [bucket.size_px for bucket in plan.buckets], contents)
-    assert files.state["done"].all()
+    if missing := int((files.state["done"] == 0).sum()):
+        raise ValueError(
+            f"{missing} of {len(files.state)} blocks of {directory} are missing; run the same "
+            "command again to go on."
+        )
     count = sum(
         arrays["codes"].size / (contents.codes_per_latent * contents.latent_channels)
         for arrays in files.arrays
@@ -230,11 +235,8 @@ def _require_room(directory: Path, size: int) -> None:
 
 def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """A file of zeros in .npy format. A full disk is an error now, not a bus error at some page."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    with atomic(path) as temporary:  # whoever has an older file open does not write into this one
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # macOS has not
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)

@@ -225,6 +225,16 @@ def test_any_number_of_processes_makes_the_same_bytes(shards, made, tmp_path):
     assert files(tmp_path) == files(made)
 
 
+def test_a_cache_with_holes_is_not_finished(shards, tmp_path):
+    making = Making(shards, tmp_path)
+    run = making.begin()
+    assert [next(run), next(run)] == [0, 10]
+    run.close()
+    with pytest.raises(ValueError, match="of .* blocks of .* are missing; run the same command"):
+        making.finish()
+    assert not (tmp_path / FILE_NAME).exists()
+
+
 def test_an_error_inside_a_block_leaves_no_trace(shards, made, tmp_path):
     calls = 0
 
