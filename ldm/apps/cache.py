@@ -14,7 +14,7 @@ from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.latents.crop import RULE, Variants
-from ldm.data.latents.files import LOCK, Contents, finish, lay_out
+from ldm.data.latents.files import LOCK, Contents, finish, lay_out, remove_traces
 from ldm.data.latents.identity import finished
 from ldm.data.latents.plan import Plan, Shaping, plan
 from ldm.data.lock import Lock, alone
@@ -26,9 +26,10 @@ from ldm.manifest import read_json
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
     shards, held_out = open_shards(config.data)
+    # Training's last: its manifest stands for the whole.
     splits = [(shards, Path(config.out))]
     if held_out is not shards:
-        splits.append((held_out, Path(config.out) / "held_out"))
+        splits.insert(0, (held_out, Path(config.out) / "held_out"))
     vae = model_folder(config.autoencoder_run, "vae") / "vae"
     shaping = _shaping(config, vae)
     condition = conditioning(config, shards, held_out)
@@ -43,6 +44,7 @@ def cache(config: DictConfig) -> int:
             },
         }
         if finished(directory, **identity) is not None:
+            remove_traces(directory)
             print(f"{directory} is cached already")
             continue
         # Few held-out pictures are no reason to cut them to other shapes than training's.
@@ -55,13 +57,28 @@ def cache(config: DictConfig) -> int:
         lock.parent.mkdir(parents=True, exist_ok=True)
         refusal = f"{config.out} is being made by another `ldm cache`; wait for it."
         with alone(lock, refusal) as held:
+            # Another command may have finished some since.
+            planned = [each for each in planned if finished(each[1], **each[3]) is None]
             for part, directory, made, identity in planned:
-                if finished(directory, **identity) is None:  # by another command since
-                    _encode(part, directory, made, contents, job, held, **identity)
+                _lay_out(part, directory, made, contents, identity)
+            facts = {**condition.facts, "num_held_out": 0 if held_out is shards else len(held_out)}
+            for part, directory, made, identity in planned:
+                known = facts if part is shards else condition.facts
+                _encode(part, directory, made, contents, job, held, facts=known, **identity)
             lock.unlink()
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0
+
+
+def _lay_out(
+    shards: ImageShards, directory: Path, made: Plan, contents: Contents, identity: dict[str, Any]
+) -> None:
+    """Take the room on the disk, before hours go into a part that comes before this one."""
+    size = lay_out(directory, shards, made, contents, **identity)
+    print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
+    for line in made.report():
+        print(f"  {line}")
 
 
 def _encode(
@@ -74,11 +91,8 @@ def _encode(
     *,
     settings: dict[str, Any],
     inputs: dict[str, dict[str, str]],
+    facts: dict[str, Any],
 ) -> None:
-    size = lay_out(directory, shards, made, contents, settings=settings, inputs=inputs)
-    print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
-    for line in made.report():
-        print(f"  {line}")
     shapes = [bucket.size_px for bucket in made.buckets]
     done = encoded(job, shards, directory, shapes, contents, lock)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # other processes end too
@@ -93,10 +107,10 @@ def _encode(
         contents,
         settings=settings,
         inputs={name: relative_to(value, directory) for name, value in inputs.items()},
-        facts=job.condition.facts,
+        facts=facts,
     )
     if truncated := manifest.facts["truncated_captions"]:
-        print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
+        print(f"captions with more tokens than the text encoder takes, which are cut: {truncated}")
 
 
 def _shaping(config: DictConfig, vae: Path) -> Shaping:

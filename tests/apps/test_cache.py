@@ -1,6 +1,7 @@
 """`ldm cache` as it is typed: shapes, limits, several processes, kills, stored features."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,35 @@ def test_two_commands_do_not_fill_one_cache(ldm, words, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
     assert ldm(*words, f"out={tmp_path}") == 0
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_cache_is_whole_with_its_held_out_part_or_not_at_all(
+    world, ldm, words, shards, tmp_path, capsys, monkeypatch
+):
+    def killed(directory, *arguments, **more):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "latents"
+    with monkeypatch.context() as patch:
+        patch.setattr("ldm.apps.cache.finish", killed)  # after the first part
+        assert ldm(*words, f"out={out}") == 130
+    assert (out / "layout.json").is_file()  # both have their room
+    assert not (out / "manifest.json").exists()
+    assert ldm(*words, f"out={out}") == 0
+    whole = files(out)
+    held_out = read_json(shards / "held_out" / "manifest.json")["facts"]["num_samples"]
+    assert read_json(out / "manifest.json")["facts"]["num_held_out"] == held_out
+    for name in ("layout.json", "blocks.npy"):  # of a kill between the manifest and their end
+        (out / name).write_text("{}")
+    assert ldm(*words, f"out={out}") == 0
+    assert files(out) == whole
+    shutil.rmtree(out / "held_out")
+    capsys.readouterr()
+    train = ["train", *world.settings["diffusion"], f"run={tmp_path / 'run'}"]
+    assert ldm(*train, f"data.root={out}") == 2
+    assert f"held_out is missing, with its {held_out} latents; run" in capsys.readouterr().err
+    assert ldm(*words, f"out={out}") == 0
+    assert files(out) == whole
 
 
 @pytest.mark.parametrize(

@@ -89,16 +89,21 @@ def lay_out(
     )
     if (directory / LAYOUT).is_file():
         begun = read_json(directory / LAYOUT)
-        if np.load(directory / BLOCKS, mmap_mode="r")["done"].any():
-            refuse_difference(
-                directory, "was begun", begun["settings"], begun["inputs"], settings, inputs
-            )
-        if (begun["settings"], begun["inputs"]) == (dict(settings), made_from):
-            return size
+        if (directory / BLOCKS).is_file():  # the last one made: everything is laid out
+            if np.load(directory / BLOCKS, mmap_mode="r")["done"].any():
+                refuse_difference(
+                    directory, "was begun", begun["settings"], begun["inputs"], settings, inputs
+                )
+            if (begun["settings"], begun["inputs"]) == (dict(settings), made_from):
+                return size
+            (directory / BLOCKS).unlink()
         for height, width in begun["shapes"]:  # of which nothing was done
-            shutil.rmtree(bucket_folder(directory, (height, width)))
+            shutil.rmtree(bucket_folder(directory, (height, width)), ignore_errors=True)
+        (directory / LAYOUT).unlink()
     _require_room(directory, size)
-    (directory / LAYOUT).unlink(missing_ok=True)
+    shapes = [bucket.size_px for bucket in plan.buckets]
+    made = {"settings": dict(settings), "inputs": made_from, "shapes": shapes}
+    write_json(directory / LAYOUT, made)  # first: it says what to remove, should the rest fail
     for bucket, of_bucket in zip(plan.buckets, arrays, strict=True):
         folder = bucket_folder(directory, bucket.size_px)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,9 +117,6 @@ def lay_out(
              ("second", "<f8", channels)]  # fmt: skip
     blocks = Blocks([len(bucket.samples) for bucket in plan.buckets], contents.block)
     _create(directory / BLOCKS, np.dtype(state), (len(blocks),))
-    shapes = [bucket.size_px for bucket in plan.buckets]
-    made = {"settings": dict(settings), "inputs": made_from, "shapes": shapes}
-    write_json(directory / LAYOUT, made)
     return size
 
 
@@ -218,9 +220,14 @@ def finish(
             **facts,
         },
     )
-    for name in (LAYOUT, BLOCKS):
-        (directory / name).unlink(missing_ok=True)
+    remove_traces(directory)
     return manifest
+
+
+def remove_traces(directory: str | Path) -> None:
+    """Remove what is of no use once the manifest is there; a kill may have left it."""
+    for name in (BLOCKS, LAYOUT):
+        (Path(directory) / name).unlink(missing_ok=True)
 
 
 def _require_room(directory: Path, size: int) -> None:

@@ -1,5 +1,6 @@
 """The latent cache: resumable to the byte, exact statistics, never stale without a word."""
 
+import errno
 import pickle
 import resource
 
@@ -359,6 +360,34 @@ def test_a_full_disk_is_known_before(shards, tmp_path, monkeypatch):
     monkeypatch.setattr("ldm.data.latents.files.shutil.disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match="GB and 0.00 GB are free; choose another disk"):
         Making(shards, tmp_path).begin()
+
+
+def test_a_refusal_for_room_leaves_what_the_first_command_goes_on_with(
+    shards, made, tmp_path, monkeypatch
+):
+    assert next(Making(shards, tmp_path).begin()) == 0
+    with monkeypatch.context() as patch:
+        usage = type("Usage", (), {"free": 1000})
+        patch.setattr("ldm.data.latents.files.shutil.disk_usage", lambda path: usage)
+        with pytest.raises(ValueError, match="are free"):
+            Making(shards, tmp_path, settings=SETTINGS | {"block": 9}).begin()
+    Making(shards, tmp_path).make()
+    assert files(tmp_path) == files(made)
+
+
+def test_a_failure_while_room_is_made_names_the_file_and_is_cleared_away(
+    shards, tmp_path, monkeypatch
+):
+    def failing(descriptor, offset, size):
+        raise OSError(errno.EFBIG, "File too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", failing, raising=False)
+        with pytest.raises(OSError, match="File too large: .*codes.npy"):
+            Making(shards, tmp_path).begin()
+    whole = Shaping(**{**vars(SHAPING), "min_bucket": 64, "max_crop": 1.0})
+    Making(shards, tmp_path, shaping=whole, settings=SETTINGS | {"min_bucket": 64}).make()
+    assert {path.name for path in tmp_path.iterdir()} == {"32x32", FILE_NAME}
 
 
 def test_a_missing_or_damaged_cache_names_the_command(made, tmp_path):
