@@ -87,14 +87,15 @@ def encoded(
             if any(process.exitcode for process in processes):
                 break
             yield files.num_done()
+        codes = [process.exitcode for process in processes]  # before the others are ended
     finally:
         for process in processes:
             process.terminate()
             process.join()
     if not failures.empty():
         raise ValueError(failures.get())
-    if broken := [process.exitcode for process in processes if process.exitcode]:
-        raise RuntimeError(f"a process of ldm cache ended with exit code {broken[0]}")
+    if broken := [code for code in codes if code]:
+        raise UserError(_how_it_ended(broken[0]))
     yield files.num_done()
 
 
@@ -124,6 +125,16 @@ def _encode_share(
     except ValueError as error:  # a sentence for the user, which the parent will print
         failures.put(str(error))
         raise SystemExit(1) from error
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "one of the processes was killed (signal 9), perhaps for want of memory: choose fewer "
+            "workers= or devices=. The same command goes on from what is there."
+        )
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}, after the error above"
+    return f"one of the processes ended {how}. The same command goes on from what is there."
 
 
 def _end_with_parent() -> None:
