@@ -1,6 +1,7 @@
 """The latent cache: resumable to the byte, exact statistics, never stale without a word."""
 
 import errno
+import os
 import pickle
 import resource
 
@@ -400,6 +401,10 @@ def test_a_missing_or_damaged_cache_names_the_command(made, tmp_path):
     np.save(tmp_path / "32x32" / "codes.npy", np.load(made / "32x32" / "codes.npy")[:4])
     with pytest.raises(ValueError, match=f"should hold {count} latents but holds 4.*delete"):
         LatentCache(tmp_path)
+    for size in (3000, 20, 0):  # of 24 samples, of the header, of nothing
+        os.truncate(tmp_path / "32x32" / "codes.npy", size)
+        with pytest.raises(ValueError, match="32x32/codes.npy is damaged.*delete.*ldm cache"):
+            LatentCache(tmp_path)
     (tmp_path / "32x32" / "ids.npy").unlink()
     with pytest.raises(ValueError, match="ids.npy is missing; delete"):
         LatentCache(tmp_path)
