@@ -43,13 +43,15 @@ def cache(config: DictConfig) -> int:
                 **condition.inputs,
             },
         }
-        if finished(directory, **identity) is not None:
-            remove_traces(directory)
-            print(f"{directory} is cached already")
-            continue
+        done = finished(directory, **identity) is not None
         # Few held-out pictures are no reason to cut them to other shapes than training's.
         own = shaping if part is shards else replace(shaping, min_bucket=1)
-        planned.append((part, directory, plan(part, own), identity))
+        made = plan(part, own)  # also of what is done, which may break the limits of now
+        if done:
+            remove_traces(directory)
+            print(f"{directory} is cached already")
+        else:
+            planned.append((part, directory, made, identity))
     if planned:
         contents = _contents(config, vae, condition, shards)
         job = Job.of(config, vae, condition)

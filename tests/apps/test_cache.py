@@ -99,6 +99,8 @@ def test_a_changed_setting_is_refused_with_the_difference(ldm, words, tmp_path, 
     assert "is cached already" in capsys.readouterr().out
     assert ldm(*words, "flip=true", f"out={tmp_path}") == 2
     assert "was made with flip=False, now True. Delete" in capsys.readouterr().err
+    assert ldm(*words, "max_crop=0.1", f"out={tmp_path}") == 2  # what is there breaks that
+    assert "are cut by more than max_crop=0.1" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 

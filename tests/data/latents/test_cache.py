@@ -283,9 +283,9 @@ def test_stale_inputs_are_refused_by_name_with_a_remedy(made, tmp_path):
     assert found is not None and found.kind == "latents"
     moved = {name: value | {"path": "elsewhere"} for name, value in INPUTS.items()}
     assert finished(made, settings=SETTINGS, inputs=moved) is not None  # moved, but the same
-    for name in INPUTS:
+    for name, words in (("shards", "other shards"), ("autoencoder", "another autoencoder")):
         other = INPUTS | {name: {"path": "x", "fingerprint": "new"}}
-        with pytest.raises(ValueError, match=f"made from another {name} .*now new.*run the same"):
+        with pytest.raises(ValueError, match=f"made from {words} .*now new.*run the same"):
             finished(made, settings=SETTINGS, inputs=other)
     more = INPUTS | {"text_encoder": {"path": "x", "fingerprint": "t1"}}
     with pytest.raises(ValueError, match=r"another text_encoder \(None, now t1\)"):
