@@ -47,6 +47,12 @@ def cache(config: DictConfig) -> int:
         # Few held-out pictures are no reason to cut them to other shapes than training's.
         own = shaping if part is shards else replace(shaping, min_bucket=1)
         made = plan(part, own)  # also of what is done, which may break the limits of now
+        if config.crops > 1 and made.num_exact == len(part) and part is shards:
+            raise UserError(
+                f"crops={config.crops} would store the same latents {config.crops} times: every "
+                f"picture of {part.root} fills its shape exactly, with nothing to crop. Type "
+                "crops=1, or prepare the pictures with data.square=false, which keeps them whole."
+            )
         if done:
             remove_traces(directory)
             print(f"{directory} is cached already")
@@ -81,6 +87,10 @@ def _lay_out(
     print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
     for line in made.report():
         print(f"  {line}")
+    if contents.variants.crops > 1 and made.num_exact:
+        print(
+            f"  {made.num_exact:,} of them fill their shape exactly: their crops are all the same"
+        )
 
 
 def _encode(

@@ -57,6 +57,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_buckets_keep_every_picture_and_are_told(ldm, words, shards, tmp_path, capsys):
     assert ldm(*words, *BUCKETS, f"out={tmp_path}") == 0
     said = capsys.readouterr().out
+    assert "all the same" not in said  # of crops, where there is one
     assert "pictures become" in said and "32x32 px: " in said and "40x24 px: " in said
     cache = LatentCache(tmp_path)
     assert (24, 40) in cache.sizes_px and (40, 24) in cache.sizes_px
@@ -76,7 +77,7 @@ def test_the_same_shards_at_another_size(ldm, words, tmp_path):
     assert len(small) == len(large)
 
 
-def test_limits_stop_it_before_anything_is_written(ldm, words, tmp_path, capsys):
+def test_limits_stop_it_before_anything_is_written(world, ldm, words, tmp_path, capsys):
     out = tmp_path / "latents"
     assert ldm(*words, "size=72", f"out={out}") == 2
     assert "pictures are smaller than the shape they would get" in capsys.readouterr().err
@@ -89,6 +90,9 @@ def test_limits_stop_it_before_anything_is_written(ldm, words, tmp_path, capsys)
     assert "bucket_step=2 is no multiple of 4" in capsys.readouterr().err
     assert ldm(*words, "condition=classes", "text_run=null", "store=features", f"out={out}") == 2
     assert "condition=classes has none" in capsys.readouterr().err
+    whole = f"data.root={world.shards}"
+    assert ldm(*words, whole, "crops=4", f"out={out}") == 2
+    assert "would store the same latents 4 times: every picture" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -347,6 +347,15 @@ def test_pictures_that_break_the_limits_are_counted_and_named():
     assert sum(len(bucket.samples) for bucket in plan(small, enlarging).buckets) == 2
 
 
+def test_a_plan_counts_pictures_whose_crops_are_all_the_same():
+    sizes = [(32, 32), (64, 64), (33, 32), (40, 32), (32, 48)]
+    squares = Shaping(**{**vars(SHAPING), "buckets": False, "max_crop": 1.0})
+    made = plan(Pictures(sizes), squares)
+    variants = Variants(False, 8, 0)
+    same = [len(set(variants.of(i, size, (32, 32)))) == 1 for i, size in enumerate(sizes)]
+    assert made.num_exact == sum(same) == 2
+
+
 def test_a_plan_reports_every_bucket(shards):
     lines = list(plan(shards, SHAPING).report())
     assert lines[1] == "32x32 px: 24 pictures (37.5%), at most 20% of one cut off"
