@@ -58,10 +58,10 @@ def cache(config: DictConfig) -> int:
             print(f"{directory} is cached already")
         else:
             planned.append((part, directory, made, identity))
+    lock = Path(config.out) / LOCK
     if planned:
         contents = _contents(config, vae, condition, shards)
         job = Job.of(config, vae, condition)
-        lock = Path(config.out) / LOCK
         lock.parent.mkdir(parents=True, exist_ok=True)
         refusal = f"{config.out} is being made by another `ldm cache`; wait for it."
         with alone(lock, refusal) as held:
@@ -73,7 +73,8 @@ def cache(config: DictConfig) -> int:
             for part, directory, made, identity in planned:
                 known = facts if part is shards else condition.facts
                 _encode(part, directory, made, contents, job, held, facts=known, **identity)
-            lock.unlink()
+    if lock.is_file():
+        lock.unlink(missing_ok=True)  # all is finished: nobody has anything to write
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0

@@ -108,6 +108,21 @@ def test_a_changed_setting_is_refused_with_the_difference(ldm, words, tmp_path, 
     assert files(tmp_path) == before
 
 
+def test_a_termination_is_an_interruption(ldm, words, tmp_path, capsys, monkeypatch):
+    def terminated(*arguments):
+        yield 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield 1
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("ldm.apps.cache.encoded", terminated)
+        assert ldm(*words, f"out={tmp_path}") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ldm(*words, f"out={tmp_path}") == 0
+
+
 def test_two_commands_do_not_fill_one_cache(ldm, words, tmp_path, capsys):
     with alone(tmp_path / "lock", ""):
         assert ldm(*words, f"out={tmp_path}") == 2
@@ -133,7 +148,7 @@ def test_a_cache_is_whole_with_its_held_out_part_or_not_at_all(
     whole = files(out)
     held_out = read_json(shards / "held_out" / "manifest.json")["facts"]["num_samples"]
     assert read_json(out / "manifest.json")["facts"]["num_held_out"] == held_out
-    for name in ("layout.json", "blocks.npy"):  # of a kill between the manifest and their end
+    for name in ("layout.json", "blocks.npy", "lock"):  # of a kill after the manifest
         (out / name).write_text("{}")
     assert ldm(*words, f"out={out}") == 0
     assert files(out) == whole

@@ -226,8 +226,9 @@ def finish(
 
 def remove_traces(directory: str | Path) -> None:
     """Remove what is of no use once the manifest is there; a kill may have left it."""
-    for name in (BLOCKS, LAYOUT):
-        (Path(directory) / name).unlink(missing_ok=True)
+    for path in (Path(directory) / BLOCKS, Path(directory) / LAYOUT):
+        if path.is_file():  # a finished cache may lie where nothing can be written
+            path.unlink(missing_ok=True)
 
 
 def _require_room(directory: Path, size: int) -> None:
