@@ -1,5 +1,6 @@
 """`ldm cache`: shards -> latents and token ids, once."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.latents.crop import RULE, Variants
-from ldm.data.latents.files import Contents, finish, lay_out
+from ldm.data.latents.files import LOCK, Contents, finish, lay_out, remove_traces
 from ldm.data.latents.identity import finished
 from ldm.data.latents.plan import Plan, Shaping, plan
+from ldm.data.lock import Lock, alone
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 from ldm.manifest import read_json
@@ -24,9 +26,10 @@ from ldm.manifest import read_json
 def cache(config: DictConfig) -> int:
     """Encode the training and the held-out shards; finished parts are left as they are."""
     shards, held_out = open_shards(config.data)
+    # Training's last: its manifest stands for the whole.
     splits = [(shards, Path(config.out))]
     if held_out is not shards:
-        splits.append((held_out, Path(config.out) / "held_out"))
+        splits.insert(0, (held_out, Path(config.out) / "held_out"))
     vae = model_folder(config.autoencoder_run, "vae") / "vae"
     shaping = _shaping(config, vae)
     condition = conditioning(config, shards, held_out)
@@ -40,20 +43,55 @@ def cache(config: DictConfig) -> int:
                 **condition.inputs,
             },
         }
-        if finished(directory, **identity) is not None:
-            print(f"{directory} is cached already")
-            continue
+        done = finished(directory, **identity) is not None
         # Few held-out pictures are no reason to cut them to other shapes than training's.
         own = shaping if part is shards else replace(shaping, min_bucket=1)
-        planned.append((part, directory, plan(part, own), identity))
+        made = plan(part, own)  # also of what is done, which may break the limits of now
+        if config.crops > 1 and made.num_exact == len(part) and part is shards:
+            raise UserError(
+                f"crops={config.crops} would store the same latents {config.crops} times: every "
+                f"picture of {part.root} fills its shape exactly, with nothing to crop. Type "
+                "crops=1, or prepare the pictures with data.square=false, which keeps them whole."
+            )
+        if done:
+            remove_traces(directory)
+            print(f"{directory} is cached already")
+        else:
+            planned.append((part, directory, made, identity))
+    lock = Path(config.out) / LOCK
     if planned:
         contents = _contents(config, vae, condition, shards)
         job = Job.of(config, vae, condition)
-        for part, directory, made, identity in planned:
-            _encode(part, directory, made, contents, job, **identity)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        refusal = f"{config.out} is being made by another `ldm cache`; wait for it."
+        with alone(lock, refusal) as held:
+            # Another command may have finished some since.
+            planned = [each for each in planned if finished(each[1], **each[3]) is None]
+            for part, directory, made, identity in planned:
+                _lay_out(part, directory, made, contents, identity)
+            facts = {**condition.facts, "num_held_out": 0 if held_out is shards else len(held_out)}
+            for part, directory, made, identity in planned:
+                known = facts if part is shards else condition.facts
+                _encode(part, directory, made, contents, job, held, facts=known, **identity)
+    if lock.is_file():
+        lock.unlink(missing_ok=True)  # all is finished: nobody has anything to write
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0
+
+
+def _lay_out(
+    shards: ImageShards, directory: Path, made: Plan, contents: Contents, identity: dict[str, Any]
+) -> None:
+    """Take the room on the disk, before hours go into a part that comes before this one."""
+    size = lay_out(directory, shards, made, contents, **identity)
+    print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
+    for line in made.report():
+        print(f"  {line}")
+    if contents.variants.crops > 1 and made.num_exact:
+        print(
+            f"  {made.num_exact:,} of them fill their shape exactly: their crops are all the same"
+        )
 
 
 def _encode(
@@ -62,16 +100,19 @@ def _encode(
     made: Plan,
     contents: Contents,
     job: Job,
+    lock: Lock,
     *,
     settings: dict[str, Any],
     inputs: dict[str, dict[str, str]],
+    facts: dict[str, Any],
 ) -> None:
-    size = lay_out(directory, shards, made, contents, settings=settings, inputs=inputs)
-    print(f"{directory}: {len(shards):,} pictures become {size / 1e6:,.1f} MB")
-    for line in made.report():
-        print(f"  {line}")
     shapes = [bucket.size_px for bucket in made.buckets]
-    watch(encoded(job, shards, directory, shapes, contents), f"cache ({directory})", len(shards))
+    done = encoded(job, shards, directory, shapes, contents, lock)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # other processes end too
+    try:
+        watch(done, f"cache ({directory})", len(shards))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     manifest = finish(
         directory,
         shards,
@@ -79,10 +120,10 @@ def _encode(
         contents,
         settings=settings,
         inputs={name: relative_to(value, directory) for name, value in inputs.items()},
-        facts=job.condition.facts,
+        facts=facts,
     )
     if truncated := manifest.facts["truncated_captions"]:
-        print(f"{truncated} captions have more tokens than the text encoder takes and are cut")
+        print(f"captions with more tokens than the text encoder takes, which are cut: {truncated}")
 
 
 def _shaping(config: DictConfig, vae: Path) -> Shaping:

@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from ldm.apps.conditioning import Conditioning
 from ldm.apps.errors import UserError
 from ldm.data.latents.files import CacheFiles, Contents
 from ldm.data.latents.writer import Encoders, fill
+from ldm.data.lock import Lock
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
 
@@ -55,8 +57,12 @@ def encoded(
     directory: Path,
     shapes: list[tuple[int, int]],
     contents: Contents,
+    lock: Lock,
 ) -> Iterator[int]:
-    """Fill a cache; yields how many samples are in it. The first error of any process is raised."""
+    """Fill a cache; yields how many samples are in it. The first error of any process is raised.
+
+    Each process holds the ``lock`` of the command.
+    """
     if job.devices == 1:
         encoders = _encoders(job, torch.device(job.device))
         yield from fill(shards, directory, shapes, contents, encoders, workers=job.workers)
@@ -66,7 +72,8 @@ def encoded(
     failures = context.SimpleQueue()
     processes = [
         context.Process(
-            target=_encode_share, args=(failures, job, shards, directory, shapes, contents, rank)
+            target=_encode_share,
+            args=(failures, job, shards, directory, shapes, contents, rank, lock),
         )
         for rank in range(job.devices)
     ]
@@ -80,14 +87,15 @@ def encoded(
             if any(process.exitcode for process in processes):
                 break
             yield files.num_done()
+        codes = [process.exitcode for process in processes]  # before the others are ended
     finally:
         for process in processes:
             process.terminate()
             process.join()
     if not failures.empty():
         raise ValueError(failures.get())
-    if broken := [process.exitcode for process in processes if process.exitcode]:
-        raise RuntimeError(f"a process of ldm cache ended with exit code {broken[0]}")
+    if broken := [code for code in codes if code]:
+        raise UserError(_how_it_ended(broken[0]))
     yield files.num_done()
 
 
@@ -99,10 +107,10 @@ def _encode_share(
     shapes: list[tuple[int, int]],
     contents: Contents,
     rank: int,
+    lock: Lock,
 ) -> None:
     """The whole life of one of several processes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and ends this one
     if job.device == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // job.devices))
@@ -113,11 +121,28 @@ def _encode_share(
             rank=rank, world_size=job.devices, workers=job.workers,
         )  # fmt: skip
         for _ in share:
-            if not parent.is_alive():  # killed: whoever runs the command again is to work alone
-                return
+            pass
     except ValueError as error:  # a sentence for the user, which the parent will print
         failures.put(str(error))
         raise SystemExit(1) from error
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "one of the processes was killed (signal 9), perhaps for want of memory: choose fewer "
+            "workers= or devices=. The same command goes on from what is there."
+        )
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}, after the error above"
+    return f"one of the processes ended {how}. The same command goes on from what is there."
+
+
+def _end_with_parent() -> None:
+    """At any moment: a kill costs no more than the blocks that are not committed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encoders(job: Job, device: torch.device) -> Encoders:

@@ -1,6 +1,7 @@
 """`ldm cache` as it is typed: shapes, limits, several processes, kills, stored features."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.apps.cache_processes import Job, encoded
+from ldm.apps.errors import UserError
 from ldm.data.latents.cache import LatentCache
+from ldm.data.lock import alone
 from ldm.manifest import read_json
 
 
@@ -53,6 +57,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_buckets_keep_every_picture_and_are_told(ldm, words, shards, tmp_path, capsys):
     assert ldm(*words, *BUCKETS, f"out={tmp_path}") == 0
     said = capsys.readouterr().out
+    assert "all the same" not in said  # of crops, where there is one
     assert "pictures become" in said and "32x32 px: " in said and "40x24 px: " in said
     cache = LatentCache(tmp_path)
     assert (24, 40) in cache.sizes_px and (40, 24) in cache.sizes_px
@@ -72,7 +77,7 @@ def test_the_same_shards_at_another_size(ldm, words, tmp_path):
     assert len(small) == len(large)
 
 
-def test_limits_stop_it_before_anything_is_written(ldm, words, tmp_path, capsys):
+def test_limits_stop_it_before_anything_is_written(world, ldm, words, tmp_path, capsys):
     out = tmp_path / "latents"
     assert ldm(*words, "size=72", f"out={out}") == 2
     assert "pictures are smaller than the shape they would get" in capsys.readouterr().err
@@ -85,6 +90,9 @@ def test_limits_stop_it_before_anything_is_written(ldm, words, tmp_path, capsys)
     assert "bucket_step=2 is no multiple of 4" in capsys.readouterr().err
     assert ldm(*words, "condition=classes", "text_run=null", "store=features", f"out={out}") == 2
     assert "condition=classes has none" in capsys.readouterr().err
+    whole = f"data.root={world.shards}"
+    assert ldm(*words, whole, "crops=4", f"out={out}") == 2
+    assert "would store the same latents 4 times: every picture" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -95,7 +103,62 @@ def test_a_changed_setting_is_refused_with_the_difference(ldm, words, tmp_path, 
     assert "is cached already" in capsys.readouterr().out
     assert ldm(*words, "flip=true", f"out={tmp_path}") == 2
     assert "was made with flip=False, now True. Delete" in capsys.readouterr().err
+    assert ldm(*words, "max_crop=0.1", f"out={tmp_path}") == 2  # what is there breaks that
+    assert "are cut by more than max_crop=0.1" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+def test_a_termination_is_an_interruption(ldm, words, tmp_path, capsys, monkeypatch):
+    def terminated(*arguments):
+        yield 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield 1
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("ldm.apps.cache.encoded", terminated)
+        assert ldm(*words, f"out={tmp_path}") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ldm(*words, f"out={tmp_path}") == 0
+
+
+def test_two_commands_do_not_fill_one_cache(ldm, words, tmp_path, capsys):
+    with alone(tmp_path / "lock", ""):
+        assert ldm(*words, f"out={tmp_path}") == 2
+    assert "is being made by another `ldm cache`; wait for it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert ldm(*words, f"out={tmp_path}") == 0
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_cache_is_whole_with_its_held_out_part_or_not_at_all(
+    world, ldm, words, shards, tmp_path, capsys, monkeypatch
+):
+    def killed(directory, *arguments, **more):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "latents"
+    with monkeypatch.context() as patch:
+        patch.setattr("ldm.apps.cache.finish", killed)  # after the first part
+        assert ldm(*words, f"out={out}") == 130
+    assert (out / "layout.json").is_file()  # both have their room
+    assert not (out / "manifest.json").exists()
+    assert ldm(*words, f"out={out}") == 0
+    whole = files(out)
+    held_out = read_json(shards / "held_out" / "manifest.json")["facts"]["num_samples"]
+    assert read_json(out / "manifest.json")["facts"]["num_held_out"] == held_out
+    for name in ("layout.json", "blocks.npy", "lock"):  # of a kill after the manifest
+        (out / name).write_text("{}")
+    assert ldm(*words, f"out={out}") == 0
+    assert files(out) == whole
+    shutil.rmtree(out / "held_out")
+    capsys.readouterr()
+    train = ["train", *world.settings["diffusion"], f"run={tmp_path / 'run'}"]
+    assert ldm(*train, f"data.root={out}") == 2
+    assert f"held_out is missing, with its {held_out} latents; run" in capsys.readouterr().err
+    assert ldm(*words, f"out={out}") == 0
+    assert files(out) == whole
 
 
 @pytest.mark.parametrize(
@@ -126,6 +189,28 @@ def test_an_error_in_one_of_several_processes_is_the_sentence_of_the_command(
     assert ldm(*words, f"autoencoder_run={tmp_path}", "devices=2", f"out={out}") == 2
     assert "is not finite in fp16; the autoencoder diverged" in capsys.readouterr().err
     assert not (out / "manifest.json").exists()
+
+
+def test_a_killed_process_is_told_from_those_that_were_ended_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm.apps.cache_processes._encode_share", _share)
+    monkeypatch.setattr("ldm.apps.cache_processes.CacheFiles", _Empty)
+    job = Job(tmp_path, None, False, "cpu", 2, 0)
+    with pytest.raises(UserError, match=r"killed \(signal 9\), perhaps for want of memory: choose"):
+        list(encoded(job, None, tmp_path, [], None, None))
+
+
+def _share(failures, job, shards, directory, shapes, contents, rank, lock):
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+class _Empty:
+    def __init__(self, *arguments):
+        pass
+
+    def num_done(self):
+        return 0
 
 
 @pytest.mark.slow

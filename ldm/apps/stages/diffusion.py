@@ -92,6 +92,11 @@ def _held_out(cache: LatentCache) -> LatentCache:
     root = cache.root / "held_out"
     if root.is_dir():
         return LatentCache(root)
+    if num := cache.manifest.facts.get("num_held_out"):
+        raise UserError(
+            f"{root} is missing, with its {num} latents; run the `ldm cache` that made "
+            f"{cache.root} again."
+        )
     print(f"{cache.root} has no held_out/: the validation loss is that of training latents")
     return cache
 

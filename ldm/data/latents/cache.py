@@ -88,13 +88,17 @@ class LatentCache:
                 if not file.is_file() and name != "vector":  # which not every encoder makes
                     raise ValueError(f"{file} is missing; delete {self.root}. {REMEDY}")
             self.arrays.append(
-                # As plain arrays, whose slices cost less than those of np.memmap.
-                {
-                    name: np.asarray(np.load(file, mmap_mode="r"))
-                    for name, file in files.items()
-                    if file.is_file()
-                }
+                {name: self._mapped(file) for name, file in files.items() if file.is_file()}
             )
+
+    def _mapped(self, file: Path) -> NDArray[Any]:
+        try:
+            # As a plain array, whose slices cost less than those of np.memmap.
+            return np.asarray(np.load(file, mmap_mode="r"))
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"{file} is damaged ({error}); delete {self.root}. {REMEDY}"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its content; each worker opens the files itself.

@@ -1,7 +1,8 @@
 """The files of a latent cache in the making: laid out first, filled in blocks, then closed.
 
 ``layout.json`` says what the directory is being made from, ``blocks.npy`` which blocks are in it,
-with their part of the statistics; both are gone when the manifest is there.
+with their part of the statistics; ``lock`` is held by the command that makes it. All three are
+gone when the whole is there.
 """
 
 import os
@@ -22,10 +23,10 @@ from ldm.data.latents.identity import refuse_difference
 from ldm.data.latents.plan import Plan
 from ldm.data.latents.sizes import COUNT
 from ldm.data.shards.reader import ImageShards
-from ldm.manifest import Manifest, read_json, write_json, write_manifest
+from ldm.manifest import Manifest, atomic, read_json, write_json, write_manifest
 
 EXAMPLES = 64  # captions kept in the manifest, for previews
-LAYOUT, BLOCKS = "layout.json", "blocks.npy"
+LAYOUT, BLOCKS, LOCK = "layout.json", "blocks.npy", "lock"
 _COMMIT_SECONDS = 1.0  # how much work a power cut may cost
 
 
@@ -88,16 +89,21 @@ def lay_out(
     )
     if (directory / LAYOUT).is_file():
         begun = read_json(directory / LAYOUT)
-        if np.load(directory / BLOCKS, mmap_mode="r")["done"].any():
-            refuse_difference(
-                directory, "was begun", begun["settings"], begun["inputs"], settings, inputs
-            )
-        if (begun["settings"], begun["inputs"]) == (dict(settings), made_from):
-            return size
+        if (directory / BLOCKS).is_file():  # the last one made: everything is laid out
+            if np.load(directory / BLOCKS, mmap_mode="r")["done"].any():
+                refuse_difference(
+                    directory, "was begun", begun["settings"], begun["inputs"], settings, inputs
+                )
+            if (begun["settings"], begun["inputs"]) == (dict(settings), made_from):
+                return size
+            (directory / BLOCKS).unlink()
         for height, width in begun["shapes"]:  # of which nothing was done
-            shutil.rmtree(bucket_folder(directory, (height, width)))
+            shutil.rmtree(bucket_folder(directory, (height, width)), ignore_errors=True)
+        (directory / LAYOUT).unlink()
     _require_room(directory, size)
-    (directory / LAYOUT).unlink(missing_ok=True)
+    shapes = [bucket.size_px for bucket in plan.buckets]
+    made = {"settings": dict(settings), "inputs": made_from, "shapes": shapes}
+    write_json(directory / LAYOUT, made)  # first: it says what to remove, should the rest fail
     for bucket, of_bucket in zip(plan.buckets, arrays, strict=True):
         folder = bucket_folder(directory, bucket.size_px)
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,9 +117,6 @@ def lay_out(
              ("second", "<f8", channels)]  # fmt: skip
     blocks = Blocks([len(bucket.samples) for bucket in plan.buckets], contents.block)
     _create(directory / BLOCKS, np.dtype(state), (len(blocks),))
-    shapes = [bucket.size_px for bucket in plan.buckets]
-    made = {"settings": dict(settings), "inputs": made_from, "shapes": shapes}
-    write_json(directory / LAYOUT, made)
     return size
 
 
@@ -185,7 +188,11 @@ def finish(
     """The manifest of a cache that is full, with statistics over every variant; ``facts`` join."""
     directory = Path(directory)
     files = CacheFiles(directory, [bucket.size_px for bucket in plan.buckets], contents)
-    assert files.state["done"].all()
+    if missing := int((files.state["done"] == 0).sum()):
+        raise ValueError(
+            f"{missing} of {len(files.state)} blocks of {directory} are missing; run the same "
+            "command again to go on."
+        )
     count = sum(
         arrays["codes"].size / (contents.codes_per_latent * contents.latent_channels)
         for arrays in files.arrays
@@ -213,9 +220,15 @@ def finish(
             **facts,
         },
     )
-    for name in (LAYOUT, BLOCKS):
-        (directory / name).unlink(missing_ok=True)
+    remove_traces(directory)
     return manifest
+
+
+def remove_traces(directory: str | Path) -> None:
+    """Remove what is of no use once the manifest is there; a kill may have left it."""
+    for path in (Path(directory) / BLOCKS, Path(directory) / LAYOUT):
+        if path.is_file():  # a finished cache may lie where nothing can be written
+            path.unlink(missing_ok=True)
 
 
 def _require_room(directory: Path, size: int) -> None:
@@ -230,11 +243,8 @@ def _require_room(directory: Path, size: int) -> None:
 
 def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """A file of zeros in .npy format. A full disk is an error now, not a bus error at some page."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    with atomic(path) as temporary:  # whoever has an older file open does not write into this one
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # macOS has not
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)

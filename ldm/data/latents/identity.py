@@ -41,7 +41,7 @@ def refuse_difference(
         now = inputs.get(name, {}).get("fingerprint")
         if made_from.get(name) != now:
             raise ValueError(
-                f"the latent cache {directory} {what} from another {name} "
+                f"the latent cache {directory} {what} from {_another(name)} "
                 f"({made_from.get(name)}, now {now}). {remedy}"
             )
     for name in dict.fromkeys([*settings, *found]):
@@ -50,3 +50,7 @@ def refuse_difference(
                 f"the latent cache {directory} {what} with {name}={found.get(name)!r}, now "
                 f"{settings.get(name)!r}. {remedy}"
             )
+
+
+def _another(name: str) -> str:
+    return f"other {name}" if name.endswith("s") else f"another {name}"

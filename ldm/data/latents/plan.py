@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.latents.buckets import Shapes, assign, shape_table, share_cut_off
+from ldm.data.latents.buckets import Shapes, assign, scaled_to_cover, shape_table, share_cut_off
 from ldm.data.shards.reader import ImageShards
 
 _NAMED = 3  # pictures that a refusal names
@@ -64,6 +64,7 @@ class Plan(NamedTuple):
 
     buckets: list[Bucket]
     dissolved: list[tuple[int, int, int]]  # height, width, pictures of buckets with too few
+    num_exact: int  # pictures that fill their shape exactly: every crop of one is the same
 
     def report(self) -> Iterator[str]:
         """Lines for people: each bucket with its pictures, and what was dissolved."""
@@ -86,11 +87,13 @@ def plan(shards: ImageShards, shaping: Shaping) -> Plan:
     found = assign(sizes, shaping.table(), min_bucket=shaping.min_bucket)
     cut = np.empty(len(sizes))
     small = np.empty(len(sizes), dtype=bool)
+    num_exact = 0
     for start in range(0, len(sizes), _CHUNK):
         here = slice(start, start + _CHUNK)
         shapes = found.shapes[found.bucket[here]]
         cut[here] = share_cut_off(sizes[here], shapes)
         small[here] = (sizes[here] < shapes).any(axis=1)
+        num_exact += int((scaled_to_cover(sizes[here], shapes) == shapes).all(axis=1).sum())
     if not shaping.enlarge and small.any():
         raise ValueError(
             f"{_count(small)} smaller than the shape they would get at size={shaping.size_px}: "
@@ -113,7 +116,7 @@ def plan(shards: ImageShards, shaping: Shaping) -> Plan:
     for number, shape in enumerate(found.shapes.tolist()):
         samples = np.flatnonzero(found.bucket == number)
         buckets.append(Bucket((shape[0], shape[1]), samples, float(cut[samples].max().round(4))))
-    return Plan(buckets, found.dissolved)
+    return Plan(buckets, found.dissolved, num_exact)
 
 
 def _count(chosen: NDArray[np.bool_]) -> str:

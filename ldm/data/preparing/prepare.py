@@ -10,11 +10,9 @@ are there, the samples of both splits are selected and the pieces joined into sh
 source and settings alone.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldm.data.bad_samples import require_few
+from ldm.data.lock import alone
 from ldm.data.preparing import selection
 from ldm.data.preparing.join import Samples, join
 from ldm.data.preparing.picture_rules import PictureRules
@@ -152,7 +151,7 @@ def _run(
     work, allowed = directory / PREPARING, preparing.max_bad_fraction
     pieces = work / "pieces"
     pieces.mkdir(parents=True, exist_ok=True)
-    with _alone(work / "lock", directory):
+    with alone(work / "lock", f"{directory} is being prepared by another process."):
         write_json(work / _PLAN, settings)
         if not is_settled(work):
             write = partial(_write_piece, source, rules, preparing.held_out_fraction, pieces)
@@ -261,14 +260,3 @@ def _begin_anew(directory: Path) -> None:
     for path in _tars(directory):
         path.unlink()
     shutil.rmtree(directory / PREPARING)
-
-
-@contextmanager
-def _alone(lock: Path, directory: Path) -> Iterator[None]:
-    """Held by one process at a time, until it ends in whatever way; ValueError for another."""
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{directory} is being prepared by another process.") from error
-        yield

@@ -1,0 +1,36 @@
+"""One command at a time in a directory: a lock that lasts as long as a process of it lives."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+
+class Lock:
+    """A file lock that is held. A process that gets it as an argument holds it too.
+
+    So one that outlives its parent, killed, still keeps the next command out.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Callable[[Any], "Lock"], tuple[Any]]:
+        return _received, (DupFd(self._descriptor),)
+
+
+def _received(descriptor: Any) -> Lock:
+    return Lock(descriptor.detach())
+
+
+@contextmanager
+def alone(file: Path, refusal: str) -> Iterator[Lock]:
+    """Held by one command at a time, until it ends in whatever way; ValueError for another."""
+    with open(file, "w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(refusal) from error
+        yield Lock(opened.fileno())
