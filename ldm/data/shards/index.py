@@ -6,7 +6,6 @@
 number of samples.
 """
 
-import tarfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ldm.data.tar import DamagedTar, walk
 from ldm.manifest import atomic, file_hash, read_json, write_json
 
 FILE_NAME, ROWS = "index.json", "index.npy"
@@ -27,11 +27,11 @@ ROW = np.dtype(
         *((name, "<i4") for name in ("height", "width", "captions")),
     ]
 )
-PARTS = dict.fromkeys(("png", "jpg", "jpeg", "webp", "npy"), "image") | {
+PARTS = dict.fromkeys(("png", "jpg", "jpeg", "webp"), "image") | {
+    "npy": "npy",  # a picture where there is no other
     "txt": "txt",
     "json": "json",
 }
-_BLOCK = 512
 
 
 class Index(NamedTuple):
@@ -48,30 +48,20 @@ def index_shard(path: Path) -> NDArray[Any]:
     Members of a sample need not be adjacent. Ignored: members outside the allow-list, links, a
     second member of the same name, captions without a picture. ValueError if the tar is damaged.
     """
-    remedy = f"{path} is truncated or damaged; copy or make it anew."
-    size = path.stat().st_size
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
+        with open(path, "rb") as tar:
+            for member in walk(tar):
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
-                part = PARTS.get(extension.lower())
-                if part is None or not member.isreg() or member.issparse():
-                    continue
-                sample = samples.setdefault(f"{folder}/{stem}", {})
-                sample.setdefault(part, (member.offset_data, member.size))
-                if member.offset_data + member.size > size:
-                    raise ValueError(remedy)
-            end = tar.offset
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(remedy) from error
-    # A tar cut between two members, or with a broken header, reads as a shorter one: only the
-    # empty block that ends every tar tells the difference.
-    with open(path, "rb") as file:
-        file.seek(max(0, end - _BLOCK))
-        if _BLOCK * b"\0" not in file.read(2 * _BLOCK):
-            raise ValueError(remedy)
+                if part := PARTS.get(extension.lower()):
+                    sample = samples.setdefault(f"{folder}/{stem}", {})
+                    sample.setdefault(part, (member.offset, member.size))
+    except DamagedTar as error:
+        raise ValueError(f"{path} is truncated or damaged; copy or make it anew.") from error
+    for sample in samples.values():
+        if "npy" in sample:
+            sample.setdefault("image", sample["npy"])
     whole = [sample for sample in samples.values() if "image" in sample]
     rows = np.zeros(len(whole), ROW)
     rows["captions"] = 1

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ldm.data.remote import find, fingerprint_of
+from ldm.data.remote import File, fingerprint_of
 from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_of
-from ldm.data.sources.parquet import picture_of
+from ldm.data.sources.tables import columns_read, picture_of, row_of
 from ldm.manifest import fingerprint
 
 _ROWS = 1000  # that one process reads in one go
@@ -69,9 +69,10 @@ class HuggingFaceSource:
         table = self._tables[split]
         used = (self.image, *self.captions)
         for row in range(start, stop):
-            key, columns = f"{split}-{row:08d}", table[row]
+            key = f"{split}-{row:08d}"
             try:
-                picture = _picture(columns[self.image])
+                columns = row_of(table[row], 0)
+                picture = picture_of(columns[self.image], self._folder)
                 chosen = [columns[name] for name in self.captions]
                 captions = captions_of(chosen) if chosen else ()
             except ValueError as error:
@@ -85,7 +86,7 @@ class HuggingFaceSource:
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
-        """The splits, with pictures as undecoded bytes."""
+        """The splits as Arrow tables of the columns that are read, pictures undecoded."""
         loaded = self._loaded()
         tables = loaded if isinstance(loaded, Mapping) else {TRAIN: loaded}
         if missing := [split for split in self.splits if split not in tables]:
@@ -101,10 +102,14 @@ class HuggingFaceSource:
                         f"data.path={self.path} has no column {column!r}; it has "
                         f"{', '.join(features)}. Choose by data.image and data.captions=[...]."
                     )
+        return {split: self._undecoded(tables[split]) for split in self.splits}
+
+    def _undecoded(self, table: Any) -> Any:
         from datasets import Image
 
-        undecoded = Image(decode=False)
-        return {s: tables[s].cast_column(self.image, undecoded) for s in self.splits}
+        used = (self.image, *self.captions)
+        table = table.select_columns(columns_read(table.features.arrow_schema, used))
+        return table.cast_column(self.image, Image(decode=False)).with_format("arrow")
 
     def _loaded(self) -> Any:
         try:
@@ -126,18 +131,29 @@ class HuggingFaceSource:
             raise ValueError(f"data.path={self.path} is no folder, and no name of a data set.")
         return _load_by_name(self.path, self.config_name, self.download)
 
-    def _fingerprint(self) -> str:
+    @property
+    def _folder(self) -> str:
+        """Below which files of pictures may lie: the data set's own, or the library's cache."""
         folder = Path(self.path).expanduser()
         if folder.is_dir():
-            return fingerprint_of(find(str(folder / "**" / "*.*"), ""))
-        return fingerprint([[split, self._tables[split]._fingerprint] for split in self.splits])
+            return str(folder)
+        from datasets import config
 
+        return str(config.HF_CACHE_HOME)
 
-def _picture(value: Any) -> bytes:
-    """The bytes in {bytes, path}, else those of the file, which the library names from the root."""
-    if isinstance(value, dict) and value.get("bytes") is None and value.get("path"):
-        value = value["path"].lstrip("/")
-    return picture_of(value, "/")
+    def _fingerprint(self) -> str:
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            return fingerprint([[s, self._tables[s]._fingerprint] for s in self.splits])
+        # Walked, not globbed: names of folders may hold brackets and braces.
+        paths = [path for path in sorted(folder.rglob("*.*")) if path.is_file()]
+        stats = [path.stat() for path in paths]
+        return fingerprint_of(
+            [
+                File(str(path), stat.st_size, str(stat.st_mtime_ns))
+                for path, stat in zip(paths, stats, strict=True)
+            ]
+        )
 
 
 def _load_by_name(name: str, config_name: str | None, download: bool) -> Any:

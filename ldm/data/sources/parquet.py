@@ -1,14 +1,14 @@
 """The source of parquet files: a row is a picture with its captions and columns."""
 
-import os.path
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ldm.data.remote import File, LocalCopies, find, fingerprint_of, names_of
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_of
+from ldm.data.sources.tables import columns_read, picture_of, row_of
 
 _ROWS_AT_ONCE = 64  # rows in memory, however large a row group is
 
@@ -79,53 +79,46 @@ class ParquetSource:
 
     def read(self, part: Part) -> Iterator[Record | Bad]:
         rows: Rows = part.where
-        folder, row = rows.file.url.rpartition("/")[0], rows.first
+        folder, number = os.path.dirname(rows.file.url), rows.first
         with self.copies.open(rows.file) as opened:
-            table = _opened(opened, rows.file)
-            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[rows.group]):
-                for columns in batch.to_pylist():
-                    key = f"{rows.name}-{row:08d}"
-                    row += 1
-                    if self.key is not None:
-                        if columns[self.key] is None:
-                            yield Bad(key, "missing key")
-                            continue
-                        key = str(columns[self.key])
-                    try:
-                        picture = picture_of(columns[self.image], folder)
-                        chosen = [columns[name] for name in self.captions]
-                        captions = captions_of(chosen) if chosen else ()
-                    except ValueError as error:
-                        yield Bad(key, str(error))
-                        continue
-                    used = (self.image, *self.captions)
-                    yield Record(key, picture, captions, metadata_of(columns, without=used))
+            try:
+                for batch in self._batches(_opened(opened, rows.file), rows.group):
+                    for row in range(len(batch)):
+                        yield self._record(batch, row, f"{rows.name}-{number:08d}", folder)
+                        number += 1
+            except _DamagedGroup:
+                yield Bad(f"{rows.file.url}, row group {rows.group}", "damaged row group")
+
+    def _batches(self, table: Any, group: int) -> Iterator[Any]:
+        used = [*filter(None, (self.image, *self.captions, self.key))]
+        names = columns_read(table.schema_arrow, used)
+        try:
+            yield from table.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=names)
+        except Exception as error:  # parsers of damaged pages raise anything
+            raise _DamagedGroup from error
+
+    def _record(self, batch: Any, row: int, key: str, folder: str) -> Record | Bad:
+        try:
+            columns = row_of(batch, row)
+            if self.key is not None:
+                if columns[self.key] is None:
+                    raise ValueError("missing key")
+                key = str(columns[self.key])
+            picture = picture_of(columns[self.image], folder)
+            chosen = [columns[name] for name in self.captions]
+            captions = captions_of(chosen) if chosen else ()
+        except ValueError as error:
+            return Bad(key, str(error))
+        used = (self.image, *self.captions)
+        return Record(key, picture, captions, metadata_of(columns, without=used))
 
     @cached_property
     def _files(self) -> list[File]:
         return find(self.path, ".parquet", self.schemes)
 
 
-def picture_of(value: Any, folder: str) -> bytes:
-    """The bytes of a picture: as they are, in {bytes, path}, or in a file below ``folder``.
-
-    ValueError with the reason that counts the record as bad.
-    """
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("no picture")
-    if "://" in folder:
-        raise ValueError("a path, which a remote table cannot have")
-    path = os.path.normpath(value)
-    if os.path.isabs(path) or path.startswith(".."):
-        raise ValueError("path leads out of the folder of its table")
-    try:
-        return Path(folder, path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ValueError("cannot be opened") from error
+class _DamagedGroup(Exception):
+    """Raised where the rest of a row group cannot be read."""
 
 
 def _opened(file: BinaryIO, named: File) -> Any:

@@ -1,20 +1,21 @@
 """The source of webdataset shards: tar files as img2dataset writes them.
 
 A sample is what shares a key: the name up to the first dot of its last part, as webdataset has it.
-Its members need not stand side by side. The picture is the one with a known ending, .txt holds a
-caption, .json an object of columns. Nothing else is opened: no other endings, no links, no names
-that are absolute or lead upwards; and nothing is ever extracted.
+Its members need not stand side by side. The picture is the one with a known ending (.npy only where
+there is no other), .txt holds a caption, .json an object of columns; of several, the one with the
+plain ending. Nothing else is opened: no other endings, no links, no names that are absolute or lead
+upwards; and nothing is ever extracted.
 """
 
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from ldm.data.remote import File, LocalCopies, find, fingerprint_of
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_from_json, metadata_of
+from ldm.data.tar import DamagedTar, Member, walk
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy")
 TEXT = "txt"  # stands for the .txt member among the names of captions
@@ -22,14 +23,6 @@ _MAX_TEXT_BYTES = 1 << 20
 _MAX_PICTURE_BYTES = 1 << 30
 _NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_BLOCK = 512
-
-
-class Member(NamedTuple):
-    """Where a file lies inside a tar."""
-
-    offset: int
-    size: int
 
 
 class WebdatasetSource:
@@ -76,13 +69,17 @@ class WebdatasetSource:
     def _record(self, tar: BinaryIO, key: str, members: dict[str, Member]) -> Record:
         """ValueError with the reason that counts the sample as bad."""
         pictures = [ending for ending in members if _last(ending) in PICTURES]
+        # Arrays beside pictures are features or masks of these.
+        pictures = [ending for ending in pictures if _last(ending) != "npy"] or pictures
         if not pictures:
             raise ValueError("no picture")
-        if len(pictures) > 1:  # a mask or a preview beside it has a longer ending
-            pictures = [ending for ending in pictures if "." not in ending]
-        if len(pictures) != 1:
+        picture = _chosen(pictures)
+        if picture is None:
             raise ValueError("several pictures")
-        texts = {_last(e): m for e, m in members.items() if _last(e) in (TEXT, "json")}
+        texts: dict[str, Member] = {}
+        for kind in (TEXT, "json"):
+            if chosen := _chosen([ending for ending in members if _last(ending) == kind]):
+                texts[kind] = members[chosen]
         columns = metadata_from_json(_text(tar, texts["json"])) if "json" in texts else {}
         captions: tuple[str, ...] = ()
         if self.captions:
@@ -93,8 +90,8 @@ class WebdatasetSource:
                 for name in self.captions
             ]
             captions = captions_of(values)
-        picture = _bytes(tar, members[pictures[0]], _MAX_PICTURE_BYTES, "picture above 1 GB")
-        return Record(key, picture, captions, metadata_of(columns, without=self.captions))
+        data = _bytes(tar, members[picture], _MAX_PICTURE_BYTES, "picture above 1 GB")
+        return Record(key, data, captions, metadata_of(columns, without=self.captions))
 
     @cached_property
     def _files(self) -> list[File]:
@@ -112,38 +109,27 @@ def read_members(tar: BinaryIO, name: str) -> tuple[dict[str, dict[str, Member]]
     """
     if tar.read(6).startswith(_COMPRESSED):
         raise ValueError(_compressed(name))
-    size = tar.seek(0, 2)
     samples: dict[str, dict[str, Member]] = {}
     repeated: dict[str, None] = {}
-    for key, ending, member in _walk(tar):
-        if member.offset + member.size > size:
-            return samples, list(repeated), False
-        members = samples.setdefault(key, {})
-        if ending in members:
-            repeated[key] = None
-        members.setdefault(ending, member)
-    # tarfile takes a cut between members, or a damaged header, for the end: that is two blocks of
-    # zeros, of which the first stands where it stopped.
-    end = tar.read(_BLOCK)
-    return samples, list(repeated), end == bytes(_BLOCK)
-
-
-def _walk(tar: BinaryIO) -> Iterator[tuple[str, str, Member]]:
-    """Key, ending and place of each plain file; the tar then stands where the walk has stopped."""
-    tar.seek(0)
     try:
-        opened = tarfile.TarFile(fileobj=tar, mode="r", errorlevel=0)
-        while (info := opened.next()) is not None:
-            opened.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-            match = _NAME.fullmatch(info.name)
-            if match is None or info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        for member in walk(tar):
+            match = _NAME.fullmatch(member.name)
+            if match is None or member.name[0] == "/" or ".." in member.name.split("/"):
                 continue
-            if info.sparse is not None or info.name.startswith("/") or ".." in info.name.split("/"):
-                continue
-            yield match[1], match[2].lower(), Member(info.offset_data, info.size)
-        tar.seek(opened.offset)
-    except tarfile.TarError:
-        tar.seek(0, 2)
+            key, ending = match[1], match[2].lower()
+            members = samples.setdefault(key, {})
+            if ending in members:
+                repeated[key] = None
+            members.setdefault(ending, member)
+    except DamagedTar:
+        return samples, list(repeated), False
+    return samples, list(repeated), True
+
+
+def _chosen(endings: Sequence[str]) -> str | None:
+    """The plain one (jpg) among longer ones (mask.jpg), or else the only one."""
+    plain = [ending for ending in endings if "." not in ending] or endings
+    return plain[0] if len(plain) == 1 else None
 
 
 def _last(ending: str) -> str:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ldm.data.arrays import encode_array
 from ldm.data.images import encode_png
+from ldm.data.shards.index import index_shard
 from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Record, Sample
 from tests.data.preparing.test_prepare import Listed, files, run
@@ -141,6 +142,14 @@ def test_a_foreign_truncated_shard_is_named(tmp_path, keep):
     (tmp_path / "00007.tar").write_bytes(data[:keep])
     with pytest.raises(ValueError, match="00007.tar is truncated"):
         ImageShards(tmp_path)
+
+
+def test_an_array_is_a_picture_only_where_there_is_no_other(tmp_path):
+    png, array = encode_png(_records(1)[0].picture), b"array"
+    members = [("a.npy", array), ("a.png", png), ("b.png", png), ("b.npy", array), ("c.npy", array)]
+    _foreign(tmp_path / "0.tar", members)
+    sizes = index_shard(tmp_path / "0.tar")["image"][:, 1]
+    assert sizes.tolist() == [len(png), len(png), len(array)]
 
 
 def test_a_damaged_picture_is_named(tmp_path):

@@ -78,6 +78,25 @@ def test_pictures_may_be_files_and_a_row_without_one_is_named(tmp_path):
     assert bad == [("train-00000000", "no picture"), ("train-00000001", "missing caption")]
 
 
+def test_columns_that_are_not_read_cannot_spoil_a_row(tmp_path):
+    junk = [{"bytes": b"junk", "path": None}] * 2
+    table = _table(2).add_column("mask", junk).cast_column("mask", datasets.Image())
+    table.save_to_disk(tmp_path / "set_[1]{a,b}")
+    assert [r.meta for r in _read(tmp_path / "set_[1]{a,b}")] == [{"label": 0}, {"label": 1}]
+    assert _source(tmp_path / "set_[1]{a,b}").settings()["input"]
+
+
+def test_no_file_outside_of_the_data_set_is_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(_picture())
+    paths = [str(tmp_path / "a.png"), "/dev/zero", str(tmp_path / "set" / "b.png")]
+    columns = {"image": [{"bytes": None, "path": path} for path in paths], "text": ["x"] * 3}
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "set")
+    (tmp_path / "set" / "b.png").write_bytes(_picture("blue"))
+    *bad, record = _read(tmp_path / "set")
+    assert {item.reason for item in bad} == {"path leads out of the folder of its table"}
+    assert record.picture == _picture("blue")
+
+
 def test_sources_travel_and_notice_changes(tmp_path):
     _table(2).save_to_disk(tmp_path / "set")
     source = _source(tmp_path / "set")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import sys
 
@@ -67,12 +68,15 @@ def test_pictures_as_hugging_face_writes_them_and_as_paths(tmp_path):
         {"bytes": None, "path": "../a.png"},
         {"bytes": None, "path": "/etc/passwd"},
         {"bytes": None, "path": "pictures/../pictures/gone.png"},
+        {"bytes": None, "path": "pipe.png"},
     ]
+    os.mkfifo(tmp_path / "pipe.png")
     _write(tmp_path / "a.parquet", {"image": images})
     items = _read(tmp_path, captions=[])
     assert [item.picture for item in items[:2]] == [_picture(), _picture("blue")]
     assert items[0].captions == ()
-    reasons = [item.reason for item in items[2:]]
+    *reasons, pipe = [item.reason for item in items[2:]]
+    assert pipe == "path of no regular file"
     outside = "path leads out of the folder of its table"
     assert reasons == ["no picture", "no picture", outside, outside, "cannot be opened"]
     _write(tmp_path / "a.parquet", {"image": ["pictures/a.png"]})
@@ -103,6 +107,32 @@ def test_files_of_one_name_in_several_folders_have_keys_of_their_own(tmp_path):
         (tmp_path / folder).mkdir()
         _write(tmp_path / folder / "a.parquet", {"image": [_picture()], "text": ["x"]})
     assert [r.key for r in _read(tmp_path / "*/*.parquet")] == ["x/a-00000000", "y/a-00000000"]
+
+
+def test_what_is_broken_in_a_row_costs_that_row(tmp_path):
+    """Invalid UTF-8, and a time beyond the calendar in a column that nobody asked for."""
+    offsets, text = pyarrow.array([0, 1, 4, 5], "int32"), b"a\xff\xfe\xfdb"
+    buffers = [None, offsets.buffers()[1], pyarrow.py_buffer(text)]
+    texts = pyarrow.StringArray.from_buffers(3, *buffers[1:])
+    times = pyarrow.array([0, 1, 2**62], pyarrow.timestamp("us"))
+    _write(tmp_path / "a.parquet", {"image": [_picture()] * 3, "text": texts, "time": times})
+    first, bad, last = _read(tmp_path)
+    assert bad == Bad("a-00000001", "column text cannot be read")
+    assert (first.captions, last.captions, last.meta) == (("a",), ("b",), {})
+
+
+def test_a_damaged_row_group_is_named_and_the_others_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {"image": [_picture()] * 4, "text": list("abcd")}
+    _write(path, columns, row_group_size=2, use_dictionary=False)
+    place = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[place : place + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    source = _source(path)
+    bad, *records = [item for part in source.parts() for item in source.read(part)]
+    assert bad == Bad(f"{path}, row group 0", "damaged row group")
+    assert [record.captions for record in records] == [("c",), ("d",)]
 
 
 def test_what_is_no_parquet_is_explained(tmp_path):

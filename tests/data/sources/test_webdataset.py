@@ -118,6 +118,28 @@ def test_a_key_ends_at_the_first_dot(tmp_path):
     assert bad == [("img", "several pictures")]
 
 
+def test_plain_endings_count_before_longer_ones(tmp_path):
+    """And an array is a picture only where there is no other, as in folders."""
+    members = [
+        ("a.png", _picture()),
+        ("a.npy", b"features"),
+        ("a.txt", b"a cat"),
+        ("a.tags.txt", b"1girl, outdoors"),
+        ("a.json", b'{"width": 1}'),
+        ("a.scores.json", b'{"width": 2}'),
+        ("b.npy", b"array"),
+        ("b.caption.txt", b"the only one"),
+        ("c.png", _picture()),
+        ("c.one.txt", b"which"),
+        ("c.two.txt", b"of them"),
+    ]
+    (tmp_path / "0.tar").write_bytes(_tar(members))
+    records, bad = _read(str(tmp_path))
+    assert records["a"] == Record("a", _picture(), ("a cat",), {"width": 1})
+    assert records["b"] == Record("b", b"array", ("the only one",), {})
+    assert set(records) == {"a", "b"} and bad == [("c", "missing caption")]
+
+
 def test_of_a_key_that_comes_again_the_first_counts(tmp_path):
     members = [("a.png", _picture()), ("a.txt", b"first"), ("b.png", _picture()), ("b.txt", b"b")]
     members += [("a.png", _picture("blue")), ("a.txt", b"second")]
