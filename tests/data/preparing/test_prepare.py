@@ -266,6 +266,14 @@ def test_what_is_filtered_is_listed_and_is_no_fault(tmp_path):
     assert len(lines(tmp_path / "bad_samples.jsonl")) == 31
 
 
+def test_where_only_filters_left_nothing_nobody_is_told_to_mend(tmp_path):
+    match = "40 x no column license, so none of .*left out on request, so ask for less"
+    with pytest.raises(ValueError, match=match):
+        list(run(NoisySource(), tmp_path / "a", where={"license": ["cc0"]}))
+    with pytest.raises(ValueError, match="1 x empty file.*mend those"):
+        list(run(NoisySource(bad=(1,)), tmp_path / "b", where={"i": [1, 2]}))
+
+
 def test_the_split_is_by_the_hash_of_the_key_and_no_split_is_empty(tmp_path):
     list(run(NoisySource(), tmp_path / "a"))
     held_out = ImageShards(tmp_path / "a" / "held_out")
