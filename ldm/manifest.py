@@ -4,6 +4,7 @@ Every artefact directory carries ``manifest.json``: what made it, from what, wit
 A stage reads its input's manifest before it spends anything (design law 2).
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 FILE_NAME = "manifest.json"
 VERSION = "0.1.0"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fingerprint(value: Any) -> str:
@@ -33,7 +35,8 @@ def file_hash(path: str | Path) -> str:
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary sibling of ``path`` that replaces it, fsynced, when the block succeeds.
 
-    A crash at any moment leaves either the old file or the new one, never a half.
+    A crash at any moment leaves either the old file or the new one, never a half. The OSError of a
+    full disk names ``path``; others are as they are, for they may come from what is read meanwhile.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         finally:
             os.close(directory)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say what was written
+        if error.errno in _NO_ROOM and not error.filename:  # which does not say what was written
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

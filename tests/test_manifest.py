@@ -1,5 +1,6 @@
 """Fingerprints, atomic files, and manifests that say what is missing."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_a_crash_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) ->
     with atomic(file) as temporary:
         temporary.write_text("new")
     assert file.read_text() == "new"
+
+
+def test_only_a_full_disk_is_blamed_on_what_is_written(tmp_path: Path) -> None:
+    def failing(error: OSError) -> str | None:
+        with pytest.raises(OSError) as found, atomic(tmp_path / "out"):
+            raise error
+        return found.value.filename
+
+    assert failing(OSError(errno.ENOSPC, "No space left on device")) == str(tmp_path / "out")
+    assert failing(OSError(errno.EIO, "Input/output error")) is None  # of the input, as may be
+    assert failing(OSError(errno.ENOSPC, "No space left", "other")) == "other"
 
 
 def test_a_value_that_is_not_json_keeps_the_old_file(tmp_path: Path) -> None:

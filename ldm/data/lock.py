@@ -1,6 +1,7 @@
 """One command at a time in a directory: a lock that lasts as long as a process of it lives."""
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.reduction import DupFd
@@ -27,10 +28,16 @@ def _received(descriptor: Any) -> Lock:
 
 @contextmanager
 def alone(file: Path, refusal: str) -> Iterator[Lock]:
-    """Held by one command at a time, until it ends in whatever way; ValueError for another."""
+    """Held by one command at a time, until it ends in whatever way; ValueError for another.
+
+    The command may remove the file at its end. Who opened it just before holds a lock on nothing,
+    and is told so as if he had come a moment earlier.
+    """
     with open(file, "w") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            if not os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                raise FileNotFoundError(file)
+        except (BlockingIOError, FileNotFoundError) as error:
             raise ValueError(refusal) from error
         yield Lock(opened.fileno())

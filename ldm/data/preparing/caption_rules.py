@@ -9,6 +9,14 @@ class CaptionRules(NamedTuple):
     min_chars: int
     max_chars: int | None
 
+    def require_possible(self) -> None:
+        """ValueError where no caption could have such a length."""
+        if self.min_chars < 0 or (self.max_chars is not None and self.max_chars < self.min_chars):
+            raise ValueError(
+                f"data.min_caption_chars={self.min_chars} must be at least 0, and "
+                f"data.max_caption_chars={self.max_chars} no less than that, or null."
+            )
+
     def apply(self, captions: tuple[Any, ...]) -> tuple[tuple[str, ...], str | None, bool]:
         """The usable captions with white space made single; else why there is none, and by filter.
 

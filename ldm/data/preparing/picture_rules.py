@@ -83,6 +83,11 @@ class PictureRules:
                 f"data.max_aspect_ratio={max_aspect_ratio} is longer side / shorter side: at least "
                 "1, e.g. 2, or null for any."
             )
+        if max_pixels < 1 or min_size_px < 0:
+            raise ValueError(
+                f"data.max_pixels={max_pixels} must be at least 1, and "
+                f"data.min_size_px={min_size_px} at least 0."
+            )
         self.size_px, self.square, self.encoding, self.channels = (
             size_px,
             square,
@@ -93,7 +98,8 @@ class PictureRules:
         self.max_pixels, self.min_size_px = max_pixels, min_size_px
         self.max_aspect_ratio = max_aspect_ratio
         self.captions = CaptionRules(min_caption_chars, max_caption_chars)
-        self.where = {name: list(values) for name, values in (where or {}).items()}
+        self.captions.require_possible()
+        self.where = _where(where)
 
     def settings(self) -> dict[str, Any]:
         """What determines the result, JSON-able."""
@@ -106,7 +112,8 @@ class PictureRules:
         name = printable(record.key)
         for column, allowed in self.where.items():
             if record.meta.get(column) not in allowed:
-                return Bad(name, f"{column} is none of data.where.{column}", is_filtered=True)
+                has = f"{column} is" if column in record.meta else f"no column {column}, so"
+                return Bad(name, f"{has} none of data.where.{column}", is_filtered=True)
         captions, fault, is_filtered = self.captions.apply(record.captions)
         if fault is not None:
             return Bad(name, fault, is_filtered)
@@ -197,6 +204,22 @@ class PictureRules:
         shown = pixels[..., 0] if self.channels == 1 else pixels
         Image.fromarray(shown).save(buffer, format=kind, **more)
         return {"JPEG": "jpg", "PNG": "png"}[kind], buffer.getvalue()
+
+
+def _where(where: Any) -> dict[str, list[Any]]:
+    """The values allowed by column; ValueError for what is no such table."""
+    example = "data.where={license: [cc0, cc-by]}"
+    if where is None:
+        return {}
+    if not isinstance(where, Mapping):
+        raise ValueError(f"data.where={where!r} must name columns with lists, e.g. '{example}'.")
+    for column, values in where.items():
+        if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
+            raise ValueError(
+                f"data.where has {values!r} for {column}, where a list of values belongs, in "
+                f"brackets, e.g. '{example}'."
+            )
+    return {str(column): list(values) for column, values in where.items()}
 
 
 def safe_key(key: str) -> str:

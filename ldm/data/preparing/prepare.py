@@ -11,8 +11,10 @@ source and settings alone.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,8 @@ from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
 
 _PLAN = "plan.json"
+_LOCK = ".lock"  # beside what may be removed; gone when nobody prepares here
+_LEAST_SHARD_MB = 0.001
 _ENOUGH = 1000  # records after which the share of bad ones is judged where the total is unknown
 
 
@@ -62,10 +66,13 @@ class Preparing:
                 f"data.duplicates={self.duplicates!r} is not known; allowed: "
                 f"{', '.join(filter(None, selection.DUPLICATES))}, null."
             )
-        if not 0.0 <= self.max_bad_fraction <= 1.0 or self.shard_mb <= 0.0:
+        if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ValueError(
-                f"data.max_bad_fraction={self.max_bad_fraction} must be a share from 0 to 1, and "
-                f"data.shard_mb={self.shard_mb} above 0."
+                f"data.max_bad_fraction={self.max_bad_fraction} must be a share from 0 to 1."
+            )
+        if not _LEAST_SHARD_MB <= self.shard_mb < math.inf:
+            raise ValueError(
+                f"data.shard_mb={self.shard_mb} must be at least {_LEAST_SHARD_MB}, e.g. 256."
             )
 
     def settings(self) -> dict[str, Any]:
@@ -98,7 +105,6 @@ def prepared(
             f"{directory} was prepared differently: {'; '.join(differing.values())}. Choose "
             "another out=DIR, or delete that directory to prepare it anew."
         )
-    shutil.rmtree(directory / PREPARING, ignore_errors=True)  # killed at the very last moment
     return manifest
 
 
@@ -116,27 +122,33 @@ def prepare(
     more than the allowed share of records is bad; all that is finished is kept for the next time.
     """
     directory = Path(directory)
-    if prepared(source, rules, preparing, directory) is not None:
-        return iter(())
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"out={directory} is a file; give the name of a directory.")
+    if prepared(source, rules, preparing, directory) is not None:
+        if (directory / PREPARING).exists():  # killed at the very last moment
+            with _alone(directory):
+                shutil.rmtree(directory / PREPARING)
+        return iter(())
+    settings = _settings(source, rules, preparing)
+    parts = source.parts()  # also finds an empty or missing input, now
+    _goes_on(directory, settings)
+    return _run(source, parts, rules, preparing, directory, settings, processes)
+
+
+def _goes_on(directory: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether what lies in a directory can be gone on with; ValueError where it must stay."""
     work = directory / PREPARING
     if not work.exists() and any(_tars(directory)):
         raise ValueError(f"out={directory} holds shards of another tool; choose another out=DIR.")
-    settings = _settings(source, rules, preparing)
-    parts = source.parts()  # also finds an empty or missing input, now
-    if (work / _PLAN).is_file():
-        differing = _differences(read_json(work / _PLAN), settings)
-        if {*differing} - {"input"}:
-            raise ValueError(
-                f"{directory} holds an unfinished preparation: {'; '.join(differing.values())}. "
-                "Give the settings it began with, choose another out=DIR, or delete that directory."
-            )
-        if differing:
-            _begin_anew(directory)  # of other pictures: nothing of it can be used
-    elif work.exists():
-        _begin_anew(directory)  # killed while it was removed: nobody knows what its pieces are of
-    return _run(source, parts, rules, preparing, directory, settings, processes)
+    if not (work / _PLAN).is_file():
+        return False  # nothing, or killed while it was removed: nobody knows what pieces are of
+    differing = _differences(read_json(work / _PLAN), settings)
+    if {*differing} - {"input"}:
+        raise ValueError(
+            f"{directory} holds an unfinished preparation: {'; '.join(differing.values())}. "
+            "Give the settings it began with, choose another out=DIR, or delete that directory."
+        )
+    return not differing  # of other pictures nothing can be used
 
 
 def _run(
@@ -150,8 +162,14 @@ def _run(
 ) -> Iterator[Progress]:
     work, allowed = directory / PREPARING, preparing.max_bad_fraction
     pieces = work / "pieces"
-    pieces.mkdir(parents=True, exist_ok=True)
-    with alone(work / "lock", f"{directory} is being prepared by another process."):
+    directory.mkdir(parents=True, exist_ok=True)
+    with _alone(directory):
+        # Decided only now: before, the work may have been another's, who was still at it.
+        if prepared(source, rules, preparing, directory) is not None:
+            return
+        if not _goes_on(directory, settings):
+            _begin_anew(directory)
+        pieces.mkdir(parents=True, exist_ok=True)
         write_json(work / _PLAN, settings)
         if not is_settled(work):
             write = partial(_write_piece, source, rules, preparing.held_out_fraction, pieces)
@@ -184,7 +202,7 @@ def _run(
             ):
                 yield Progress("join", done + written, total, left_out)
             done += written
-    shutil.rmtree(work)
+        shutil.rmtree(work)
 
 
 def _write_piece(
@@ -259,4 +277,15 @@ def _begin_anew(directory: Path) -> None:
     """Remove what an unfinished preparation has made so far."""
     for path in _tars(directory):
         path.unlink()
-    shutil.rmtree(directory / PREPARING)
+    if (directory / PREPARING).exists():
+        shutil.rmtree(directory / PREPARING)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    lock = directory / _LOCK
+    with alone(lock, f"{directory} is being prepared by another process."):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

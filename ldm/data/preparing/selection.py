@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ldm.data.preparing.duplicates import first_equal, near_pairs
+from ldm.data.preparing.duplicates import first_equal, first_near
 
 TRAIN, HELD_OUT, LEFT_OUT = 0, 1, -1
 # None: not looked for; report: all are kept; exact: one of each; near: of nearly equal ones too.
@@ -37,8 +37,7 @@ def select(rows: NDArray[Any], duplicates: str | None) -> Selection:
     sample, the nearest to it by rank. ValueError if fewer than two samples are left.
     """
     split = rows["split"].astype(np.int8)
-    everything = np.arange(len(rows))
-    repeated = np.flatnonzero(first_equal(rows["name"], everything) != everything)
+    repeated = np.flatnonzero(first_equal(rows["name"]) != np.arange(len(rows)))
     split[repeated] = LEFT_OUT
     _fill_empty(split, rows["rank"])
     assigned = split.copy()
@@ -61,26 +60,17 @@ def _fill_empty(split: NDArray[np.int8], rank: NDArray[np.uint64]) -> None:
 
 
 def _duplicates(rows: NDArray[Any], split: NDArray[np.int8]) -> list[Duplicate]:
-    """Each duplicate with the sample that it repeats; that of a near one is no near one itself."""
+    """Each duplicate with the sample that stays for it, which is none itself."""
     usable = np.flatnonzero(split != LEFT_OUT)
     usable = usable[np.argsort(split[usable] != HELD_OUT, kind="stable")]  # those to keep first
-    first = usable[first_equal(rows["exact"][usable], np.arange(len(usable)))]
-    is_first = first == usable
-    found = [
-        Duplicate(sample, of, "exact")
-        for sample, of in zip(usable[~is_first].tolist(), first[~is_first].tolist(), strict=True)
-    ]
-    single = usable[is_first]
-    first = first_equal(rows["near"][single], np.arange(len(single)))
-    alone = np.flatnonzero(first == np.arange(len(single)))  # one of each hash
-    near: dict[int, int] = {}
-    pairs = alone[near_pairs(rows["near"][single[alone]])]
-    for of, sample in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
-        if of not in near:
-            near.setdefault(sample, of)
-    for sample in np.flatnonzero(first != np.arange(len(single))).tolist():
-        near[sample] = near.get(int(first[sample]), int(first[sample]))
-    found += [
-        Duplicate(int(single[sample]), int(single[of]), "near") for sample, of in near.items()
-    ]
-    return found
+    exact = first_equal(rows["exact"][usable])
+    single = usable[exact == np.arange(len(usable))]
+    near = first_near(rows["near"][single])
+    return _named(usable, exact, "exact") + _named(single, near, "near")
+
+
+def _named(samples: NDArray[np.int64], first: NDArray[np.int64], kind: str) -> list[Duplicate]:
+    """Those of ``samples`` (n,) whose ``first`` (n,), a position in them, is another one."""
+    repeated = np.flatnonzero(first != np.arange(len(first)))
+    pairs = zip(samples[repeated].tolist(), samples[first[repeated]].tolist(), strict=True)
+    return [Duplicate(sample, of, kind) for sample, of in pairs]

@@ -64,10 +64,7 @@ def settle(
         selection = select(rows, duplicates)
     except ValueError as error:
         bad_samples.write_bad(directory, bad)
-        raise ValueError(
-            f"{error} ({bad_samples.reasons(bad) or 'of no more'}). Mend or remove those that "
-            f"{directory / bad_samples.FILE_NAME} lists, or add more."
-        ) from error
+        raise ValueError(f"{error} {_remedy(bad, directory)}") from error
     keys = _keys(pieces, counts, selection)
     bad += [Bad(keys[sample], "duplicate key") for sample in selection.repeated.tolist()]
     bad_samples.require_few(bad, directory, seen=total, total=total, allowed=allowed)
@@ -97,6 +94,16 @@ def settle(
     with atomic(work / _FILE) as temporary, open(temporary, "wb") as file:
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         np.savez(file, split=selection.split, counts=counts, sizes=rows["bytes"], facts=text)
+
+
+def _remedy(bad: list[Bad], directory: Path) -> str:
+    """What helps where too little is left."""
+    if not bad:
+        return "(of no more). Add more pictures."
+    named = f"({bad_samples.reasons(bad)}). {directory / bad_samples.FILE_NAME} lists them:"
+    if all(item.is_filtered for item in bad):
+        return f"{named} all were left out on request, so ask for less, or add more pictures."
+    return f"{named} mend those that are no good, or add more pictures."
 
 
 def _keys(pieces: Path, counts: NDArray[np.int64], selection: Selection) -> dict[int, str]:

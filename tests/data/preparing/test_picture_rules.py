@@ -118,7 +118,7 @@ def test_captions(captions, expected):
         ({"min_caption_chars": 2}, "caption below data.min_caption_chars=2"),
         ({"max_caption_chars": 0}, "caption above data.max_caption_chars=0"),
         ({"where": {"license": ["cc0"]}}, "license is none of data.where.license"),
-        ({"where": {"absent": [1]}}, "absent is none of data.where.absent"),
+        ({"where": {"absent": [1]}}, "no column absent, so none of data.where.absent"),
     ],
 )
 def test_filters(changes, reason):
@@ -160,6 +160,15 @@ def test_keys():
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"where": {"license": "cc0"}}, r"'cc0' for license.*in brackets.*\[cc0, cc-by\]"),
+        ({"where": {"size": 5}}, "5 for size, where a list"),
+        ({"where": {"license": []}}, "where a list"),
+        ({"where": ["license"]}, "must name columns"),
+        ({"max_pixels": 0}, "data.max_pixels=0 must be at least 1"),
+        ({"min_size_px": -1}, "data.min_size_px=-1 at least 0"),
+        ({"min_caption_chars": -1}, "data.min_caption_chars=-1 must be at least 0"),
+        ({"max_caption_chars": -1}, "data.max_caption_chars=-1 no less"),
+        ({"min_caption_chars": 9, "max_caption_chars": 8}, "data.max_caption_chars=8 no less"),
         ({"encoding": "gif"}, "allowed: png, jpeg, keep"),
         ({"encoding": "keep"}, "data.size_px=null data.square=false"),
         ({"encoding": "jpeg", "channels": 5}, "no 5 channels"),

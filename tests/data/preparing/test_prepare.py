@@ -180,6 +180,19 @@ def test_an_unfinished_preparation_keeps_its_settings_unless_the_pictures_change
     assert files(tmp_path) == files(tmp_path.with_name("other"))
 
 
+def test_a_second_start_leaves_the_work_of_a_running_one_alone(tmp_path):
+    running = run(NoisySource(input="one"), tmp_path)
+    assert next(step for step in running if step.step == "join").done > 2
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="being prepared by another process"):
+        next(run(NoisySource(input="two"), tmp_path))
+    assert files(tmp_path) == before
+    late = run(NoisySource(input="one"), tmp_path)  # called now, and begun when the other is done
+    list(running)
+    whole = files(tmp_path)
+    assert list(late) == [] and files(tmp_path) == whole and ".lock" not in whole
+
+
 def test_several_processes_give_the_same_bytes(tmp_path, monkeypatch):
     list(run(NoisySource(bad=(3,)), tmp_path / "one"))
     monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.0)
@@ -251,6 +264,14 @@ def test_what_is_filtered_is_listed_and_is_no_fault(tmp_path):
     assert facts["filtered"] == {"i is none of data.where.i": 30}
     assert facts["bad"] == {"empty file": 1}
     assert len(lines(tmp_path / "bad_samples.jsonl")) == 31
+
+
+def test_where_only_filters_left_nothing_nobody_is_told_to_mend(tmp_path):
+    match = "40 x no column license, so none of .*left out on request, so ask for less"
+    with pytest.raises(ValueError, match=match):
+        list(run(NoisySource(), tmp_path / "a", where={"license": ["cc0"]}))
+    with pytest.raises(ValueError, match="1 x empty file.*mend those"):
+        list(run(NoisySource(bad=(1,)), tmp_path / "b", where={"i": [1, 2]}))
 
 
 def test_the_split_is_by_the_hash_of_the_key_and_no_split_is_empty(tmp_path):
@@ -335,7 +356,9 @@ def test_what_others_keep_in_the_directory_is_left_alone(tmp_path):
         ({"held_out_fraction": 0.0}, "between 0 and 1"),
         ({"duplicates": "all"}, "allowed: report, exact, near, null"),
         ({"max_bad_fraction": 2.0}, "share from 0 to 1"),
-        ({"shard_mb": 0}, "above 0"),
+        ({"shard_mb": 0}, "at least 0.001"),
+        ({"shard_mb": 1e-9}, "at least 0.001"),
+        ({"shard_mb": float("nan")}, "at least 0.001"),
     ],
 )
 def test_mistakes_are_explained(tmp_path, changes, message):
