@@ -23,6 +23,9 @@ def is_about_data(words: Sequence[str]) -> bool:
 
 def check_data(words: Sequence[str]) -> int:
     """Verify, list what is wrong by file and key; 0 when nothing is."""
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"{word} has no value: type {word}=..., as in data.root=shards.")
     given = dict(word.split("=", 1) for word in words)
     decode = given.get("decode", "false").lower()
     if decode not in ("true", "false"):

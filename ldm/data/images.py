@@ -37,6 +37,9 @@ from ldm.data.arrays import resized, within_range
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 WHITE = (255, 255, 255)
 MAX_PIXELS = 200_000_000  # a decoded picture of 600 MB; larger ones are taken for an attack
+# In place of Pillow's own limit, which would refuse 179 million whatever ``max_pixels`` says; for
+# good and not while a picture is opened, since threads share it.
+Image.MAX_IMAGE_PIXELS = None
 _ORIENTATION = 0x0112
 _TURNS = {  # EXIF orientation -> how to undo it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,7 +81,7 @@ def decode_layers(
     floating-point pixels.
     """
     with warnings.catch_warnings():
-        # Pillow's size limit only warns; ours below decides. Odd metadata is no fault of pixels.
+        # Odd metadata is no fault of pixels.
         warnings.simplefilter("ignore")
         image = _opened(data)
         if image.width * image.height > max_pixels:
@@ -100,7 +103,8 @@ def decode_layers(
 def picture_size(data: bytes) -> tuple[int, int]:
     """Height and width of the picture in ``data`` as ``decode`` gives it, from its header alone.
 
-    ValueError with the reasons of ``decode_layers``, for what a header can tell.
+    Of any number of pixels. ValueError with the other reasons of ``decode_layers``, for what a
+    header can tell.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -120,8 +124,6 @@ def _opened(data: bytes) -> Image.Image:
         raise ValueError("empty file")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError("too many pixels") from error
     except Exception as error:  # parsers of hostile bytes raise anything
         raise ValueError(f"not a picture ({', '.join(FORMATS)})") from error
 
@@ -155,8 +157,7 @@ def _to_srgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] |
         raise _FloatPixels
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):  # 16 bits of grey, in one of several layouts
-        wide = np.asarray(image).astype(np.float64).clip(0, 65535)
-        image, profile = Image.fromarray((wide / 257.0).round().astype(np.uint8)), None
+        return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=2), None
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     alpha = image.convert("RGBA").getchannel("A") if transparent else None
     if transparent or image.mode not in ("L", "RGB", "CMYK"):
@@ -166,6 +167,16 @@ def _to_srgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] |
     if image.mode != "RGB":  # converting copies, even to the same mode
         image = image.convert("RGB")
     return np.array(image), None if alpha is None else np.array(alpha)
+
+
+def _eight_bits(wide: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of 16 bits (H, W) divided by 257 and rounded, a few rows at once to spare memory."""
+    narrow = np.empty(wide.shape, np.uint8)
+    rows = max(1, 2**20 // wide.shape[1])
+    for top in range(0, len(wide), rows):
+        strip = wide[top : top + rows].astype(np.int32).clip(0, 65535)
+        narrow[top : top + rows] = (strip + 128) // 257  # 257 is odd: nothing lies half-way
+    return narrow
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:

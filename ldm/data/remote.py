@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, NamedTuple
 
 from ldm.manifest import file_hash, fingerprint
 
 SCHEMES = ("http", "https", "s3", "gs")
-_PROCESSES = ("pipe", "exec", "shell", "ssh", "sftp", "scp", "ftps", "hdfs", "git")
+_PROCESSES = ("pipe", "exec", "shell", "ssh", "scp", "git")
 _WRAPPERS = ("reference", "filecache", "simplecache", "blockcache", "dir", "generic", "dask")
 _MAX_FILES = 1_000_000
 _IDLE_S = 60
@@ -253,8 +254,9 @@ def _local(name: str, ending: str) -> Iterator[File]:
     else:
         paths = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     for path in sorted(paths):
-        stat = os.stat(path)
-        yield File(path, stat.st_size, str(stat.st_mtime_ns))
+        found = os.stat(path)
+        if S_ISREG(found.st_mode):  # a pipe or a device would be read for ever
+            yield File(path, found.st_size, str(found.st_mtime_ns))
 
 
 def _remote(url: str, scheme: str) -> Iterator[File]:

@@ -76,6 +76,9 @@ def test_what_is_no_data_is_said(world, ldm, tmp_path, capsys):
     assert ldm("check", f"data.root={tmp_path}") == 1
     assert "neither an index nor any *.tar" in capsys.readouterr().out
     assert ldm("check", f"data.root={world.shards}", "decode=maybe") == 2
+    capsys.readouterr()
+    assert ldm("check", "data.root") == 2
+    assert "data.root has no value: type data.root=" in capsys.readouterr().err
     shutil.copytree(world.latents, tmp_path / "latents")
     next((tmp_path / "latents").rglob("codes.npy")).unlink()
     assert ldm("check", f"data.root={tmp_path / 'latents'}") == 1

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -193,9 +194,20 @@ def test_a_huge_declared_size_is_refused_before_decoding():
         struct.pack(">IIBB", 0, 0, 8, 2), struct.pack(">IIBB", 100_000, 100_000, 8, 2)
     )  # the header's check sum is wrong, and Pillow would refuse it for that
     bomb = bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])) + bomb[33:]
-    for function in (images.decode, images.picture_size):
-        with pytest.raises(ValueError, match="too many pixels"):
-            function(bomb)
+    assert images.picture_size(bomb) == (100_000, 100_000)
+    with pytest.raises(ValueError, match="too many pixels"):
+        images.decode(bomb, max_pixels=10**10 - 1)  # far above the limit that Pillow has itself
+
+
+def test_sixteen_bits_of_grey_are_rounded_within_little_memory():
+    wide = np.arange(2**16, dtype=np.uint16).repeat(64).reshape(2048, 2048)
+    data = _bytes(Image.fromarray(wide))
+    tracemalloc.start()
+    pixels = images.decode(data)
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (pixels == (wide / 257.0).round()[..., None]).all()
+    assert memory < 10 * wide.size  # 8 are the 16 bits, read twice, the 8 bits and three channels
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])

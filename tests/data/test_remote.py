@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -46,6 +47,22 @@ def test_local_files_by_folder_glob_braces_and_list(tmp_path):
     assert names("odd{1}.tar") == ["odd{1}.tar"]
     (file,) = find(f"file://{tmp_path}/a.tar", ".tar")
     assert file.size == 5 and [file] == find(str(tmp_path / "a.tar"), ".tar")
+
+
+def test_pipes_and_devices_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    for path in (tmp_path, tmp_path / "a.tar", "/dev/zero"):
+        with pytest.raises(ValueError, match="names no file"):
+            find(str(path), ".tar")
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ftps", "hdfs"])
+def test_other_schemes_are_opened_where_they_are_named(scheme, monkeypatch):
+    system = SimpleNamespace(_strip_protocol=str, info=lambda path: {"size": 4})
+    monkeypatch.setattr(remote, "_file_system", lambda url: system)
+    with pytest.raises(ValueError, match=r"none of .*data\.schemes"):
+        find(f"{scheme}://host/a.tar", ".tar")
+    assert find(f"{scheme}://host/a.tar", ".tar", (scheme,))[0].size == 4
 
 
 @pytest.mark.parametrize(

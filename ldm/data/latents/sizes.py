@@ -6,6 +6,7 @@ from typing import Any
 from ldm.data.latents.crop import Crop
 
 COUNT = 6
+_MAX_SIDE = 2**31 - 1  # as sizes are stored
 
 
 def picture_sizes(
@@ -21,7 +22,7 @@ def picture_sizes(
     """
     names = ("original_height", "original_width")
     original = [meta.get(name, side) for name, side in zip(names, stored, strict=True)]
-    if not all(isinstance(side, int) and side > 0 for side in original):
+    if not all(isinstance(side, int) and 0 < side <= _MAX_SIDE for side in original):
         raise ValueError(
             f"sample {key!r}: original_height and original_width in its metadata must be pixels, "
             f"found {original}; mend or remove them there."

@@ -9,7 +9,8 @@ Where captions come from (``captions``); "auto" takes the first that is there:
 - class: the name of the sub-folder, when there are at least two; underscores become spaces
 - none: every caption is "", for unconditional training
 
-Hidden files and folders, and files that are no pictures, are ignored. ``.npy`` arrays are pictures
+Linked folders are followed, each folder once. Hidden files and folders, and files that are no
+pictures, are ignored. ``.npy`` arrays are pictures
 where there are no others.
 """
 
@@ -17,6 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from ldm.data.preparing.picture_rules import printable
@@ -95,18 +97,15 @@ class FolderSource:
                 f"data.path={self.root} is no folder; give the folder that holds your pictures."
             )
         found: dict[str, tuple[int, int]] = {}
-        for folder, folders, names in os.walk(self.root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                if name.startswith("."):
-                    continue
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                except OSError:  # a dangling link: reported as bad when it is read
-                    found[path.relative_to(self.root).as_posix()] = (-1, 0)
-                    continue
-                found[path.relative_to(self.root).as_posix()] = (stat.st_size, stat.st_mtime_ns)
+        for path in _visible_files(self.root):
+            name = path.relative_to(self.root).as_posix()
+            try:
+                stat = path.stat()
+            except OSError:  # a dangling link: reported as bad when it is read
+                found[name] = (-1, 0)
+                continue
+            if S_ISREG(stat.st_mode):  # a pipe or a device would be read for ever
+                found[name] = (stat.st_size, stat.st_mtime_ns)
         return dict(sorted(found.items()))
 
     @cached_property
@@ -125,3 +124,17 @@ class FolderSource:
     @cached_property
     def _captions(self) -> FolderCaptions:
         return FolderCaptions(self.root, set(self._files), self._pictures, self.captions)
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    """What lies below a folder, linked folders too: each folder once, by its own name if it can."""
+    tops, seen = [root], set()
+    for top in tops:  # which grows
+        for folder, folders, names in os.walk(top):
+            if (real := os.path.realpath(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            tops += [Path(folder, n) for n in folders if os.path.islink(os.path.join(folder, n))]
+            yield from (Path(folder, name) for name in names if not name.startswith("."))

@@ -24,14 +24,16 @@ class FolderCaptions:
     ) -> None:
         self.root = root
         self._files = files
+        # By the name without its ending, which may be in capitals; .txt counts before .TXT.
+        texts = sorted(name for name in files if name.lower().endswith(".txt"))
+        self._sidecars = {_stem(name): name for name in texts}
         self._columns = None if isinstance(source, str) else tuple(source)
         source = source if isinstance(source, str) else "metadata"
         if source == "auto":
             source = self._find_source(pictures)
         self.source = source
         self._metadata = self._read_metadata() if source == "metadata" else {}
-        beside = any(_sidecar(picture) in files for picture in pictures)
-        if source == "sidecar" and not beside:
+        if source == "sidecar" and not self._has_sidecars(pictures):
             raise ValueError(
                 f"data.captions=sidecar, but no picture in {root} has a text file beside it, such "
                 "as cat.txt for cat.jpg."
@@ -76,16 +78,19 @@ class FolderCaptions:
         return sorted(set(self._metadata) - set(pictures))
 
     def _find_source(self, pictures: list[str]) -> str:
-        if any(_sidecar(picture) in self._files for picture in pictures):
+        if self._has_sidecars(pictures):
             return "sidecar"
         if any(PurePosixPath(name).name == METADATA for name in self._files):
             return "metadata"
         folders = {picture.partition("/")[0] for picture in pictures if "/" in picture}
         return "class" if len(folders) > 1 else "none"
 
+    def _has_sidecars(self, pictures: list[str]) -> bool:
+        return any(_stem(picture) in self._sidecars for picture in pictures)
+
     def _read_sidecar(self, picture: str) -> str:
-        name = _sidecar(picture)
-        if name not in self._files:
+        name = self._sidecars.get(_stem(picture))
+        if name is None:
             raise ValueError("missing caption")
         try:
             # What is not UTF-8 stays recognizable; the rules for captions are those of all sources.
@@ -114,8 +119,8 @@ class FolderCaptions:
         return entries
 
 
-def _sidecar(picture: str) -> str:
-    return PurePosixPath(picture).with_suffix(".txt").as_posix()
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
 
 
 def _entry(line: str, where: str) -> dict[str, Any]:

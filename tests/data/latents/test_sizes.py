@@ -44,7 +44,7 @@ def test_a_mirrored_crop_is_counted_from_the_other_side():
         assert plain[3] == 14 + crop.left and plain[3] + 32 + mirrored[3] == whole
 
 
-@pytest.mark.parametrize("width", ["600", 0, None, 3.5])
+@pytest.mark.parametrize("width", ["600", 0, None, 3.5, 10**21])
 def test_metadata_that_are_no_sizes_name_the_sample(width):
     with pytest.raises(ValueError, match="sample 'a': original_height and original_width"):
         middle((8, 8), (8, 8), original_height=8, original_width=width)

@@ -1,6 +1,7 @@
 """A folder of pictures as people have them."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -74,6 +75,29 @@ def test_folder_with_sidecars_comes_before_metadata(tmp_path):
     assert bad == {"f.png": "missing caption"}
     good, _ = _all(_folder(tmp_path, captions="metadata"))
     assert {name: record.captions for name, record in good.items()} == {"f.png": ("meta",)}
+
+
+def test_endings_in_capitals_are_endings(tmp_path):
+    for name in ("A", "b"):
+        _picture(tmp_path / f"{name}.JPG")
+        (tmp_path / f"{name}.TXT").write_text(f"picture {name}")
+    (tmp_path / "b.txt").write_text("small letters first")
+    good, bad = _all(_folder(tmp_path))
+    assert good["A.JPG"].captions == ("picture A",) and not bad
+    assert good["b.JPG"].captions == ("small letters first",)
+
+
+def test_linked_folders_are_followed_once_and_pipes_are_passed_over(tmp_path):
+    _picture(tmp_path / "elsewhere" / "a.png")
+    _picture(tmp_path / "set" / "real" / "b.png")
+    (tmp_path / "set" / "again").symlink_to(tmp_path / "set" / "real")
+    (tmp_path / "set" / "round").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set" / "linked")
+    os.mkfifo(tmp_path / "set" / "pipe.png")
+    os.mkfifo(tmp_path / "set" / "metadata.jsonl")
+    good, bad = _all(_folder(tmp_path / "set", captions="none"))
+    assert set(good) == {"linked/a.png", "real/b.png"} and not bad
 
 
 def test_folder_with_metadata(tmp_path):
