@@ -32,6 +32,7 @@ from ldm.data.preparing.pieces import is_finished, read_piece, write_piece
 from ldm.data.preparing.processes import work_through
 from ldm.data.preparing.settle import is_settled, settle, settled
 from ldm.data.shards.files import PREPARING
+from ldm.data.shards.index import open_index
 from ldm.data.source import HELD_OUT, Bad, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
@@ -95,7 +96,8 @@ def prepared(
 ) -> Manifest | None:
     """The manifest of an earlier, finished preparation with the same settings; None if none.
 
-    ValueError naming the settings that differ when the directory was prepared otherwise.
+    ValueError naming the settings that differ when the directory was prepared otherwise, and the
+    shard that is missing or has another size.
     """
     directory = Path(directory)
     if not (directory / MANIFEST).is_file():
@@ -106,6 +108,8 @@ def prepared(
             f"{directory} was prepared differently: {'; '.join(differing.values())}. Choose "
             "another out=DIR, or delete that directory to prepare it anew."
         )
+    for place in (directory, directory / HELD_OUT):
+        open_index(place)
     return manifest
 
 
