@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +12,66 @@ from ldm.data.source import Bad
 from ldm.manifest import atomic
 
 FILE_NAME = "bad_samples.jsonl"
+_NAMED = 3
 
 
-def write_bad(directory: Path, bad: Sequence[Bad]) -> None:
+def write_bad(directory: Path, bad: Iterable[Bad]) -> None:
     """List the records that were left out, one line each; no file where there are none."""
-    write_lines(directory / FILE_NAME, [item._asdict() for item in bad])
+    write_lines(directory / FILE_NAME, (item._asdict() for item in bad))
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """A file of JSON lines, whole or absent; absent also where there are none."""
-    texts = [json.dumps(line) for line in lines]
     path.unlink(missing_ok=True)
-    if texts:
-        with atomic(path) as temporary:
-            temporary.write_text("\n".join(texts) + "\n")
+    remaining = iter(lines)
+    for first in remaining:
+        with atomic(path) as temporary, open(temporary, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in chain([first], remaining))
 
 
-def counts(bad: Iterable[Bad], is_filtered: bool) -> dict[str, int]:
-    """How many by reason: of those filtered on request, or of those unusable."""
-    found = Counter(item.reason for item in bad if item.is_filtered == is_filtered)
-    return dict(sorted(found.items()))
+@dataclass
+class Tally:
+    """Running counts by reason of what is left out, so that none of it need be kept."""
+
+    faults: Counter[str] = field(default_factory=Counter)  # unusable
+    filtered: Counter[str] = field(default_factory=Counter)  # left out on request
+    first: list[str] = field(default_factory=list)  # keys of the first unusable ones
+
+    def add(self, bad: Iterable[Bad]) -> None:
+        for item in bad:
+            (self.filtered if item.is_filtered else self.faults)[item.reason] += 1
+            if not item.is_filtered and len(self.first) < _NAMED:
+                self.first.append(item.key)
+
+    def total(self) -> int:
+        return self.faults.total() + self.filtered.total()
+
+    def require_few(
+        self,
+        listed: Iterable[Bad],
+        directory: Path,
+        *,
+        seen: int,
+        total: int | None,
+        allowed: float,
+    ) -> None:
+        """ValueError where more than the share ``allowed`` of all ``total`` records is unusable.
+
+        The records ``seen`` so far stand for all where the total is not known. All that is left
+        out, ``listed``, is read only where it must be written down.
+        """
+        if self.faults.total() <= allowed * (seen if total is None else total):
+            return
+        write_bad(directory, listed)
+        of = "" if total is None else f" (of {total})"
+        raise ValueError(
+            f"{self.faults.total()} of the first {seen} pictures{of} cannot be used: "
+            f"{reasons(self.faults)}. The first: {', '.join(self.first)}; all so far in "
+            f"{directory / FILE_NAME}. Mend or remove them, or allow more than "
+            f"data.max_bad_fraction={allowed:g}; the same command then goes on."
+        )
 
 
-def reasons(bad: Iterable[Bad]) -> str:
-    """The counts by reason, most frequent first, for people."""
-    found = Counter(item.reason for item in bad)
-    return ", ".join(f"{count} x {reason}" for reason, count in found.most_common())
-
-
-def require_few(
-    bad: Sequence[Bad], directory: Path, *, seen: int, total: int | None, allowed: float
-) -> None:
-    """ValueError where more than the share ``allowed`` of all ``total`` records is unusable.
-
-    The records ``seen`` so far stand for all where the total is not known.
-    """
-    faults = [item for item in bad if not item.is_filtered]
-    if len(faults) <= allowed * (seen if total is None else total):
-        return
-    write_bad(directory, bad)
-    of = "" if total is None else f" (of {total})"
-    first = ", ".join(item.key for item in faults[:3])
-    raise ValueError(
-        f"{len(faults)} of the first {seen} pictures{of} cannot be used: {reasons(faults)}. "
-        f"The first: {first}; all so far in {directory / FILE_NAME}. Mend or remove them, or "
-        f"allow more than data.max_bad_fraction={allowed:g}; the same command then goes on."
-    )
+def reasons(counts: Counter[str]) -> str:
+    """Counts by reason, most frequent first, for people."""
+    return ", ".join(f"{count} x {reason}" for reason, count in counts.most_common())

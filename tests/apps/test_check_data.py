@@ -57,6 +57,25 @@ def test_a_wrong_index_is_named(shards, ldm, capsys):
     assert "64 samples" in capsys.readouterr().out
 
 
+def test_shards_are_held_against_their_manifest(shards, ldm, capsys):
+    path = shards / "manifest.json"
+    whole = json.loads(path.read_text())
+    for facts, fault in (
+        ({"num_samples": 63}, "63 samples, and 64 are here"),
+        ({"content": "0" * 16}, "written for shards of other content"),
+    ):
+        path.write_text(json.dumps(whole | {"facts": whole["facts"] | facts}))
+        assert ldm("check", f"data.root={shards}") == 1
+        printed = capsys.readouterr().out
+        assert f"{path}: " in printed and fault in printed and "1 faults" in printed
+    path.write_text("{")
+    assert ldm("check", f"data.root={shards}") == 1
+    assert "manifest.json is damaged" in capsys.readouterr().out
+    path.unlink()
+    assert ldm("check", f"data.root={shards}") == 1
+    assert f"{path}: missing" in capsys.readouterr().out
+
+
 def test_members_that_are_elsewhere_are_named(shards, ldm, capsys):
     import numpy as np
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldm.data.bad_samples import require_few
+from ldm.data.bad_samples import Tally
 from ldm.data.lock import alone
 from ldm.data.preparing import selection
 from ldm.data.preparing.join import Samples, join
@@ -31,7 +31,8 @@ from ldm.data.preparing.pieces import is_finished, read_piece, write_piece
 from ldm.data.preparing.processes import work_through
 from ldm.data.preparing.settle import is_settled, settle, settled
 from ldm.data.shards.files import PREPARING
-from ldm.data.source import HELD_OUT, Bad, Part, Source
+from ldm.data.shards.index import open_index
+from ldm.data.source import HELD_OUT, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
 
@@ -94,7 +95,8 @@ def prepared(
 ) -> Manifest | None:
     """The manifest of an earlier, finished preparation with the same settings; None if none.
 
-    ValueError naming the settings that differ when the directory was prepared otherwise.
+    ValueError naming the settings that differ when the directory was prepared otherwise, and the
+    shard that is missing or has another size.
     """
     directory = Path(directory)
     if not (directory / MANIFEST).is_file():
@@ -105,6 +107,8 @@ def prepared(
             f"{directory} was prepared differently: {'; '.join(differing.values())}. Choose "
             "another out=DIR, or delete that directory to prepare it anew."
         )
+    for place in (directory, directory / HELD_OUT):
+        open_index(place)
     return manifest
 
 
@@ -229,7 +233,7 @@ def _write_pieces(
     total = sum(count for count in counts if count is not None) if None not in counts else None
     todo = [(number, part) for number, part in enumerate(parts) if not is_finished(pieces, number)]
     bounds = [*(number for number, _ in todo), len(parts)]  # all before the next one is finished
-    bad: list[Bad] = []
+    tally = Tally()
     seen = looked_at = 0
 
     def look(end: int) -> None:
@@ -238,17 +242,18 @@ def _write_pieces(
         for number in range(looked_at, end):
             piece = read_piece(pieces, number)
             seen += len(piece.rows) + len(piece.bad)
-            bad.extend(piece.bad)
+            tally.add(piece.bad)
             if total is not None or seen >= _ENOUGH:
-                require_few(bad, directory, seen=seen, total=total, allowed=allowed)
+                listed = (bad for n in range(number + 1) for bad in read_piece(pieces, n).bad)
+                tally.require_few(listed, directory, seen=seen, total=total, allowed=allowed)
         looked_at = end
 
     look(bounds[0])
-    later = [read_piece(pieces, n) for n in range(looked_at, len(parts)) if is_finished(pieces, n)]
+    later = (read_piece(pieces, n) for n in range(looked_at, len(parts)) if is_finished(pieces, n))
     before = seen + sum(len(piece.rows) + len(piece.bad) for piece in later)
     for done in work_through(write, todo, processes):
         look(bounds[done.items])
-        yield Progress("prepare", before + done.steps, total, len(bad))
+        yield Progress("prepare", before + done.steps, total, tally.total())
 
 
 def _settings(source: Source, rules: PictureRules, preparing: Preparing) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Between pieces and shards: where each sample goes is settled, and written down for people."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,9 @@ def settle(
         raise ValueError(f"{error} {_remedy(bad, directory)}") from error
     keys = _keys(pieces, counts, selection)
     bad += [Bad(keys[sample], "duplicate key") for sample in selection.repeated.tolist()]
-    bad_samples.require_few(bad, directory, seen=total, total=total, allowed=allowed)
+    tally = bad_samples.Tally()
+    tally.add(bad)
+    tally.require_few(bad, directory, seen=total, total=total, allowed=allowed)
     bad_samples.write_bad(directory, bad)
     lines = [
         {
@@ -82,8 +85,8 @@ def settle(
     bad_samples.write_lines(directory / DUPLICATES_FILE, lines)
     left_out = (selection.split != selection.assigned).sum()
     facts = {
-        "bad": bad_samples.counts(bad, is_filtered=False),
-        "filtered": bad_samples.counts(bad, is_filtered=True),
+        "bad": dict(sorted(tally.faults.items())),
+        "filtered": dict(sorted(tally.filtered.items())),
         "duplicates": {
             "exact": sum(line["kind"] == "exact" for line in lines),
             "near": sum(line["kind"] == "near" for line in lines),
@@ -100,7 +103,8 @@ def _remedy(bad: list[Bad], directory: Path) -> str:
     """What helps where too little is left."""
     if not bad:
         return "(of no more). Add more pictures."
-    named = f"({bad_samples.reasons(bad)}). {directory / bad_samples.FILE_NAME} lists them:"
+    counts = Counter(item.reason for item in bad)
+    named = f"({bad_samples.reasons(counts)}). {directory / bad_samples.FILE_NAME} lists them:"
     if all(item.is_filtered for item in bad):
         return f"{named} all were left out on request, so ask for less, or add more pictures."
     return f"{named} mend those that are no good, or add more pictures."

@@ -13,7 +13,8 @@ from ldm.data.images import MAX_PIXELS, decode
 from ldm.data.shards.files import ShardFiles
 from ldm.data.shards.index import FILE_NAME, ROWS, VERSION, fits, index_shard
 from ldm.data.shards.reader import name_before
-from ldm.manifest import file_hash
+from ldm.manifest import FILE_NAME as MANIFEST
+from ldm.manifest import file_hash, fingerprint, manifest_of
 
 
 class Verified(NamedTuple):
@@ -34,7 +35,7 @@ def verify_shards(files: ShardFiles, *, decode_all: bool) -> Iterator[Verified]:
 
     The size, the sha256 where it is recorded, whether the tar is whole, and whether each member
     lies where the index has it. Shards without an index are only looked at as tar files. Of those
-    at a url the copies are looked at.
+    at a url the copies are looked at. Last, all of it is held against the manifest.
     """
     index = _index(files)
     if index is None:
@@ -55,6 +56,30 @@ def verify_shards(files: ShardFiles, *, decode_all: bool) -> Iterator[Verified]:
             yield Verified(done + number, fault)
         done += shard.get("samples", number)
         yield Verified(done, None)
+    for fault in _manifest_faults(files, shards, done):
+        yield Verified(done, fault)
+
+
+def _manifest_faults(
+    files: ShardFiles, shards: list[dict[str, Any]], num_samples: int
+) -> Iterator[str]:
+    """Where shards are others than those that the manifest, if there is one, was written for."""
+    hashes = [shard.get("sha256", "") for shard in shards]
+    try:
+        found = files.json(MANIFEST)
+        if found is None:
+            if any(hashes):
+                yield f"{files.root}/{MANIFEST}: missing"
+            return
+        facts = manifest_of(found, files.root, kind="shards").facts
+    except ValueError as error:
+        yield str(error)
+        return
+    where = f"{files.root}/{MANIFEST}"
+    if facts.get("num_samples") != num_samples:
+        yield f"{where}: {facts.get('num_samples')} samples, and {num_samples} are here"
+    elif all(hashes) and facts.get("content") != fingerprint(hashes):
+        yield f"{where}: it was written for shards of other content"
 
 
 def _index(files: ShardFiles) -> dict[str, Any] | None:

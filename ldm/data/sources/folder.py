@@ -48,13 +48,23 @@ class FolderSource:
         self.captions = captions if isinstance(captions, str) else list(captions)
 
     def settings(self) -> dict[str, Any]:
-        """The captions, and a fingerprint of every name, size and time of change in the folder."""
+        """The captions, and a fingerprint of name, size and time of change of what is read.
+
+        That is pictures and the files that may hold their captions; others come and go.
+        """
+        pictures = {*self._pictures}
+        stems = {os.path.splitext(name)[0] for name in pictures}
+
+        def is_read(name: str) -> bool:
+            stem, ending = os.path.splitext(name)
+            is_sidecar = ending.lower() == ".txt" and stem in stems
+            return name in pictures or is_sidecar or Path(name).name == METADATA
+
+        stamps = [(printable(name), *self._files[name]) for name in self._files if is_read(name)]
         return {
             "source": "folder",
             "captions": self._captions.chosen,
-            "input": fingerprint(
-                [(printable(name), *stamp) for name, stamp in self._files.items()]
-            ),
+            "input": fingerprint(stamps),
         }
 
     def parts(self) -> list[Part]:

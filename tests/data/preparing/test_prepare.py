@@ -180,6 +180,14 @@ def test_an_unfinished_preparation_keeps_its_settings_unless_the_pictures_change
     assert files(tmp_path) == files(tmp_path.with_name("other"))
 
 
+@pytest.mark.parametrize("split", ["", "held_out"])
+def test_a_shard_that_is_gone_is_named_and_not_called_prepared(tmp_path, split):
+    list(run(NoisySource(), tmp_path))
+    (tmp_path / split / "000000.tar").unlink()
+    with pytest.raises(ValueError, match=f"{split}/000000.tar is missing"):
+        run(NoisySource(), tmp_path)
+
+
 def test_a_second_start_leaves_the_work_of_a_running_one_alone(tmp_path):
     running = run(NoisySource(input="one"), tmp_path)
     assert next(step for step in running if step.step == "join").done > 2

@@ -194,6 +194,21 @@ def test_the_fingerprint_notices_changed_pictures(tmp_path):
     assert before["input"] != _folder(tmp_path).settings()["input"]
 
 
+def test_the_fingerprint_is_of_what_is_read_and_of_nothing_beside_it(tmp_path):
+    for name in ("a.png", "b.png"):
+        _picture(tmp_path / name)
+    (tmp_path / "a.txt").write_text("one")
+    before = _folder(tmp_path).settings()
+    for name in ("Thumbs.db", "notes.txt", "out/000000.tar", "out/duplicates.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("other")
+    assert _folder(tmp_path).settings() == before
+    for name in ("a.txt", "b.TXT", "metadata.jsonl", "c.png"):
+        earlier = _folder(tmp_path).settings()
+        (tmp_path / name).write_text("another")
+        assert _folder(tmp_path).settings() != earlier, name
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
