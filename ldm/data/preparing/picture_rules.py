@@ -17,7 +17,7 @@ from ldm.data.source import Bad, Record
 
 ENCODINGS = ("png", "jpeg", "keep")
 JPEG_QUALITY = 95
-_KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 class Prepared(NamedTuple):
@@ -243,7 +243,7 @@ def printable(key: str) -> str:
 def _with_size(meta: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
     """The metadata with the size of this picture, but where they tell of an earlier original."""
     earlier = [meta.get("original_height"), meta.get("original_width")]
-    if all(type(side) is int and side > 0 for side in earlier):
+    if all(type(side) is int and 0 < side < 2**31 for side in earlier):
         return dict(meta)
     return {**meta, "original_height": height, "original_width": width}
 

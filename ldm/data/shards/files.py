@@ -51,8 +51,16 @@ class LocalFiles:
         index = open_index(self.root)
         if not index.shards:
             raise ValueError(f"no *.tar in {self.root}. {REMEDY.format(self.root)}")
+        added = unindexed(self.root, index.shards)
         if not has_manifest:
+            if added:  # since the index was made
+                index = _indexed_anew(self.root, added[0])
             return index, _foreign_manifest(index)
+        if added:
+            raise ValueError(
+                f"{self.root}/{added[0]} is none of the shards that were prepared here; move it "
+                "into another directory."
+            )
         remedy = REMEDY.format("another directory")
         return index, read_manifest(self.root, kind="shards", remedy=remedy)
 
@@ -121,6 +129,22 @@ def shard_files(root: str | Path, copies: LocalCopies | None = None) -> ShardFil
     if is_url(str(root)):
         return RemoteFiles(str(root), copies or LocalCopies())
     return LocalFiles(Path(root))
+
+
+def unindexed(directory: Path, shards: list[dict[str, Any]]) -> list[str]:
+    """The names of the tars in a directory that are none of ``shards``."""
+    return sorted({path.name for path in directory.glob("*.tar")} - {s["file"] for s in shards})
+
+
+def _indexed_anew(directory: Path, added: str) -> Index:
+    try:
+        (directory / FILE_NAME).unlink(missing_ok=True)
+    except PermissionError as error:
+        raise ValueError(
+            f"{directory}/{added} is not in {FILE_NAME}, which may not be written: delete that "
+            "file, and it is made again."
+        ) from error
+    return open_index(directory)
 
 
 def open_rows(files: ShardFiles, rows_hash: str) -> NDArray[Any]:

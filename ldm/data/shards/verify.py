@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ldm.data.arrays import MAGIC, array_shape, decode_array
 from ldm.data.images import MAX_PIXELS, decode
-from ldm.data.shards.files import ShardFiles
+from ldm.data.shards.files import LocalFiles, ShardFiles, unindexed
 from ldm.data.shards.index import FILE_NAME, ROWS, VERSION, fits, index_shard
 from ldm.data.shards.reader import name_before
 from ldm.manifest import FILE_NAME as MANIFEST
@@ -46,6 +46,8 @@ def verify_shards(files: ShardFiles, *, decode_all: bool) -> Iterator[Verified]:
             yield Verified(0, f"{files.root}: neither an index nor any *.tar")
     else:
         shards, rows = index["shards"], _rows(files, index)
+        for name in unindexed(files.root, shards) if isinstance(files, LocalFiles) else ():
+            yield Verified(0, f"{files.root}/{name}: not in the index")
         if rows is None:
             yield Verified(0, f"{files.root}/{ROWS}: missing, or not what {FILE_NAME} records")
     done = 0
@@ -84,7 +86,12 @@ def _manifest_faults(
 
 def _index(files: ShardFiles) -> dict[str, Any] | None:
     found = files.json(FILE_NAME)
-    return found if isinstance(found, dict) and found.get("version") == VERSION else None
+    if not isinstance(found, dict) or found.get("version") != VERSION:
+        return None
+    is_foreign = isinstance(files, LocalFiles) and not (files.root / MANIFEST).is_file()
+    if is_foreign and unindexed(Path(files.root), found["shards"]):
+        return None  # out of date: who opens them has it made again
+    return found
 
 
 def _rows(files: ShardFiles, index: dict[str, Any]) -> NDArray[Any] | None:

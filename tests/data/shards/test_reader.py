@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader
 
 from ldm.data.arrays import encode_array
 from ldm.data.images import encode_png
+from ldm.data.shards.files import LocalFiles
 from ldm.data.shards.index import index_shard
 from ldm.data.shards.reader import ImageShards
+from ldm.data.shards.verify import verify_shards
 from ldm.data.source import Record, Sample
 from tests.data.preparing.test_prepare import Listed, files, run
 
@@ -91,6 +93,7 @@ def test_an_unfinished_or_missing_directory_names_the_command(tmp_path):
 
 
 def _foreign(path, members: list[tuple[str, bytes]]) -> None:
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -132,6 +135,27 @@ def test_shards_of_another_tool_are_indexed(tmp_path):
         assert shards.manifest.facts["num_samples"] == 4
         prints.add(shards.manifest.fingerprint)
     assert len(prints) == 1
+
+
+def test_a_shard_that_is_added_is_seen_and_among_our_own_refused(tmp_path):
+    png = [encode_png(record.picture) for record in _records(2)]
+    _foreign(tmp_path / "foreign" / "1.tar", [("a.png", png[0])])
+    before = ImageShards(tmp_path / "foreign")
+    _foreign(tmp_path / "foreign" / "0.tar", [("b.png", png[1])])
+    faults = verify_shards(LocalFiles(tmp_path / "foreign"), decode_all=True)
+    assert [step.fault for step in faults if step.fault] == []
+    for _ in range(2):
+        shards = ImageShards(tmp_path / "foreign")
+        assert [shards.key(i) for i in range(len(shards))] == ["b", "a"]
+    assert shards.manifest.fingerprint != before.manifest.fingerprint
+    list(run(Listed(_records(6)), tmp_path / "own"))
+    _foreign(tmp_path / "own" / "9.tar", [("b.png", png[1])])
+    with pytest.raises(ValueError, match="own/9.tar is none of the shards that were prepared"):
+        ImageShards(tmp_path / "own")
+    faults = verify_shards(LocalFiles(tmp_path / "own"), decode_all=False)
+    assert [step.fault for step in faults if step.fault] == [
+        f"{tmp_path}/own/9.tar: not in the index"
+    ]
 
 
 @pytest.mark.parametrize("keep", [700, 1024, 5000])
