@@ -43,7 +43,8 @@ PHOTOGRAPHS, SIDE, SIZE_PX = 96, 1024, 256
 COPIES = 20  # of the photographs, for what needs some seconds to be measured
 MANY_READS = 1_000_000
 ENCODED_PX, ENCODED_BLOCK = 64, 8
-ENCODED = {"kl_f8": 16, "kl_folder": 96}  # photographs, so that each takes seconds on a core
+# Photographs and copies of them, so that each takes seconds on a core.
+ENCODED = {"kl_f8": (16, 1), "kl_folder": (PHOTOGRAPHS, COPIES)}
 
 
 def main() -> None:
@@ -120,9 +121,9 @@ def images(folder: Path, photographs: Path) -> Iterator[str]:
 
 def encoding(folder: Path, photographs: Path) -> Iterator[str]:
     """`ldm cache` against the bare forward of its encoder, and what a sample takes on the disk."""
-    for name, count in ENCODED.items():
+    for name, (count, copies) in ENCODED.items():
         encoder = _autoencoder(name)
-        some = _linked(photographs, folder / f"for_{name}", count)
+        some = _linked(photographs, folder / f"for_{name}", count, copies)
         shards = ImageShards(_prepared(some, folder / name, size_px=ENCODED_PX))
         pixels = to_tensor(np.stack([shards[i].image for i in range(len(shards))]))
 
@@ -148,7 +149,7 @@ def encoding(folder: Path, photographs: Path) -> Iterator[str]:
 
 def preparing(folder: Path, photographs: Path) -> Iterator[str]:
     """`ldm prepare` with two processes against one."""
-    many = _linked(photographs, folder / "many", PHOTOGRAPHS, copies=COPIES)
+    many = _linked(photographs, folder / "many", PHOTOGRAPHS, COPIES)
 
     def run(processes: int) -> None:
         shutil.rmtree(folder / "prepared", ignore_errors=True)
@@ -176,7 +177,7 @@ def write_photographs(folder: Path) -> Path:
     return folder
 
 
-def _linked(photographs: Path, folder: Path, count: int, copies: int = 1) -> Path:
+def _linked(photographs: Path, folder: Path, count: int, copies: int) -> Path:
     """A folder of the first photographs, each under several names."""
     folder.mkdir()
     for file in sorted(photographs.iterdir())[:count]:

@@ -41,7 +41,9 @@ def prepare(config: DictConfig) -> int:
     train = read_manifest(out, kind="shards")
     held_out = read_manifest(out / "held_out", kind="shards").facts["num_samples"]
     done = "prepared" if bars else "is prepared already:"
-    print(f"{out} {done} {train.facts['num_samples']} pictures, {held_out} held out")
+    captions = train.settings.get("captions")  # a way to find them, or columns
+    of_them = "" if captions is None else f", captions: {_in_words(captions)}"
+    print(f"{out} {done} {train.facts['num_samples']} pictures, {held_out} held out{of_them}")
     if bars:
         _say_what_was_left_out(train, out)
     return 0
@@ -61,6 +63,10 @@ def _parts(data: DictConfig) -> tuple[Any, PictureRules, Preparing]:
         raise UserError(str(error)) from error
     own = OmegaConf.create({"_target_": data["_target_"], **taken(target)})
     return build(own), rules, preparing
+
+
+def _in_words(captions: str | list[str]) -> str:
+    return captions if isinstance(captions, str) else ", ".join(captions) or "none"
 
 
 def _num_cores() -> int:
