@@ -5,13 +5,13 @@ Times are wall times of one run; on a shared machine only their order of magnitu
 """
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import machine
 
 LDM = [sys.executable, "-m", "ldm.apps.main"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     """Print the machine, then one line per number."""
-    print(f"machine: {os.cpu_count()} cores, {_processor()}; Python {platform.python_version()}")
+    print(machine())
     print(f"python train.py --help: {_seconds([sys.executable, 'train.py', '--help']):.1f} s")
     with tempfile.TemporaryDirectory() as folder:
         for recipe in ("demo", "digits"):
@@ -62,13 +62,6 @@ def _first_step(recipe: Path) -> float:
     finally:
         process.terminate()
         process.wait()
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Each row is a ratio of two ways to do the same work, timed in turn in one run, o
 
 import io
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 import yaml
 from hydra.utils import instantiate
+from machine import machine
 from paired import one_core, paired
 from PIL import Image
 
@@ -49,7 +49,7 @@ ENCODED = {"kl_f8": (16, 1), "kl_folder": (PHOTOGRAPHS, COPIES)}
 
 def main() -> None:
     """Print the machine, then one line per row."""
-    print(f"machine: {os.cpu_count()} cores, {_processor()}; Python {platform.python_version()}")
+    print(machine())
     with tempfile.TemporaryDirectory() as folder:
         photographs = write_photographs(Path(folder) / "photographs")
         for row in (latents, images, encoding):
@@ -303,13 +303,6 @@ def _anonymous_bytes() -> int:
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("this system does not say how much anonymous memory a process has")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":
