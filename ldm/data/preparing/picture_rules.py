@@ -88,6 +88,12 @@ class PictureRules:
                 f"data.max_pixels={max_pixels} must be at least 1, and "
                 f"data.min_size_px={min_size_px} at least 0."
             )
+        if size_px is None and max_pixels > images.MAX_PIXELS:
+            raise ValueError(
+                f"data.max_pixels={max_pixels} with data.size_px=null would store pictures larger "
+                f"than the {images.MAX_PIXELS} pixels that are read from shards; lower it, or set "
+                "data.size_px."
+            )
         self.size_px, self.square, self.encoding, self.channels = (
             size_px,
             square,

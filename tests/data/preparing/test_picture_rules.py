@@ -165,6 +165,7 @@ def test_keys():
         ({"where": {"license": []}}, "where a list"),
         ({"where": ["license"]}, "must name columns"),
         ({"max_pixels": 0}, "data.max_pixels=0 must be at least 1"),
+        ({"max_pixels": 2**30, "size_px": None}, "than the 200000000 pixels that are read"),
         ({"min_size_px": -1}, "data.min_size_px=-1 at least 0"),
         ({"min_caption_chars": -1}, "data.min_caption_chars=-1 must be at least 0"),
         ({"max_caption_chars": -1}, "data.max_caption_chars=-1 no less"),
