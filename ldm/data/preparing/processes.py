@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from multiprocessing.connection import wait as wait_for
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -30,45 +30,59 @@ class Done(NamedTuple):
 def work_through(work: Work[T], items: Sequence[T], processes: int) -> Iterator[Done]:
     """Do ``work`` on every item; it yields how much of its item is done and is picklable.
 
-    Begins in this process and goes to others when that takes long, where an item that had begun
-    is begun again. An exception ends all.
+    Begins in this process and calls others to the rest where that takes long; the item under way
+    here is finished here while they start. An exception ends all.
     """
     begun, before, count = time.monotonic(), 0, 0
-    for number, item in enumerate(items):
-        with closing(work(item)) as steps:  # type: ignore[type-var]
-            for count in steps:
-                yield Done(number, before + count)
-                late = time.monotonic() - begun > PATIENCE_SECONDS
-                if late and processes > 1 and len(items) - number > 1:
-                    break
-            else:
-                before += count
-                yield Done(number + 1, before)
-                continue
-        for done in _by_others(work, items[number:], min(processes, len(items) - number)):
-            yield Done(number + done.items, before + done.steps)
-        return
+    others: _Others[T] | None = None
+    with ExitStack() as at_the_end:
+        for number, item in enumerate(items):
+            rest = items[number + 1 :]
+            with closing(work(item)) as steps:  # type: ignore[type-var]
+                for count in steps:
+                    yield Done(number, before + count + (others.steps() if others else 0))
+                    late = time.monotonic() - begun > PATIENCE_SECONDS
+                    if late and processes > 1 and rest and others is None:
+                        others = _Others(work, rest, min(processes, len(rest)))
+                        at_the_end.callback(others.end)
+            before += count
+            yield Done(number + 1, before + (others.steps() if others else 0))
+            if others:
+                for done in others.progress():
+                    yield Done(number + 1 + done.items, before + done.steps)
+                return
 
 
-def _by_others(work: Work[T], items: Sequence[T], processes: int) -> Iterator[Done]:
-    context = multiprocessing.get_context("forkserver")  # which imports once for all of them
-    context.set_forkserver_preload(["ldm.data.preparing.pieces"])
-    count, stop = context.Value("q", 0), context.Event()
-    pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, count, stop))
-    try:
-        for number, future in enumerate([pool.submit(_do, item) for item in items]):
-            while not wait([future], _POLL_SECONDS).done:
-                yield Done(number, count.value)
-            future.result()
-            yield Done(number + 1, count.value)
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "a process of the preparation was killed, perhaps for want of memory. What is finished "
-            "is kept: give the command again, with fewer processes=."
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+class _Others(Generic[T]):
+    """Processes at work on items."""
+
+    def __init__(self, work: Work[T], items: Sequence[T], processes: int) -> None:
+        context = multiprocessing.get_context("forkserver")  # which imports once for all of them
+        context.set_forkserver_preload(["ldm.data.preparing.pieces"])
+        self._count, self._stop = context.Value("q", 0), context.Event()
+        begin = (work, self._count, self._stop)
+        self._pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=begin)
+        self._futures = [self._pool.submit(_do, item) for item in items]
+
+    def steps(self) -> int:
+        return int(self._count.value)
+
+    def progress(self) -> Iterator[Done]:
+        try:
+            for number, future in enumerate(self._futures):
+                while not wait([future], _POLL_SECONDS).done:
+                    yield Done(number, self.steps())
+                future.result()
+                yield Done(number + 1, self.steps())
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a process of the preparation was killed, perhaps for want of memory. What is "
+                "finished is kept: give the command again, with fewer processes=."
+            ) from error
+
+    def end(self) -> None:
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
 
 
 _state: tuple[Any, ...] = ()
