@@ -8,27 +8,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.strategies import DDPStrategy
 
-from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
-from ldm.apps.progress import TrainingProgress
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import shares_of
 from ldm.apps.run_directory import is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
-from ldm.apps.training_data import HeldOutBlocks, TrainingData, buckets_in_words
-from ldm.callbacks.bad_samples import BadSamples
-from ldm.callbacks.checkpoint import Checkpoint, restore
-from ldm.callbacks.every import Every
-from ldm.callbacks.interruption import Interruption
-from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
-from ldm.callbacks.sample_grid import SampleGrid
-from ldm.callbacks.validation import Validation
+from ldm.apps.trainer import make_trainer
+from ldm.apps.training_data import TrainingData, buckets_in_words
+from ldm.apps.watchers import watch
+from ldm.callbacks.checkpoint import restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, write_manifest
@@ -66,55 +58,16 @@ def train(config: DictConfig) -> int:
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
     start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
 
-    bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
-    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
-    interruption = Interruption()
-    checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    callbacks: list[Any] = [
-        bad_samples,
-        Every(config.validate_every, validation, when_stopped=False),
-    ]
-    if assembly.draw is not None:
-        grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
-        callbacks.append(Every(config.validate_every, grid, when_stopped=False))
-    callbacks += [
-        Every(config.checkpoint_every, checkpoint, when_stopped=True),
-        interruption,
-        # After the others, so that their time does not count as waiting for data.
-        MetricsLog(
-            every_steps=config.log_every,
-            global_batch=config.global_batch,
-            workers=config.data.workers,
-        ),
-        TrainingProgress(f"{config.stage} ({run})", config.max_steps),
-    ]
-    loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start)]
-    loggers += [build(node) for node in (config.logger or {}).values()]
-    trainer = pl.Trainer(
-        accelerator="gpu" if device_of(config.accelerator).type == "cuda" else "cpu",
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        strategy=_strategy(config),
-        precision=config.precision,
-        max_epochs=1,
-        logger=loggers,
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-    )
+    watchers = watch(config, assembly, start)
+    trainer = make_trainer(config, watchers)
     _announce(config, assembly, shares, start)
     trainer.fit(task, TrainingData(assembly, config, start))
-    if interruption.signal_number is not None and task.step < config.max_steps:
+    if watchers.interruption.signal_number is not None and task.step < config.max_steps:
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
     if trainer.is_global_zero:
-        _finish(config, assembly, inputs, validation.latest)
+        _finish(config, assembly, inputs, watchers.validation.latest)
     return 0
 
 
@@ -130,13 +83,6 @@ def _initialise(assembly: Assembly, source: str) -> None:
     product = task.trained[task.product]
     if product.ema is not None:
         product.ema.restart(product.network)
-
-
-def _strategy(config: DictConfig) -> Any:
-    if config.devices * config.num_nodes == 1:
-        return "auto"
-    backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
-    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
 
 
 def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start: int) -> None:

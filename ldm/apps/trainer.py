@@ -1,0 +1,38 @@
+"""Lightning's trainer, set up for ours: it loops and moves data; all else is our own."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.strategies import DDPStrategy
+
+from ldm.apps.build import device_of
+from ldm.apps.watchers import Watchers
+
+
+def make_trainer(config: DictConfig, watchers: Watchers) -> pl.Trainer:
+    """A trainer on the configured devices that counts nothing, saves nothing, prints nothing."""
+    return pl.Trainer(
+        accelerator="gpu" if device_of(config.accelerator).type == "cuda" else "cpu",
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=_strategy(config),
+        precision=config.precision,
+        max_epochs=1,
+        logger=watchers.loggers,
+        callbacks=watchers.callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+
+
+def _strategy(config: DictConfig) -> Any:
+    if config.devices * config.num_nodes == 1:
+        return "auto"
+    backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
+    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
