@@ -20,10 +20,10 @@ from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import watch
-from ldm.callbacks.checkpoint import restore
+from ldm.callbacks.checkpoint import Checkpoint, restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
-from ldm.manifest import fingerprint, read_manifest, write_manifest
+from ldm.manifest import fingerprint, read_manifest, remove_leftovers, write_manifest
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -38,6 +38,8 @@ def train(config: DictConfig) -> int:
             reached = read_manifest(run).facts["step"]
             print(f"{run} is finished (step {reached}): model in {run}/model")
         return 0
+    if is_first_process():
+        remove_leftovers(run)
     _quiet()
     torch.manual_seed(config.seed)  # initial weights: the same on every rank
     (share,) = shares_of(config, [(config.size, config.size)])
@@ -63,12 +65,27 @@ def train(config: DictConfig) -> int:
     _announce(config, assembly, shares, start)
     trainer.fit(task, TrainingData(assembly, config, start))
     if watchers.interruption.signal_number is not None and task.step < config.max_steps:
+        if watchers.checkpoint.failure is not None:
+            return _interrupted_in_vain(watchers.checkpoint, task.step)
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
     if trainer.is_global_zero:
         _finish(config, assembly, inputs, watchers.validation.latest)
+        if (reason := watchers.checkpoint.failure) is not None:
+            print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
     return 0
+
+
+def _interrupted_in_vain(checkpoint: Checkpoint, step: int) -> int:
+    """Say from where the same command goes on when the last steps could not be saved; 1."""
+    newest = checkpoint.newest()
+    print(
+        f"interrupted at step {step}, which could not be saved ({checkpoint.failure}); the same "
+        + (f"command goes on from step {newest}." if newest else "command begins at step 0."),
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _initialise(assembly: Assembly, source: str) -> None:
