@@ -21,6 +21,7 @@ from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import watch
 from ldm.callbacks.checkpoint import Checkpoint, restore
+from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, remove_leftovers, write_manifest
@@ -71,7 +72,7 @@ def train(config: DictConfig) -> int:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
     if trainer.is_global_zero:
-        _finish(config, assembly, inputs, watchers.validation.latest)
+        _finish(config, assembly, inputs, watchers.validation.latest or _last_validation(run))
         if (reason := watchers.checkpoint.failure) is not None:
             print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
     return 0
@@ -118,6 +119,14 @@ def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start
     for line in buckets_in_words(assembly.batches, shares):
         print(line)
     sys.stdout.flush()
+
+
+def _last_validation(run: Path) -> dict[str, float]:
+    """What was logged, for a run that was killed after its last step and before its end."""
+    found: dict[str, float] = {}
+    for row in read_jsonl(run / "metrics.jsonl"):
+        found = {k: v for k, v in row.items() if k.startswith("val/")} or found
+    return found
 
 
 def _finish(

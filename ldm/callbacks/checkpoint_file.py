@@ -40,19 +40,27 @@ def write(path: Path, state: dict[str, Any]) -> None:
                 raise error.__context__ from error
             raise
         try:
-            read(temporary, mmap=True)
-        except ValueError as error:
+            _require_checksums(temporary)
+        except (zipfile.BadZipFile, ValueError) as error:
             raise OSError(f"what was written is not what is there: {error}") from error
 
 
-def read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The state in a file, all of whose checksums hold; ValueError with the reason otherwise."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch's own reader does not look at checksums
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the checksum of {damaged} does not hold")
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+        _require_checksums(path)
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return state
+
+
+def _require_checksums(path: Path) -> None:
+    """Read all of a file; ValueError where an entry is not what torch meant to write.
+
+    torch's own reader does not look at these checksums.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} does not hold")

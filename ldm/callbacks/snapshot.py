@@ -6,12 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_PLAIN = {bool, int, float, str, type(None)}
+
 
 class Snapshot:
     """Copies nested containers of tensors to the CPU, into the same memory every time.
 
     What was taken is valid until the next is taken. From a GPU the copy goes through pinned
-    memory, which is costly to get and so worth keeping.
+    memory, which is costly to get and so worth keeping. Nothing but tensors and plain values can
+    be taken (TypeError), so that what is written of it loads with ``weights_only=True``.
     """
 
     def __init__(self) -> None:
@@ -41,5 +44,7 @@ class Snapshot:
             return {key: self._copy(part, (*place, key), copied) for key, part in value.items()}
         if isinstance(value, list | tuple):
             parts = (self._copy(part, (*place, i), copied) for i, part in enumerate(value))
-            return type(value)(parts)
+            return list(parts) if isinstance(value, list) else tuple(parts)
+        if type(value) not in _PLAIN:  # a subclass, as NumPy's float64 is one, would not load
+            raise TypeError(f"{'.'.join(map(str, place))} is a {type(value)}, which is not plain")
         return value

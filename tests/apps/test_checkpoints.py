@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from ldm.callbacks import checkpoint_file
 from ldm.callbacks.checkpoint_file import read
+from ldm.manifest import read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
@@ -174,6 +176,17 @@ def test_what_a_killed_save_left_is_removed_at_the_next_start(world, ldm, tmp_pa
     (run / "models" / ".step_000000002.999.tmp" / "unet").mkdir(parents=True)
     assert ldm(*world.train("text_encoder", run, "max_steps=3")) == 0
     assert not list(run.rglob("*.tmp"))
+
+
+def test_a_run_that_was_killed_between_its_last_step_and_its_end(world, ldm, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(world.text_encoder, run)
+    (run / "manifest.json").unlink()
+    shutil.rmtree(run / "model")
+    assert ldm(*world.train("text_encoder", run)) == 0
+    before, after = read_manifest(world.text_encoder), read_manifest(run)
+    assert "val/loss" in after.facts and after.facts == before.facts
+    assert after.fingerprint == before.fingerprint
 
 
 @pytest.mark.slow
