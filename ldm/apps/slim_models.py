@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pytorch_lightning import Trainer
 
@@ -13,19 +13,31 @@ from ldm.apps.whole_directory import whole_directory
 STEPS = "step_" + "[0-9]" * 9
 
 
+class Sign(Protocol):
+    """Writes a manifest into a folder."""
+
+    def __call__(self, directory: Path, *, facts: dict[str, float]) -> None: ...
+
+
 class SlimModels:
     """Writes ``directory/step_000002000/``, a model folder, at every multiple of ``every_steps``.
 
     The last ``keep`` stay, all where that is None. What training does not change is hard links to
     an earlier model of the run (copies where the disk knows no links), so each costs the trained
-    part only. Rank 0 writes on the main thread, whole or not at all; what cannot be written is
-    said, and training goes on.
+    part only; ``sign`` adds its manifest. Rank 0 writes on the main thread, whole or not at all;
+    what cannot be written is said, and training goes on.
     """
 
     def __init__(
-        self, assembly: Assembly, directory: str | Path, *, every_steps: int, keep: int | None
+        self,
+        assembly: Assembly,
+        directory: str | Path,
+        *,
+        every_steps: int,
+        keep: int | None,
+        sign: Sign,
     ) -> None:
-        self.assembly, self.directory = assembly, Path(directory)
+        self.assembly, self.directory, self.sign = assembly, Path(directory), sign
         self.every_steps, self.keep = every_steps, keep
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
@@ -35,15 +47,17 @@ class SlimModels:
         out = self.directory / f"step_{module.step:09d}"
         try:
             earlier = [path for path in sorted(self.directory.glob(STEPS)) if path < out]
-            shutil.rmtree(out, ignore_errors=True)  # of a run that was killed and came here again
+            if out.exists():  # a run that was killed came here again
+                _delete(out)
             with whole_directory(out) as temporary, module.trained[module.product].averaged():
+                self.sign(temporary, facts={"step": module.step})
                 if earlier:
                     self.assembly.write_trained(temporary)
                     _link_the_rest(earlier[-1], temporary)
                 else:
                     self.assembly.write_model(temporary)
             for old in [*earlier, out][: -self.keep] if self.keep else []:
-                shutil.rmtree(old)
+                _delete(old)
         except OSError as error:
             print(
                 f"could not write the model {out} ({error.strerror or error}). Training goes on; "
@@ -63,3 +77,10 @@ def _link_the_rest(earlier: Path, folder: Path) -> None:
             os.link(source, link)
         except OSError:
             shutil.copy2(source, link)
+
+
+def _delete(model: Path) -> None:
+    """Out of sight first, so that no half of it is ever found."""
+    hidden = model.with_name(f".{model.name}.{os.getpid()}.tmp")
+    model.rename(hidden)
+    shutil.rmtree(hidden)

@@ -6,16 +6,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
+from ldm.apps.locate import model_folder, part_input, parts_at
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import shares_of
-from ldm.apps.run_directory import is_first_process, open_run
+from ldm.apps.run_directory import is_first_process, open_run, sign
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
@@ -24,7 +23,7 @@ from ldm.callbacks.checkpoint import Checkpoint, restore
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
-from ldm.manifest import fingerprint, read_manifest, remove_leftovers, write_manifest
+from ldm.manifest import fingerprint, read_manifest, remove_leftovers
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -61,7 +60,7 @@ def train(config: DictConfig) -> int:
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
     start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
 
-    watchers = watch(config, assembly, start)
+    watchers = watch(config, assembly, inputs, start)
     trainer = make_trainer(config, watchers)
     _announce(config, assembly, shares, start)
     trainer.fit(task, TrainingData(assembly, config, start))
@@ -139,14 +138,7 @@ def _finish(
     run, task = Path(config.run), assembly.task
     with task.trained[task.product].averaged():
         assembly.write_model(run / "model")
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    write_manifest(
-        run,
-        kind=f"run_{config.stage}",
-        settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
-        inputs={name: relative_to(value, run) for name, value in inputs.items()},
-        facts={"step": task.step, **facts},
-    )
+    sign(run, config, inputs, {"step": task.step, **facts})
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)

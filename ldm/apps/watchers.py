@@ -1,6 +1,7 @@
 """Everything that watches a training run, in the order in which it acts after a step."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.progress import TrainingProgress
+from ldm.apps.run_directory import sign
 from ldm.apps.slim_models import SlimModels
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
@@ -31,8 +33,13 @@ class Watchers:
     checkpoint: Checkpoint
 
 
-def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
-    """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
+def watch(
+    config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, str]], start_step: int
+) -> Watchers:
+    """The callbacks and loggers of a run that begins or goes on at ``start_step``.
+
+    ``inputs`` are what it is made from, for the manifests of models on its way.
+    """
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
@@ -49,7 +56,11 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
         callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     if config.models_every is not None:
         models = SlimModels(
-            assembly, run / "models", every_steps=config.models_every, keep=config.keep_models
+            assembly,
+            run / "models",
+            every_steps=config.models_every,
+            keep=config.keep_models,
+            sign=partial(sign, config=config, inputs=inputs),
         )
         callbacks.append(Every(config.models_every, models, when_stopped=False))
     callbacks += [

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ldm.apps.lineage import lineage
 from ldm.callbacks import checkpoint_file
 from ldm.callbacks.checkpoint_file import read
 from ldm.manifest import read_manifest
@@ -84,19 +85,31 @@ def test_models_on_the_way_cost_their_trained_part_only(world, ldm, tmp_path, ca
     assert ldm(*words) == 0
     models = run / "models"
     assert names(models) == ["step_000000002", "step_000000004"]
-    first, second = models.iterdir()
+    first, second = sorted(models.iterdir())
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(run / "model") for p in (run / "model").rglob("*.*"))
+    whole = [p.relative_to(run / "model") for p in (run / "model").rglob("*.*")]
+    assert files == sorted([*whole, Path("manifest.json")])
     for file in files:
-        assert (first / file).samefile(second / file) == (file.parts[0] != "unet"), file
+        own = file.parts[0] in ("unet", "manifest.json")
+        assert (first / file).samefile(second / file) != own, file
     # The averaged weights of that very step.
     average = read(run / "checkpoints" / "step_000000004.pt")["trained"]["denoiser"]["ema"]
-    weights = load_file(max(first, second) / UNET)
+    weights = load_file(second / UNET)
     assert all(torch.equal(weights[key], value) for key, value in average.items())
     UNet2DConditionModel.from_pretrained(first / "unet")
     AutoencoderKL.from_pretrained(second / "vae")
     sample = ["prompt=a red circle", "num=1", "steps=2", f"out={tmp_path / 'samples'}"]
     assert ldm("sample", f"model={first}", *sample) == 0
+    found = lineage(str(first))
+    assert found["run_diffusion"].facts == {"step": 2} and "shards" in found
+    (run / "manifest.json").unlink()
+    shutil.rmtree(run / "model")
+    capsys.readouterr()
+    assert ldm("sample", f"model={run}", *sample) == 2
+    assert (
+        f"is not finished: it has no model/unet yet. Run its command again, or take {second}"
+        in (capsys.readouterr().err)
+    )
 
 
 def test_only_the_last_models_are_kept_and_frozen_parts_outlive_the_first(
@@ -119,7 +132,7 @@ def test_a_stage_of_one_part_has_models_too(world, ldm, tmp_path):
     run = tmp_path / "run"
     assert ldm(*world.train("autoencoder", run, "models_every=2")) == 0
     second = run / "models" / "step_000000004"
-    assert names(second) == ["vae"]
+    assert names(second) == ["manifest.json", "vae"]
     words = ["cache", f"text_run={world.text_encoder}", f"data.root={world.shards}"]
     assert ldm(*words, f"autoencoder_run={second}", f"out={tmp_path / 'latents'}") == 0
 
