@@ -12,6 +12,7 @@ from ldm.manifest import (
     fingerprint,
     read_json,
     read_manifest,
+    remove_leftovers,
     write_json,
     write_manifest,
 )
@@ -138,3 +139,14 @@ def test_absent_wrong_and_foreign_manifests_name_the_remedy(tmp_path: Path) -> N
         (tmp_path / "manifest.json").write_text(json.dumps(foreign))
         with pytest.raises(ValueError, match=r"not a manifest of ldm.*Run `ldm cache`"):
             read_manifest(tmp_path, kind="latents", remedy=REMEDY)
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / "a" / "b.tmp", tmp_path / ".hidden", tmp_path / "a" / ".b.c.tmp"]
+    left = [tmp_path / "a" / ".b.json.123.tmp", tmp_path / ".model.77.tmp" / "unet" / ".w.77.tmp"]
+    for path in (*kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    remove_leftovers(tmp_path)
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+    assert not (tmp_path / ".model.77.tmp").exists()

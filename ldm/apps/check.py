@@ -145,13 +145,17 @@ def obstacles(config: DictConfig) -> Iterator[str]:
                 yield str(error)
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
         yield "perceptual=own needs text_run=RUN, your own text encoder's run."
-    needed = _checkpoint_bytes(config) * (config.keep_checkpoints + 1)
+    models = config.max_steps // config.models_every if config.models_every else 0
+    models = min(models, config.keep_models or models) + 1  # and model/
+    checkpoint = _checkpoint_bytes(config)
+    needed = checkpoint * (config.keep_checkpoints + 1) + checkpoint // 4 * models
     parent = next(p for p in [Path(config.run), *Path(config.run).absolute().parents] if p.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
         yield (
-            f"run={config.run} needs about {needed / 1e6:,.0f} MB for checkpoints and "
-            f"{free / 1e6:,.0f} MB are free; choose another disk or fewer keep_checkpoints."
+            f"run={config.run} needs about {needed / 1e6:,.0f} MB for checkpoints and models, and "
+            f"{free / 1e6:,.0f} MB are free; choose another disk, fewer keep_checkpoints or "
+            "keep_models."
         )
 
 

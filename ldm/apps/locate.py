@@ -34,8 +34,11 @@ def model_folder(path: str, part: str) -> Path:
     if not root.is_dir():
         raise UserError(f"{path} does not exist; {MAKES[part]} makes the {part} looked for there.")
     if (root / "config.yaml").is_file():
+        on_the_way = sorted((root / "models").glob("step_*"))
+        other = f", or take {on_the_way[-1]}" if on_the_way else ""
         raise UserError(
-            f"the run {path} is not finished: it has no model/{part} yet. Run its command again."
+            f"the run {path} is not finished: it has no model/{part} yet. Run its command again"
+            f"{other}."
         )
     raise UserError(f"{path} holds no {part}; {MAKES[part]} makes one.")
 

@@ -2,20 +2,23 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
-from ldm.manifest import FILE_NAME, atomic, read_json, read_manifest, write_json
+from ldm.apps.locate import relative_to
+from ldm.manifest import FILE_NAME, atomic, read_json, read_manifest, write_json, write_manifest
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 # Settings that may change between two sittings of one run: they do not change what is learned.
 FREE = {
-    "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
-    "log_every", "logger", "accelerator", "devices", "num_nodes", "strategy", "micro_batch",
+    "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "models_every",
+    "keep_models", "validate_every", "log_every", "logger", "accelerator", "devices",
+    "num_nodes", "strategy", "micro_batch",
     "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction", "cache_dir", "cache_gb",
     "preview", "sampler",
 }  # fmt: skip
@@ -64,6 +67,23 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
         with atomic(written) as temporary:
             temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
     return True
+
+
+def sign(
+    directory: Path,
+    config: DictConfig,
+    inputs: Mapping[str, dict[str, str]],
+    facts: Mapping[str, float],
+) -> None:
+    """Write the manifest of a run, or of a model that it leaves on its way."""
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    write_manifest(
+        directory,
+        kind=f"run_{config.stage}",
+        settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
+        inputs={name: relative_to(value, directory) for name, value in inputs.items()},
+        facts=facts,
+    )
 
 
 def unused_name(directory: Path) -> Path:

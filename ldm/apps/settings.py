@@ -118,6 +118,8 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         ),
         "checkpoint_every": _number(1, whole=True),
         "keep_checkpoints": _number(1, whole=True),
+        "models_every": _number(1, whole=True, optional=True),
+        "keep_models": _number(1, whole=True, optional=True),
         "validate_every": _number(1, whole=True),
         "log_every": _number(1, whole=True),
         "size": _number(8, whole=True),

@@ -6,24 +6,24 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
+from ldm.apps.locate import model_folder, part_input, parts_at
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import shares_of
-from ldm.apps.run_directory import is_first_process, open_run
+from ldm.apps.run_directory import is_first_process, open_run, sign
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import watch
-from ldm.callbacks.checkpoint import restore
+from ldm.callbacks.checkpoint import Checkpoint, restore
+from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
-from ldm.manifest import fingerprint, read_manifest, write_manifest
+from ldm.manifest import fingerprint, read_manifest, remove_leftovers
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -38,6 +38,8 @@ def train(config: DictConfig) -> int:
             reached = read_manifest(run).facts["step"]
             print(f"{run} is finished (step {reached}): model in {run}/model")
         return 0
+    if is_first_process():
+        remove_leftovers(run)
     _quiet()
     torch.manual_seed(config.seed)  # initial weights: the same on every rank
     (share,) = shares_of(config, [(config.size, config.size)])
@@ -58,17 +60,32 @@ def train(config: DictConfig) -> int:
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
     start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
 
-    watchers = watch(config, assembly, start)
+    watchers = watch(config, assembly, inputs, start)
     trainer = make_trainer(config, watchers)
     _announce(config, assembly, shares, start)
     trainer.fit(task, TrainingData(assembly, config, start))
     if watchers.interruption.signal_number is not None and task.step < config.max_steps:
+        if watchers.checkpoint.failure is not None:
+            return _interrupted_in_vain(watchers.checkpoint, task.step)
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
     if trainer.is_global_zero:
-        _finish(config, assembly, inputs, watchers.validation.latest)
+        _finish(config, assembly, inputs, watchers.validation.latest or _last_validation(run))
+        if (reason := watchers.checkpoint.failure) is not None:
+            print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
     return 0
+
+
+def _interrupted_in_vain(checkpoint: Checkpoint, step: int) -> int:
+    """Say from where the same command goes on when the last steps could not be saved; 1."""
+    newest = checkpoint.newest()
+    print(
+        f"interrupted at step {step}, which could not be saved ({checkpoint.failure}); the same "
+        + (f"command goes on from step {newest}." if newest else "command begins at step 0."),
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _initialise(assembly: Assembly, source: str) -> None:
@@ -103,6 +120,14 @@ def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start
     sys.stdout.flush()
 
 
+def _last_validation(run: Path) -> dict[str, float]:
+    """What was logged, for a run that was killed after its last step and before its end."""
+    found: dict[str, float] = {}
+    for row in read_jsonl(run / "metrics.jsonl"):
+        found = {k: v for k, v in row.items() if k.startswith("val/")} or found
+    return found
+
+
 def _finish(
     config: DictConfig,
     assembly: Assembly,
@@ -113,14 +138,7 @@ def _finish(
     run, task = Path(config.run), assembly.task
     with task.trained[task.product].averaged():
         assembly.write_model(run / "model")
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    write_manifest(
-        run,
-        kind=f"run_{config.stage}",
-        settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
-        inputs={name: relative_to(value, run) for name, value in inputs.items()},
-        facts={"step": task.step, **facts},
-    )
+    sign(run, config, inputs, {"step": task.step, **facts})
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)

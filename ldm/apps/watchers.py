@@ -1,6 +1,7 @@
 """Everything that watches a training run, in the order in which it acts after a step."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.progress import TrainingProgress
+from ldm.apps.run_directory import sign
+from ldm.apps.slim_models import SlimModels
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
 from ldm.callbacks.bad_samples import BadSamples
@@ -27,15 +30,23 @@ class Watchers:
     loggers: list[Any]
     validation: Validation
     interruption: Interruption
+    checkpoint: Checkpoint
 
 
-def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
-    """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
+def watch(
+    config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, str]], start_step: int
+) -> Watchers:
+    """The callbacks and loggers of a run that begins or goes on at ``start_step``.
+
+    ``inputs`` are what it is made from, for the manifests of models on its way.
+    """
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
     interruption = Interruption()
-    checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
+    checkpoint = Checkpoint(
+        run / "checkpoints", keep=config.keep_checkpoints, every_steps=config.checkpoint_every
+    )
     callbacks: list[Any] = [
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
@@ -43,17 +54,28 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     if assembly.draw is not None:
         grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
         callbacks.append(Every(config.validate_every, grid, when_stopped=False))
+    if config.models_every is not None:
+        models = SlimModels(
+            assembly,
+            run / "models",
+            every_steps=config.models_every,
+            keep=config.keep_models,
+            sign=partial(sign, config=config, inputs=inputs),
+        )
+        callbacks.append(Every(config.models_every, models, when_stopped=False))
     callbacks += [
-        Every(config.checkpoint_every, checkpoint, when_stopped=True),
-        interruption,
-        # After the others, so that their time does not count as waiting for data.
+        # After those that take long, so that their time does not count as waiting for data, and
+        # before the checkpoint, so that no line is missing where a run goes on from there.
         MetricsLog(
             every_steps=config.log_every,
             global_batch=config.global_batch,
             workers=config.data.workers,
         ),
+        Every(config.checkpoint_every, checkpoint, when_stopped=True),
+        checkpoint,  # at the end waits for what is under way, with signals still caught
+        interruption,
         TrainingProgress(f"{config.stage} ({run})", config.max_steps),
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
     loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, interruption)
+    return Watchers(callbacks, loggers, validation, interruption, checkpoint)

@@ -1,68 +1,140 @@
-"""Resume state on disk: whole or absent, and loadable without executing anything."""
+"""Resume state: saved beside training, kept through every failure, loadable without running code.
 
-import pickle
+A checkpoint is {"step", "trained": {name: state of a network, its optimizer and its average},
+"watchers": {name: state of a callback}}: plain containers and tensors, no frozen network.
+"""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
-from ldm.manifest import atomic
+from ldm.callbacks import checkpoint_file
+from ldm.callbacks.snapshot import Snapshot
+
+LONG_WAIT_SECONDS = 1.0
 
 
-class Checkpoint:
+class Watcher(Protocol):
+    """A callback whose state decides what is learned from here on."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Checkpoint(Callback):
     """Saves the run's state when called; keeps the last ``keep``.
 
-    The state is one integer (the step) and each trained network with its optimizer and average;
-    frozen networks are not in it. Rank 0 writes, every rank waits.
+    Training waits for a copy in memory only; rank 0 writes that in a thread, one at a time. An old
+    checkpoint goes after the new one has been read back. Where one cannot be written, that is said
+    and training goes on: ``failure`` is the reason, None again after the next that succeeds. The
+    process does not end before what is under way is written, whichever way it ends.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int) -> None:
-        self.directory, self.keep = Path(directory), keep
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        keep: int,
+        every_steps: int,
+        watchers: Mapping[str, Watcher] | None = None,
+    ) -> None:
+        self.directory, self.keep, self.every_steps = Path(directory), keep, every_steps
+        self.watchers = watchers or {}
+        self.failure: str | None = None
+        self._snapshot = Snapshot()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._under_way: Future[None] | None = None
+        self._said_slow = False
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
-        """Write a checkpoint, read it back, then drop the oldest beyond ``keep``."""
+        """Take the state of this step and begin to write it."""
+        parts = module.trained
         if trainer.is_global_zero:
-            path = self.directory / f"step_{module.step:09d}.pt"
-            state = {
-                "step": module.step,
-                "trained": {name: part.state_dict() for name, part in module.trained.items()},
-            }
-            try:
-                with atomic(path) as temporary:
-                    with open(temporary, "wb") as file:
-                        torch.save(state, file)
-                    torch.load(temporary, weights_only=True, map_location="cpu", mmap=True)
-            except (OSError, RuntimeError) as error:
-                # torch closes its archive after a failed write, and complains about that instead.
-                cause = error if isinstance(error, OSError) else error.__context__
-                if not isinstance(cause, OSError):
-                    raise
-                raise ValueError(
-                    f"could not save {path} ({cause.strerror or cause}); the checkpoint before it "
-                    "is intact. Free some space or choose another run=, then run the same command."
-                ) from error
-            for old in _found(self.directory)[: -self.keep]:
-                old.unlink()
-        trainer.strategy.barrier("checkpoint")
+            self._wait_for_the_one_before()
+        elif not any(part.sharded for part in parts.values()):
+            return
+        state = {
+            "step": module.step,
+            "trained": {name: part.state_dict() for name, part in parts.items()},
+            "watchers": {name: watcher.state_dict() for name, watcher in self.watchers.items()},
+        }
+        if trainer.is_global_zero:
+            self._under_way = self._thread.submit(self._save, self._snapshot.take(state))
 
+    def wait(self) -> None:
+        """Until nothing is under way."""
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
 
-def _found(directory: Path) -> list[Path]:
-    """The checkpoints of a directory, oldest first."""
-    return sorted(directory.glob("step_" + "[0-9]" * 9 + ".pt"))
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
+        self.wait()
 
+    def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
+        self.wait()
 
-def restore(directory: str | Path, module: Any) -> int:
-    """Load the newest readable checkpoint into a task; its step, 0 when there is none.
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint that is there, None without any."""
+        paths = checkpoint_file.found(self.directory)
+        return checkpoint_file.step_of(paths[-1]) if paths else None
 
-    A damaged file is named and the one before it taken.
-    """
-    for path in reversed(_found(Path(directory))):
+    def _wait_for_the_one_before(self) -> None:
+        begun = time.monotonic()
+        self.wait()
+        waited = time.monotonic() - begun
+        if waited > LONG_WAIT_SECONDS and not self._said_slow:
+            self._said_slow = True
+            print(
+                f"training waited {waited:.0f} s for the checkpoint before to be written: a larger "
+                f"checkpoint_every than {self.every_steps}, or a faster disk, avoids that.",
+                flush=True,
+            )
+
+    def _save(self, state: dict[str, Any]) -> None:
+        """In the thread: write, and drop what is then one too many."""
+        step = state["step"]
+        path = checkpoint_file.path_of(self.directory, step)
         try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"{path} is damaged ({reason}); going on from the checkpoint before it.")
+            checkpoint_file.write(path, state)
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            newest, again = self.newest(), (step // self.every_steps + 1) * self.every_steps
+            there = "no earlier one is there" if newest is None else f"that of step {newest} stays"
+            print(
+                f"could not save {path} ({self.failure}); {there}. Training goes on, and it is "
+                f"tried again at step {again}.",
+                flush=True,
+            )
+            return
+        self.failure = None
+        # A later one is damaged, or the run would have begun there: it does not count.
+        paths = [p for p in checkpoint_file.found(self.directory) if p <= path]
+        for old in paths[: -self.keep]:
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                print(f"could not delete {old} ({error.strerror}); it stays.", flush=True)
+
+
+def restore(
+    directory: str | Path, module: Any, watchers: Mapping[str, Watcher] | None = None
+) -> int:
+    """Load the newest readable checkpoint into a task and watchers; its step, 0 without any file.
+
+    A damaged file is named and the one before it taken; ValueError where there are only such. A
+    watcher that the checkpoint does not know begins anew.
+    """
+    paths = checkpoint_file.found(Path(directory))
+    for path in reversed(paths):
+        try:
+            state = checkpoint_file.read(path)
+        except ValueError as error:
+            print(f"{path} is damaged ({error}); looking for the checkpoint before it.")
             continue
         if state["trained"].keys() != module.trained.keys():
             raise ValueError(
@@ -71,6 +143,15 @@ def restore(directory: str | Path, module: Any) -> int:
             )
         for name, part in module.trained.items():
             part.load_state_dict(state["trained"][name])
+        known = state.get("watchers", {})  # older files have none
+        for name, watcher in (watchers or {}).items():
+            if name in known:
+                watcher.load_state_dict(known[name])
         module.step = state["step"]
         return module.step
+    if paths:
+        raise ValueError(
+            f"no checkpoint in {directory} can be read ({len(paths)} damaged). Copy one back from "
+            "elsewhere, or begin anew with resume=never (this run is moved aside)."
+        )
     return 0

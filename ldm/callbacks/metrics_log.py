@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ldm.manifest import atomic
 from ldm.nn.ranks import mean_over_ranks
 
 MAX_WAIT, PATIENCE_STEPS = 0.2, 200  # waiting for more than this share is worth a word
@@ -118,7 +119,8 @@ class _Patience:
 class JsonlLogger(Logger):
     """One JSON object per line in ``path``: {"step": ..., name: value, ...}; the local truth.
 
-    Opening it at step s drops lines beyond s, which a resumed run writes again.
+    Opening it at step s drops lines beyond s, which a resumed run writes again. Lines that cannot
+    be written (a full disk) are kept, and said once, until they can.
     """
 
     def __init__(self, path: str | Path, *, start_step: int) -> None:
@@ -126,6 +128,7 @@ class JsonlLogger(Logger):
         self.path = Path(path)
         self.start_step = start_step
         self._opened = False
+        self._waiting = ""
 
     @property
     def name(self) -> str:
@@ -141,17 +144,39 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self._opened:
-            self._open()
-        line = json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}})
-        with open(self.path, "a") as file:
-            file.write(line + "\n")
+        row = {"step": step, **{k: float(v) for k, v in metrics.items()}}
+        first, self._waiting = not self._waiting, self._waiting + json.dumps(row) + "\n"
+        try:
+            if not self._opened:
+                self._open()
+            _append(self.path, self._waiting)
+        except OSError as error:
+            if first:
+                print(
+                    f"could not write {self.path} ({error.strerror}). Training goes on, and its "
+                    "lines are kept until they can be written.",
+                    flush=True,
+                )
+        else:
+            self._waiting = ""
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_jsonl(self.path) if row["step"] <= self.start_step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with atomic(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._opened = True
+
+
+def _append(path: Path, text: str) -> None:
+    """All of ``text`` at the end of a file, or nothing of it."""
+    with open(path, "ab", buffering=0) as file:
+        size, data = file.tell(), text.encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

@@ -34,7 +34,11 @@ class SampleGrid:
         with context, torch.no_grad(), module.trained[module.product].averaged():
             images = self.draw()
         module.train()
-        save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)
+        path = self.directory / f"step_{module.step:09d}.png"
+        try:
+            save_grid(images, path, self.columns)
+        except OSError as error:
+            print(f"could not write {path} ({error.strerror}). Training goes on.", flush=True)
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:

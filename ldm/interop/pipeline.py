@@ -31,9 +31,7 @@ def write_pipeline(model: TextToImage, folder: str | Path) -> None:
     """Write unet/, scheduler/, vae/ (with the latent statistics), the text; the index last."""
     folder = Path(folder)
     denoiser = model.denoiser
-    assert isinstance(denoiser.network, UNet)
-    latent_size = model.size_px // model.autoencoder.stride
-    write_unet(denoiser.network, folder / "unet", sample_size=latent_size)
+    _write_denoiser(model, folder)
     write_schedule(denoiser.schedule, denoiser.prediction, folder / "scheduler")
     write_autoencoder(
         model.autoencoder, folder / "vae", scale=model.scale, sample_size=model.size_px
@@ -41,6 +39,20 @@ def write_pipeline(model: TextToImage, folder: str | Path) -> None:
     text = write_condition_encoder(model.text_encoder, folder)
     index = {"_class_name": pipeline_class(model), "size_px": model.size_px}
     write_json(folder / INDEX, index | classes(folder) | text)
+
+
+def write_learned(model: TextToImage, folder: str | Path) -> None:
+    """Write of such a folder only what stage diffusion changes: unet/, and a table of classes."""
+    _write_denoiser(model, Path(folder))
+    if model.text_encoder.is_learned:
+        write_condition_encoder(model.text_encoder, folder)
+
+
+def _write_denoiser(model: TextToImage, folder: Path) -> None:
+    network = model.denoiser.network
+    assert isinstance(network, UNet)
+    latent_size = model.size_px // model.autoencoder.stride
+    write_unet(network, folder / "unet", sample_size=latent_size)
 
 
 def pipeline_class(model: TextToImage) -> str:

@@ -22,6 +22,8 @@ class Trained:
     no average.
     """
 
+    sharded = False  # whether each rank holds a part: then ``state_dict`` is for all ranks at once
+
     def __init__(
         self,
         network: nn.Module,

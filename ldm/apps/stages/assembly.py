@@ -33,6 +33,7 @@ class Assembly:
     part: str  # the sub-folder of a model folder that holds the product
     initialise: Callable[[Path], None]  # load that part of a model folder into the product
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
+    write_trained: Callable[[Path], None]  # of that folder only what training changes
     draw: Callable[[], Tensor] | None  # images (B, 3, H, W) for the sample pictures
     columns: int | None = None  # of those pictures
     # How many held-out samples lie together, where the loss depends on that; else a micro-batch.

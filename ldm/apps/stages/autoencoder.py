@@ -85,6 +85,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         part="vae",
         initialise=initialise,
         write_model=write_model,
+        write_trained=write_model,
         draw=draw,
         columns=8,
     )

@@ -27,7 +27,7 @@ from ldm.generation import TextToImage
 from ldm.interop.condition_encoders import CLASS_ENCODER, read_condition_encoder
 from ldm.interop.diffusers import read_autoencoder, read_scale, read_schedule, read_unet
 from ldm.interop.diffusers_files import WEIGHTS
-from ldm.interop.pipeline import write_pipeline
+from ldm.interop.pipeline import write_learned, write_pipeline
 from ldm.manifest import file_hash
 from ldm.tasks.diffusion import DiffusionTask
 from ldm.text.classes import ClassTable
@@ -84,6 +84,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         part="unet",
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
+        write_trained=lambda folder: write_learned(model, folder),
         draw=_preview(config, model, captions),
     )
 

@@ -48,6 +48,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         part="text_encoder",
         initialise=initialise,
         write_model=write_model,
+        write_trained=write_model,
         draw=None,
         held_out_block=share.global_batch,
         nothing_to_learn=None if any(batches.shards.first_captions()) else NO_CAPTIONS,
