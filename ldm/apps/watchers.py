@@ -26,15 +26,15 @@ class Watchers:
     callbacks: list[Any]
     loggers: list[Any]
     validation: Validation
-    interruption: Interruption
 
 
-def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
+def watch(
+    config: DictConfig, assembly: Assembly, start_step: int, interruption: Interruption
+) -> Watchers:
     """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
-    interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
     callbacks: list[Any] = [
         bad_samples,
@@ -56,4 +56,4 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
     loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, interruption)
+    return Watchers(callbacks, loggers, validation)
