@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ldm.apps.exit_codes import INTERRUPTED, MISTAKE
+from ldm.apps.process_start import BEGUN  # noqa: F401  first of all, for max_time
+
 COMMANDS = {
     "prepare": "any source of pictures -> checked image shards",
     "train": "one stage: text_encoder, autoencoder or diffusion",
@@ -74,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(_sentence(error))
     except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on from the last finished part.", 130)
+        said = "interrupted; the same command goes on from the last finished part."
+        return _complain(said, INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _complain(f"no space left on the disk ({error.filename or 'while writing'}).")
@@ -149,7 +153,7 @@ def _sentence(error: ValueError) -> str:
     return text.rpartition("\nValueError: ")[2].strip() if text.startswith("Caught ") else text
 
 
-def _complain(message: str, code: int = 2) -> int:
+def _complain(message: str, code: int = MISTAKE) -> int:
     print(f"ldm: {message}", file=sys.stderr)
     return code
 

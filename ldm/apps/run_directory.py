@@ -1,5 +1,6 @@
 """A run's directory: whose it is, whether it goes on, and what it may not mix with."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -8,24 +9,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.differences import FORBIDDEN, WARNED, Difference, differences
 from ldm.apps.errors import UserError
 from ldm.apps.locate import relative_to
 from ldm.manifest import FILE_NAME, atomic, read_json, read_manifest, write_json, write_manifest
 
-CONFIG, INPUTS = "config.yaml", "inputs.json"
-
-# Settings that may change between two sittings of one run: they do not change what is learned.
-FREE = {
-    "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "models_every",
-    "keep_models", "validate_every", "log_every", "logger", "accelerator", "devices",
-    "num_nodes", "strategy", "micro_batch",
-    "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction", "cache_dir", "cache_gb",
-    "preview", "sampler",
-}  # fmt: skip
-
+CONFIG, INPUTS, HISTORY = "config.yaml", "inputs.json", "config_history.jsonl"
 
 # How torchrun, Lightning's own launcher and SLURM tell a process its number.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+# How torchrun and SLURM say that they start the same command once more.
+_RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 
 def is_first_process() -> bool:
@@ -33,26 +27,32 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
+def begins_anew(config: DictConfig) -> bool:
+    """Whether resume=never is meant: a launcher's restart goes on with what it restarts."""
+    return config.resume == "never" and all(os.environ.get(n, "0") == "0" for n in _RESTARTS)
+
+
 def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
     """Create or take up ``config.run``; False when that run is already finished.
 
     ``inputs`` are what it is made from. UserError naming what differs when the directory belongs
-    to another configuration, or to inputs that have been made anew since. Only the first process
-    writes; all come to the same answer.
+    to another configuration, or to inputs that have been made anew since; what may differ is
+    printed and kept in ``config_history.jsonl``. Only the first process writes; all come to the
+    same answer.
     """
     directory = Path(config.run)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run={directory} is a file; give the name of a directory.")
     written = directory / CONFIG
-    if directory.is_dir() and config.resume == "never":
+    if directory.is_dir() and begins_anew(config):
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
             print(f"resume=never: the earlier run is now {aside}")
     elif directory.is_dir() and {p.name for p in directory.iterdir()} - {CONFIG, INPUTS}:
         if is_first_process():
-            _refuse_difference(directory, config, inputs)
-        if (directory / FILE_NAME).is_file():
-            reached = read_manifest(directory).facts["step"]
+            _take_up(directory, config, inputs)
+        reached = _reached(directory)
+        if reached is not None:
             if reached >= config.max_steps or not (directory / "checkpoints").is_dir():
                 return False
             if is_first_process():
@@ -94,35 +94,49 @@ def unused_name(directory: Path) -> Path:
     return aside
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(node, dict):
-        found: dict[str, Any] = {}
-        for key, value in node.items():
-            if key not in FREE:
-                found |= _flat(value, f"{prefix}{key}.")
-        return found
-    return {prefix.rstrip("."): node}
-
-
-def _refuse_difference(
-    directory: Path, config: DictConfig, inputs: dict[str, dict[str, str]]
-) -> None:
+def _take_up(directory: Path, config: DictConfig, inputs: dict[str, dict[str, str]]) -> None:
+    """Print and record which settings are others now; UserError where the run may not go on so."""
     if not (directory / CONFIG).is_file():
         raise UserError(
             f"run={directory} holds other files and no run of ldm; choose another run=."
         )
-    earlier = OmegaConf.load(directory / CONFIG)
-    before = _flat(OmegaConf.to_container(earlier, resolve=True))
-    now = _flat(OmegaConf.to_container(config, resolve=True))
-    differing = [k for k in sorted(before | now) if before.get(k) != now.get(k)]
-    if differing:
-        shown = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differing[:8])
-        more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""
+    found = differences(_plain(OmegaConf.load(directory / CONFIG)), _plain(config))
+    finished = _reached(directory)
+    over = finished is not None and finished >= config.max_steps
+    _refuse([d for d in found if d.kind == FORBIDDEN or (over and d.kind == WARNED)], directory)
+    _refuse_other_inputs(directory, inputs)
+    if not found or over:
+        return
+    step = _last_step(directory)
+    print(f"{directory} is taken up at step {step} with other settings:")
+    for difference in found:
+        print(f"  {difference.kind:8} {difference}")
+    if any(d.kind == WARNED for d in found):
+        print(f"  from step {step} on it learns otherwise than with the earlier settings.")
+    changes = {d.key: {"class": d.kind, "before": d.before, "now": d.now} for d in found}
+    with open(directory / HISTORY, "a") as file:
+        file.write(json.dumps({"step": step, "changes": changes}) + "\n")
+
+
+def _refuse(refused: list[Difference], directory: Path) -> None:
+    if not refused:
+        return
+    shown = "; ".join(str(difference) for difference in refused[:8])
+    more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
+    if all(difference.kind == WARNED for difference in refused):
         raise UserError(
-            f"{directory} belongs to a run with other settings ({shown}{more}). Give the same "
-            "settings to go on, another run=, or resume=never to start anew (the old directory "
-            "is moved aside)."
+            f"{directory} is finished, so other settings would change nothing ({shown}{more}). "
+            "Give a larger max_steps= to go on with them, another run=, or resume=never to start "
+            "anew (the old directory is moved aside)."
         )
+    raise UserError(
+        f"{directory} belongs to a run with other settings ({shown}{more}). Give the same "
+        "settings to go on, another run=, or resume=never to start anew (the old directory "
+        "is moved aside)."
+    )
+
+
+def _refuse_other_inputs(directory: Path, inputs: dict[str, dict[str, str]]) -> None:
     made_from = read_json(directory / INPUTS) if (directory / INPUTS).is_file() else {}
     for name, entry in made_from.items():
         found = inputs.get(name, {}).get("fingerprint")
@@ -132,3 +146,22 @@ def _refuse_difference(
                 f"but those at {entry['path']} have been made anew (now {found}). Train again with "
                 "resume=never (the old directory is moved aside), or with another run=."
             )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def _reached(directory: Path) -> int | None:
+    """The step at which a run ended, None while it has not."""
+    if not (directory / FILE_NAME).is_file():
+        return None
+    return int(read_manifest(directory).facts["step"])
+
+
+def _last_step(directory: Path) -> int:
+    """The step of the newest checkpoint, 0 without one."""
+    names = [path.stem for path in (directory / "checkpoints").glob("step_*")]
+    return max((int(n) for name in names if (n := name.removeprefix("step_")).isdigit()), default=0)

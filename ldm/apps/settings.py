@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+from ldm.apps.durations import is_duration
+from ldm.data.workers import STOP_SIGNALS
+
 Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -61,6 +64,10 @@ def _fits_numbers(value: Any) -> bool:
         return True
     fits, _ = _number(0)
     return isinstance(value, list) and all(map(fits, value))
+
+
+def _fits_signals(value: Any) -> bool:
+    return isinstance(value, list) and all(name in STOP_SIGNALS for name in value)
 
 
 def _fits_runs(value: Any) -> bool:
@@ -122,6 +129,14 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "keep_models": _number(1, whole=True, optional=True),
         "validate_every": _number(1, whole=True),
         "log_every": _number(1, whole=True),
+        "stop_signals": (
+            _fits_signals,
+            "a list of signals ([] for none), each one of " + ", ".join(STOP_SIGNALS),
+        ),
+        "max_time": (
+            lambda v: v is None or is_duration(v),
+            'null or a time in quotes: "HH:MM:SS", or "D-HH:MM:SS" with days',
+        ),
         "size": _number(8, whole=True),
         "autoencoder_run": _text(optional=True),
         "text_run": _text(optional=True),

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ldm.apps.compose import compose, quoted
 from ldm.apps.errors import UserError
+from ldm.apps.exit_codes import INTERRUPTED, STOPPED
 from ldm.manifest import fingerprint
 
 LONGEST = 120  # characters of a job's directory name
@@ -43,7 +44,7 @@ def sweep(words: Sequence[str], *, config_dir: str | None) -> int:
         extra = ["--config-dir", config_dir] if config_dir else []
         words_of_job = [sys.executable, "-m", "ldm.apps.main", "train", *arguments, *extra]
         code = subprocess.run(words_of_job).returncode
-        if code == 130:
+        if code in (STOPPED, INTERRUPTED):
             return code
         if code:
             failed.append(" ".join(jobs[number - 1]))

@@ -3,33 +3,45 @@
 import importlib
 import logging
 import os
+import signal
 import sys
+import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
+import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 
+from ldm.apps import exit_codes
+from ldm.apps.durations import seconds_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at
+from ldm.apps.process_start import BEGUN
 from ldm.apps.report.page import write_report
 from ldm.apps.rules import shares_of
-from ldm.apps.run_directory import is_first_process, open_run, sign
+from ldm.apps.run_directory import begins_anew, is_first_process, open_run, sign
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import watch
 from ldm.callbacks.checkpoint import Checkpoint, restore
+from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, remove_leftovers
 
-INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
-
 
 def train(config: DictConfig) -> int:
-    """Run the stage; 0 when it is finished (now or before), 130 when it was interrupted."""
+    """Run the stage; its exit code: finished (now or before), stopped, or interrupted."""
+    with Interruption(config.stop_signals, _seconds_left(config)) as interruption:
+        return _train(config, interruption)
+
+
+def _train(config: DictConfig, interruption: Interruption) -> int:
     run = Path(config.run)
     stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
     inputs = stage.inputs(config)
@@ -37,7 +49,7 @@ def train(config: DictConfig) -> int:
         if is_first_process():
             reached = read_manifest(run).facts["step"]
             print(f"{run} is finished (step {reached}): model in {run}/model")
-        return 0
+        return exit_codes.FINISHED
     if is_first_process():
         remove_leftovers(run)
     _quiet()
@@ -50,31 +62,52 @@ def train(config: DictConfig) -> int:
         _initialise(assembly, config.init)
         inputs = inputs | {"init": _init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
-        if not is_first_process():
-            return 0
-        print(f"{run}: {assembly.nothing_to_learn}")
-        _finish(config, assembly, inputs, {})
-        return 0
+        if is_first_process():
+            print(f"{run}: {assembly.nothing_to_learn}")
+            _finish(config, assembly, inputs, {})
+        return exit_codes.FINISHED
     if config.precision == "64-true":
         task.double()  # Lightning would only after the checkpoint is read, and round its moments
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
-    start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
+    start = 0 if begins_anew(config) else restore(run / "checkpoints", task)
 
-    watchers = watch(config, assembly, inputs, start)
+    watchers = watch(config, assembly, inputs, start, interruption)
     trainer = make_trainer(config, watchers)
     _announce(config, assembly, shares, start)
-    trainer.fit(task, TrainingData(assembly, config, start))
-    if watchers.interruption.signal_number is not None and task.step < config.max_steps:
+    try:
+        trainer.fit(task, TrainingData(assembly, config, start))
+    except SystemExit as error:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from error
+    if interruption.signal_number is not None and task.step < config.max_steps:
         if watchers.checkpoint.failure is not None:
             return _interrupted_in_vain(watchers.checkpoint, task.step)
-        if trainer.is_global_zero:
-            print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
-        return INTERRUPTED
+        return _stopped(trainer, interruption.signal_number, start, task.step)
     if trainer.is_global_zero:
         _finish(config, assembly, inputs, watchers.validation.latest or _last_validation(run))
         if (reason := watchers.checkpoint.failure) is not None:
             print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
-    return 0
+    return exit_codes.FINISHED
+
+
+def _seconds_left(config: DictConfig) -> float | None:
+    """How long this process may still go on, counted from its start; None: as long as it likes."""
+    if config.max_time is None:
+        return None
+    return BEGUN + seconds_of(config.max_time) - time.monotonic()
+
+
+def _stopped(trainer: pl.Trainer, number: int, start: int, step: int) -> int:
+    """The exit code of a run that was told to stop, with a word on it from the first process."""
+    names = {signal.SIGINT: "Ctrl-C", signal.SIGALRM: "max_time"}
+    if trainer.is_global_zero:
+        name = names.get(signal.Signals(number), signal.Signals(number).name)
+        saved = "which is saved" if step > start else "where it began"
+        print(f"interrupted at step {step} ({name}), {saved}; the same command goes on.")
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0:
+        # Lightning, which started this process, kills the first one after any other code.
+        return exit_codes.FINISHED
+    return exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.STOPPED
 
 
 def _interrupted_in_vain(checkpoint: Checkpoint, step: int) -> int:
@@ -85,7 +118,7 @@ def _interrupted_in_vain(checkpoint: Checkpoint, step: int) -> int:
         + (f"command goes on from step {newest}." if newest else "command begins at step 0."),
         file=sys.stderr,
     )
-    return 1
+    return 1  # anything but what asks to be started again
 
 
 def _initialise(assembly: Assembly, source: str) -> None:
@@ -115,6 +148,9 @@ def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start
         + f"; lr {config.lr:g}, {config.precision}"
         + (f"; going on at step {start}" if start else ""),
     )
+    left = _seconds_left(config)
+    if left is not None:
+        print(f"max_time={config.max_time}: stops in {timedelta(seconds=max(0, round(left)))}")
     for line in buckets_in_words(assembly.batches, shares):
         print(line)
     sys.stdout.flush()

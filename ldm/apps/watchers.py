@@ -29,12 +29,15 @@ class Watchers:
     callbacks: list[Any]
     loggers: list[Any]
     validation: Validation
-    interruption: Interruption
     checkpoint: Checkpoint
 
 
 def watch(
-    config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, str]], start_step: int
+    config: DictConfig,
+    assembly: Assembly,
+    inputs: dict[str, dict[str, str]],
+    start_step: int,
+    interruption: Interruption,
 ) -> Watchers:
     """The callbacks and loggers of a run that begins or goes on at ``start_step``.
 
@@ -43,7 +46,6 @@ def watch(
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
-    interruption = Interruption()
     checkpoint = Checkpoint(
         run / "checkpoints", keep=config.keep_checkpoints, every_steps=config.checkpoint_every
     )
@@ -78,4 +80,4 @@ def watch(
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
     loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, interruption, checkpoint)
+    return Watchers(callbacks, loggers, validation, checkpoint)

@@ -25,6 +25,7 @@ from ldm.data.order import (
 )
 from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Bad, Sample
+from ldm.data.workers import begin, start_server
 from ldm.random import stream, uniform
 
 _MAX_BAD_IN_A_ROW = 100
@@ -196,6 +197,8 @@ def train_loader(
     ``shares`` are the rank's parts of a global batch by bucket. The stream is the same for any
     number of ``workers``.
     """
+    if workers:
+        start_server()
     return DataLoader(
         batches,  # type: ignore[arg-type]
         sampler=StepSampler(shares, batches.buckets, start_step=start_step, stop_step=stop_step),
@@ -204,4 +207,5 @@ def train_loader(
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=begin if workers else None,
     )
