@@ -256,20 +256,25 @@ def test_works_at_batch_one(fit):
 
 
 def test_accumulation_equals_the_whole_batch_and_counts_its_own_steps(fit):
-    weights = {"gan": 1.0, "gan_start": 10**6, "kl": 0.1}
+    """Also once the autoencoder feels the discriminator, and while that grows."""
+    weights = {"gan": 1.0, "gan_start": 2, "gan_ramp_steps": 3, "kl": 0.1}
     whole, parts = make(double=True, **weights), make(double=True, **weights)
     double = torch.float64
-    fit(whole, [batch(step, dtype=double) for step in range(3)])
-    micro = [(s, start) for s in range(3) for start in (4 * s, 4 * s + 2)]
-    outputs = fit(
+    one = fit(whole, [batch(step, dtype=double) for step in range(6)])
+    micro = [(s, start) for s in range(6) for start in (4 * s, 4 * s + 2)]
+    other = fit(
         parts, [batch(s, size=2, start=start, dtype=double, micro_steps=2) for s, start in micro]
     )
-    assert whole.step == parts.step == 3
-    assert ["autoencoder_gradient_norm" in found for found in outputs] == [False, True] * 3
-    for name in ("autoencoder", "discriminator"):
-        one, other = (getattr(task, name).state_dict() for task in (whole, parts))
-        for key in one:  # losses are taken in float32, so 1e-9 rather than 1e-15
-            torch.testing.assert_close(one[key], other[key], rtol=0.0, atol=1e-9)
+    assert whole.step == parts.step == 6
+    assert ["autoencoder_gradient_norm" in found for found in other] == [False, True] * 6
+    assert other[-2] == {}  # until the last micro-batch has come, the weight is not known
+    for name in ("autoencoder", "discriminator", "likelihood"):
+        one_state, state = (getattr(task, name).state_dict() for task in (whole, parts))
+        for key in state:  # losses are taken in float32, so 1e-9 rather than 1e-15
+            torch.testing.assert_close(state[key], one_state[key], rtol=0.0, atol=1e-9)
+    assert one[-1].keys() == other[-1].keys()
+    for name, value in one[-1].items():
+        torch.testing.assert_close(other[-1][name], value, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_logged_numbers_do_not_depend_on_the_split():
