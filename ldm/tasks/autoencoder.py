@@ -1,7 +1,7 @@
 """Stage autoencoder: reconstruction, prior, perceptual distance and a patch discriminator."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
+from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained
 
 
@@ -258,29 +259,24 @@ class AutoencoderTask(LightningModule):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
-        """Sums and counts of PSNR in dB and of what the regulariser measures."""
+    def validate(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """Of a block, sums and counts of PSNR in dB and of what the regulariser measures.
+
+        With a codebook also how often each code was chosen: ``codes`` (num_codes,).
+        """
         regularizer = self.autoencoder.regularizer
-        chosen = CodeUsage(regularizer)
-        stored = self.autoencoder.latent_channels * regularizer.codes_per_latent
-        nothing = torch.zeros(0, stored, 1, 1, device=self.device)
-        chosen.see(nothing)  # a rank without pictures of its own takes part in every sum
-        names = ("psnr", *regularizer.measures(nothing))
-        found = {name: torch.zeros((), device=self.device) for name in names}
-        count = torch.zeros((), device=self.device)
-        for batch in batches:
-            code = self.autoencoder.encode(batch.image)
-            reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
-            found["psnr"] += _psnr(batch.image, reconstruction).sum()
-            for name, value in regularizer.measures(code).items():
-                found[name] += value.sum()
-            count += len(batch.image)
-            chosen.see(code)
-        found |= {f"{name}_count": count for name in names}
-        if (totals := chosen.totals()) is not None:
-            for name, value in usage(totals).items():  # of all ranks already: each says the same
-                found |= {name: value, f"{name}_count": torch.ones_like(value)}
-        return found
+        code = self.autoencoder.encode(batch.image)
+        reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
+        found = {"psnr": _psnr(batch.image, reconstruction)} | regularizer.measures(code)
+        sums = {name: values.sum() for name, values in found.items()}
+        counts = {f"{name}_count": torch.tensor(float(len(batch.image))) for name in found}
+        chosen = regularizer.counts(code)
+        return sums | counts | ({} if chosen is None else {"codes": chosen})
+
+    def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What sums over all blocks say: means, and how the codebook was used."""
+        codes = totals.get("codes")
+        return means(totals) | ({} if codes is None else usage(codes))
 
 
 def _psnr(image: Tensor, reconstruction: Tensor) -> Tensor:
