@@ -128,6 +128,9 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "models_every": _number(1, whole=True, optional=True),
         "keep_models": _number(1, whole=True, optional=True),
         "validate_every": _number(1, whole=True),
+        "validate_block": _number(1, whole=True),
+        "collective_timeout_seconds": _POSITIVE,
+        "compare_ranks_every": _number(1, whole=True, optional=True),
         "log_every": _number(1, whole=True),
         "stop_signals": (
             _fits_signals,

@@ -78,6 +78,10 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         trainer.fit(task, TrainingData(assembly, config, start))
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise KeyboardInterrupt from error
+    except Exception as error:
+        if trainer.world_size == 1:
+            raise
+        return watchers.first_cause.tell(error)
     if interruption.signal_number is not None and task.step < config.max_steps:
         if watchers.checkpoint.failure is not None:
             return _interrupted_in_vain(watchers.checkpoint, task.step)

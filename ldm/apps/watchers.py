@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
+from ldm.apps.first_cause import FirstCause
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.run_directory import sign
 from ldm.apps.slim_models import SlimModels
@@ -18,6 +19,8 @@ from ldm.callbacks.checkpoint import Checkpoint
 from ldm.callbacks.every import Every
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
+from ldm.callbacks.patience import Patience
+from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
 
@@ -30,6 +33,7 @@ class Watchers:
     loggers: list[Any]
     validation: Validation
     checkpoint: Checkpoint
+    first_cause: FirstCause
 
 
 def watch(
@@ -45,16 +49,28 @@ def watch(
     """
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
-    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
+    patience = Patience(collective_timeout_seconds=config.collective_timeout_seconds)
+    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see), patience)
     checkpoint = Checkpoint(
         run / "checkpoints", keep=config.keep_checkpoints, every_steps=config.checkpoint_every
     )
-    callbacks: list[Any] = [
+    first_cause = FirstCause(run / "failure.json", finish=checkpoint.wait)
+    callbacks: list[Any] = [first_cause, patience]
+    if config.compare_ranks_every is not None:
+        same = SameWeights()  # before a checkpoint is written of weights that are not
+        callbacks += [same, Every(config.compare_ranks_every, same, when_stopped=True)]
+    callbacks += [
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
     ]
     if assembly.draw is not None:
-        grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
+        grid = SampleGrid(
+            assembly.draw,
+            run / "samples",
+            rows=assembly.rows,
+            columns=assembly.columns,
+            patience=patience,
+        )
         callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     if config.models_every is not None:
         models = SlimModels(
@@ -80,4 +96,4 @@ def watch(
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
     loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, checkpoint)
+    return Watchers(callbacks, loggers, validation, checkpoint, first_cause)

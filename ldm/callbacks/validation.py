@@ -5,42 +5,53 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
+from torch import Tensor
 
 from ldm.callbacks.metrics_log import log
+from ldm.callbacks.patience import Patience
+
+Sums = dict[str, Tensor]
 
 
 class Validation:
-    """Runs the task's ``validate`` when called and logs its means.
+    """Adds up what the task's ``validate`` finds in each block and logs what it concludes of it.
 
-    ``batches`` are this rank's part of the held-out data; sums and counts are added over ranks, so
-    ranks may hold different amounts. The trained networks compute with their averages.
+    ``blocks`` are this rank's numbered blocks of held-out data. Blocks are the same for any number
+    of ranks and their sums are added by number in float64, so the same weights give the same
+    numbers everywhere. The trained networks compute with their averages.
     """
 
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self.batches = batches
+    def __init__(self, blocks: Iterable[tuple[int, Any]], patience: Patience) -> None:
+        self.blocks, self.patience = blocks, patience
         self.latest: dict[str, float] = {}
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
-        """Validate now and log ``val/<name>`` for every name that has samples."""
+        """Validate now and log ``val/<name>`` for every name."""
+        found: dict[int, Sums] = {}
         module.eval()
-        moved = (
-            trainer.precision_plugin.convert_input(
-                trainer.strategy.batch_to_device(batch, module.device)
-            )
-            for batch in self.batches
-        )
         context = trainer.precision_plugin.forward_context()  # the precision of training
         with context, module.trained[module.product].averaged():
-            found = module.validate(moved)
+            for number, batch in self.blocks:
+                moved = trainer.strategy.batch_to_device(batch, module.device)
+                found[number] = module.validate(trainer.precision_plugin.convert_input(moved))
         module.train()
-        names = sorted(found)
-        totals = torch.stack([found[name].to(torch.float64) for name in names])
-        if trainer.world_size > 1:
-            torch.distributed.all_reduce(totals)
-        sums = dict(zip(names, totals.tolist(), strict=True))
-        self.latest = {
-            f"val/{name}": value / sums[f"{name}_count"]
-            for name, value in sums.items()
-            if sums.get(f"{name}_count")
-        }
+        names = next(iter(found.values()), {})
+        mine = {name: torch.stack([sums[name] for sums in found.values()]).cpu() for name in names}
+        totals = _added(self.patience.gather((list(found), mine)))
+        means = module.conclude(totals)
+        self.latest = {f"val/{name}": float(value) for name, value in sorted(means.items())}
         log(trainer, module.step, self.latest)
+
+
+def _added(ranks: list[tuple[list[int], Sums]]) -> Sums:
+    """Sums over all blocks in the order of their numbers, each counted once, in float64.
+
+    Of each rank the blocks' numbers (N,) and sums (N, ...); one without blocks names no sums.
+    """
+    numbers = [number for found, _ in ranks for number in found]
+    order = [numbers.index(number) for number in sorted(set(numbers))]
+    names = {name for _, sums in ranks for name in sums}
+    return {
+        name: torch.cat([sums[name] for _, sums in ranks if sums])[order].double().sum(0)
+        for name in names
+    }

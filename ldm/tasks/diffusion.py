@@ -1,7 +1,5 @@
 """Stage diffusion: a denoiser on cached latents, with captions dropped for guidance."""
 
-from collections.abc import Iterable
-
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -14,6 +12,7 @@ from ldm.diffusion.latent_scale import LatentScale
 from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
+from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained
 from ldm.types import Condition, ConditionEncoder
 
@@ -128,25 +127,25 @@ class DiffusionTask(LightningModule):
         return logs
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[LatentBatch]) -> dict[str, Tensor]:
-        """Sums and counts ("loss", "loss_count", ...) of the loss on fixed timesteps and noise.
+    def validate(self, batch: LatentBatch) -> dict[str, Tensor]:
+        """Of a block, sums and counts ("loss", "loss_count", ...) on fixed timesteps and noise.
 
         Also per bin of timesteps: bin 0 has the least noise. Captions are kept, and the noise has
         no offset.
         """
-        sums = torch.zeros(TIMESTEP_BINS, device=self.device)
-        counts = torch.zeros(TIMESTEP_BINS, device=self.device)
-        for batch in batches:
-            losses, t = self.losses(
-                batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
-            )
-            num_steps = self.denoiser.schedule.num_steps
-            more, number = by_timestep_bin(losses, t, num_steps, TIMESTEP_BINS)
-            sums, counts = sums + more, counts + number
+        losses, t = self.losses(
+            batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
+        )
+        num_steps = self.denoiser.schedule.num_steps
+        sums, counts = by_timestep_bin(losses, t, num_steps, TIMESTEP_BINS)
         found = {"loss": sums.sum(), "loss_count": counts.sum()}
         for i in range(TIMESTEP_BINS):
             found[f"loss_bin_{i}"], found[f"loss_bin_{i}_count"] = sums[i], counts[i]
         return found
+
+    def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What sums over all blocks say: means."""
+        return means(totals)
 
     def _latent_shape(self, batch: LatentBatch) -> tuple[int, ...]:
         _, stored, height, width = batch.code.shape

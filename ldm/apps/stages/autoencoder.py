@@ -1,7 +1,7 @@
 """Stage autoencoder: pictures to latents and back, on image shards."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -65,9 +65,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     previews = torch.arange(min(PREVIEWS, held_out.counts[0]))
     originals = held_out[Slot(0, previews)].image
 
-    def draw() -> Tensor:
+    def draw(rows: Sequence[int]) -> Tensor:
         """Originals and their reconstructions, in pairs."""
-        images = originals.to(task.device, autoencoder.last_layer.dtype)
+        images = originals[list(rows)].to(task.device, autoencoder.last_layer.dtype)
         latent = autoencoder.regularizer.mode(autoencoder.encode(images))
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)
@@ -87,6 +87,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         write_model=write_model,
         write_trained=write_model,
         draw=draw,
+        rows=len(originals),
         columns=8,
     )
 
