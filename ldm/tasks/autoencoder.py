@@ -23,7 +23,7 @@ from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
-from ldm.tasks.trained import MicroSteps, Trained
+from ldm.tasks.trained import MicroSteps, Trained, step_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,28 +113,35 @@ class AutoencoderTask(LightningModule):
                 more = torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0.0
             loss = loss + more
         if self.micro_steps.backward(self, loss, batch.micro_steps):
-            for name, part in self.trained.items():
-                if name != "discriminator" or learns:
-                    logs[f"{name}_gradient_norm"] = part.step(self.step)
-                else:
-                    part.optimizer.zero_grad(set_to_none=True)
-            logs |= self._codebook()
+            idle = () if learns else ("discriminator",)
+            moving = {name: part for name, part in self.trained.items() if name not in idle}
+            for name in self.trained.keys() - moving.keys():
+                self.trained[name].optimizer.zero_grad(set_to_none=True)
+            norms = step_together(moving, self.step)
+            logs |= {f"{name}_gradient_norm": norm for name, norm in norms.items()}
+            logs |= self._codebook(torch.stack(list(norms.values())).isfinite().all())
             self.step += 1
         return logs
 
-    def _codebook(self) -> dict[str, Tensor]:
-        """How the step's global batch used the codebook; its dead codes begin anew."""
+    def _codebook(self, ok: Tensor) -> dict[str, Tensor]:
+        """How the step's global batch used the codebook; its dead codes begin anew.
+
+        Not where the step was skipped (``ok`` is false): its codes may be of what is not finite.
+        """
         regularizer, counts = self.autoencoder.regularizer, self.usage.totals()
         seen, self._seen = self._seen, []
         if counts is None:
             return {}
         if self._revives:
             assert isinstance(regularizer, VQ)
-            moved = revive_dead_codes(regularizer, counts, seen, seed=self.seed, step=self.step)
+            moved = revive_dead_codes(
+                regularizer, counts, seen, seed=self.seed, step=self.step, ok=ok
+            )
             if (average := self.trained[self.product].ema) is not None:  # forgets their past too
                 codebook = regularizer.embedding.weight
                 name = next(n for n, p in self.autoencoder.named_parameters() if p is codebook)
-                average.shadow[name][moved] = codebook.detach()[moved].float()
+                shadow = average.shadow[name]
+                shadow.copy_(torch.where(moved[:, None], codebook.detach().float(), shadow))
         return usage(counts)
 
     def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from ldm.diffusion.latent_scale import LatentScale
 from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
-from ldm.tasks.trained import MicroSteps, Trained
+from ldm.tasks.trained import MicroSteps, Trained, step_together
 from ldm.types import Condition, ConditionEncoder
 
 TIMESTEP_BINS = 8
@@ -123,7 +123,7 @@ class DiffusionTask(LightningModule):
         loss = (losses * weights.float()).mean()
         logs = {"loss": losses.detach().mean()}  # unweighted, to lie beside validation's
         if self.micro_steps.backward(self, loss, batch.micro_steps):
-            logs["gradient_norm"] = self.trained[self.product].step(self.step)
+            logs["gradient_norm"] = step_together(self.trained, self.step)[self.product]
             self.step += 1
         return logs
 

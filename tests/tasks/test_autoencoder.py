@@ -378,3 +378,40 @@ def test_validation_counts_codes_over_all_pictures():
     # A rank without pictures names the same sums, or the others would wait for it.
     assert found.keys() == task.validate([]).keys()
     assert make().validate([]).keys() == make().validate([batch()]).keys()
+
+
+class Constant(torch.autograd.Function):
+    """Adds a number to a loss that its gradient does not know of."""
+
+    @staticmethod
+    def forward(context, loss, number):
+        return loss + number
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient, None
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_skips_all_networks_though_its_gradient_is(
+    fit, monkeypatch, number
+):
+    task = make(gan=1.0, ema_decay=0.9)
+    fit(task, [batch(0)])
+    before = {name: weights_of(part.network) for name, part in task.trained.items()}
+    whole = task.generator_loss
+
+    def generator_loss(*arguments):
+        loss, logs = whole(*arguments)
+        return Constant.apply(loss, number), logs
+
+    monkeypatch.setattr(task, "generator_loss", generator_loss)
+    (found,) = fit(task, [batch(1)])
+    assert not found["discriminator_gradient_norm"].isfinite()
+    assert task.step == 2  # the counter goes on
+    for name, part in task.trained.items():
+        assert same(before[name], part.network.state_dict()), name
+        assert part.skips().tolist() == [1.0, 1.0, 1.0]
+    monkeypatch.undo()
+    fit(task, [batch(2)])
+    assert not same(before["discriminator"], task.discriminator.state_dict())
