@@ -19,7 +19,7 @@ from ldm.apps.run_directory import is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
-from ldm.apps.watchers import watch
+from ldm.apps.watchers import open_loggers, watch
 from ldm.callbacks.checkpoint import restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
@@ -55,11 +55,11 @@ def train(config: DictConfig) -> int:
         return 0
     if config.precision == "64-true":
         task.double()  # Lightning would only after the checkpoint is read, and round its moments
-    # Anew, the directory is empty, even where the first process has not moved the old one yet.
-    start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
-
-    watchers = watch(config, assembly, start)
-    trainer = make_trainer(config, watchers)
+    watchers = watch(config, assembly)
+    start = 0
+    if config.resume != "never":  # anew, even where the first process has yet to move the old one
+        start = restore(run / "checkpoints", task, watchers.with_state)
+    trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     _announce(config, assembly, shares, start)
     trainer.fit(task, TrainingData(assembly, config, start))
     if watchers.interruption.signal_number is not None and task.step < config.max_steps:

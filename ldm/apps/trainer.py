@@ -7,10 +7,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy
 
 from ldm.apps.build import device_of
-from ldm.apps.watchers import Watchers
 
 
-def make_trainer(config: DictConfig, watchers: Watchers) -> pl.Trainer:
+def make_trainer(config: DictConfig, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
     """A trainer on the configured devices that counts nothing, saves nothing, prints nothing."""
     return pl.Trainer(
         accelerator="gpu" if device_of(config.accelerator).type == "cuda" else "cpu",
@@ -19,8 +18,8 @@ def make_trainer(config: DictConfig, watchers: Watchers) -> pl.Trainer:
         strategy=_strategy(config),
         precision=config.precision,
         max_epochs=1,
-        logger=watchers.loggers,
-        callbacks=watchers.callbacks,
+        logger=loggers,
+        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

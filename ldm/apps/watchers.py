@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
+from ldm.apps.dumps import Dumps
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
@@ -16,28 +17,38 @@ from ldm.callbacks.every import Every
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.sample_grid import SampleGrid
+from ldm.callbacks.skipped_steps import SkippedSteps
 from ldm.callbacks.validation import Validation
 
 
 @dataclass(frozen=True)
 class Watchers:
-    """Callbacks and loggers of a run, and those of them that are asked afterwards."""
+    """The callbacks of a run, and those of them that are asked afterwards or have a state."""
 
     callbacks: list[Any]
-    loggers: list[Any]
     validation: Validation
     interruption: Interruption
+    with_state: dict[str, Any]  # by the names under which a checkpoint holds it
 
 
-def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
-    """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
+def watch(config: DictConfig, assembly: Assembly) -> Watchers:
+    """The callbacks of a run."""
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
     interruption = Interruption()
-    checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
+    skipped_steps = SkippedSteps(Dumps(config, assembly), max_in_a_row=config.max_skipped_in_a_row)
+    metrics_log = MetricsLog(
+        every_steps=config.log_every,
+        global_batch=config.global_batch,
+        workers=config.data.workers,
+        readers=[skipped_steps],
+    )
+    with_state: dict[str, Any] = {"metrics_log": metrics_log}
+    checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints, watchers=with_state)
     callbacks: list[Any] = [
         bad_samples,
+        metrics_log,  # before the checkpoint, which holds its state
         Every(config.validate_every, validation, when_stopped=False),
     ]
     if assembly.draw is not None:
@@ -46,14 +57,13 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     callbacks += [
         Every(config.checkpoint_every, checkpoint, when_stopped=True),
         interruption,
-        # After the others, so that their time does not count as waiting for data.
-        MetricsLog(
-            every_steps=config.log_every,
-            global_batch=config.global_batch,
-            workers=config.data.workers,
-        ),
-        TrainingProgress(f"{config.stage} ({run})", config.max_steps),
+        TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
+        metrics_log.wait,
     ]
-    loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
-    loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, interruption)
+    return Watchers(callbacks, validation, interruption, with_state)
+
+
+def open_loggers(config: DictConfig, start_step: int) -> list[Any]:
+    """The loggers of a run that begins or goes on at ``start_step``."""
+    own = JsonlLogger(Path(config.run) / "metrics.jsonl", start_step=start_step)
+    return [own, *(build(node) for node in (config.logger or {}).values())]

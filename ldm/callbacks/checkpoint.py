@@ -1,6 +1,7 @@
 """Resume state on disk: whole or absent, and loadable without executing anything."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ class Checkpoint:
     """Saves the run's state when called; keeps the last ``keep``.
 
     The state is one integer (the step) and each trained network with its optimizer and average;
-    frozen networks are not in it. Rank 0 writes, every rank waits.
+    frozen networks are not in it. ``watchers`` are what else has a state. Rank 0 writes, every rank
+    waits.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int) -> None:
-        self.directory, self.keep = Path(directory), keep
+    def __init__(
+        self, directory: str | Path, *, keep: int, watchers: Mapping[str, Any] | None = None
+    ) -> None:
+        self.directory, self.keep, self.watchers = Path(directory), keep, watchers or {}
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Write a checkpoint, read it back, then drop the oldest beyond ``keep``."""
@@ -27,6 +31,7 @@ class Checkpoint:
             state = {
                 "step": module.step,
                 "trained": {name: part.state_dict() for name, part in module.trained.items()},
+                "watchers": {name: value.state_dict() for name, value in self.watchers.items()},
             }
             try:
                 with atomic(path) as temporary:
@@ -52,8 +57,13 @@ def _found(directory: Path) -> list[Path]:
     return sorted(directory.glob("step_" + "[0-9]" * 9 + ".pt"))
 
 
-def restore(directory: str | Path, module: Any) -> int:
-    """Load the newest readable checkpoint into a task; its step, 0 when there is none.
+def checkpoints(directory: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a directory with their steps, oldest first."""
+    return [(int(path.stem.removeprefix("step_")), path) for path in _found(directory)]
+
+
+def restore(directory: str | Path, module: Any, watchers: Mapping[str, Any] | None = None) -> int:
+    """Load the newest readable checkpoint into a task and what watches it; its step, else 0.
 
     A damaged file is named and the one before it taken.
     """
@@ -71,6 +81,9 @@ def restore(directory: str | Path, module: Any) -> int:
             )
         for name, part in module.trained.items():
             part.load_state_dict(state["trained"][name])
+        for name, watcher in (watchers or {}).items():
+            if name in state.get("watchers", {}):
+                watcher.load_state_dict(state["watchers"][name])
         module.step = state["step"]
         return module.step
     return 0

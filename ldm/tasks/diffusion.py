@@ -110,6 +110,21 @@ class DiffusionTask(LightningModule):
             encoder.with_sizes(self._null_features, batch.sizes),
         )
 
+    def timesteps(self, step: int, index: Tensor) -> Tensor:
+        """The training times (B,) of a step's samples, on the device of ``index``."""
+        schedule = self.denoiser.schedule
+        return schedule.draw(self.seed, step, index.to(schedule.steps.device), self.global_batch)
+
+    def sample_losses(self, batch: LatentBatch) -> Tensor:
+        """The loss of each sample of a training batch (B,), weighted as nothing."""
+        return self.losses(
+            batch,
+            seed=self.seed,
+            count=self.global_batch,
+            drop_rate=self.drop_rate,
+            offset_noise=self.offset_noise,
+        )[0]
+
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
         losses, t = self.losses(
             batch,

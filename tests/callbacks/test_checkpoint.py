@@ -62,7 +62,7 @@ def test_the_last_two_are_kept_and_the_newest_restored(save, tmp_path):
 def test_a_checkpoint_is_plain_data(save, tmp_path):
     save(make_module(("autoencoder", "likelihood")), 7)
     state = torch.load(tmp_path / "step_000000007.pt", weights_only=True)
-    assert state["step"] == 7 and set(state) == {"step", "trained"}
+    assert state["step"] == 7 and set(state) == {"step", "trained", "watchers"}
     assert set(state["trained"]) == {"autoencoder", "likelihood"}
     assert set(state["trained"]["autoencoder"]) == {"network", "optimizer", "ema"}
 

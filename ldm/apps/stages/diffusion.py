@@ -85,6 +85,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
         draw=_preview(config, model, captions),
+        timesteps=task.timesteps,
     )
 
 
