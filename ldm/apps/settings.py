@@ -121,6 +121,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "validate_every": _number(1, whole=True),
         "log_every": _number(1, whole=True),
         "max_skipped_in_a_row": _number(1, whole=True),
+        "replay": _text(optional=True),
         "size": _number(8, whole=True),
         "autoencoder_run": _text(optional=True),
         "text_run": _text(optional=True),

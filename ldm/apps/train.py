@@ -19,7 +19,7 @@ from ldm.apps.run_directory import is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
-from ldm.apps.watchers import open_loggers, watch
+from ldm.apps.watchers import Watchers, open_loggers, watch
 from ldm.callbacks.checkpoint import restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
@@ -38,14 +38,11 @@ def train(config: DictConfig) -> int:
             reached = read_manifest(run).facts["step"]
             print(f"{run} is finished (step {reached}): model in {run}/model")
         return 0
-    _quiet()
-    torch.manual_seed(config.seed)  # initial weights: the same on every rank
-    (share,) = shares_of(config, [(config.size, config.size)])
-    assembly = stage.assemble(config, share)
+    quiet()
+    assembly, watchers = assembled(config)
     task = assembly.task
     shares = shares_of(config, assembly.batches.sizes_px)
     if config.init is not None:
-        _initialise(assembly, config.init)
         inputs = inputs | {"init": _init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
         if not is_first_process():
@@ -53,9 +50,6 @@ def train(config: DictConfig) -> int:
         print(f"{run}: {assembly.nothing_to_learn}")
         _finish(config, assembly, inputs, {})
         return 0
-    if config.precision == "64-true":
-        task.double()  # Lightning would only after the checkpoint is read, and round its moments
-    watchers = watch(config, assembly)
     start = 0
     if config.resume != "never":  # anew, even where the first process has yet to move the old one
         start = restore(run / "checkpoints", task, watchers.with_state)
@@ -69,6 +63,20 @@ def train(config: DictConfig) -> int:
     if trainer.is_global_zero:
         _finish(config, assembly, inputs, watchers.validation.latest)
     return 0
+
+
+def assembled(config: DictConfig) -> tuple[Assembly, Watchers]:
+    """The stage's task and data as they are at step 0, and what watches them."""
+    torch.manual_seed(config.seed)  # initial weights: the same on every rank
+    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
+    (share,) = shares_of(config, [(config.size, config.size)])
+    assembly: Assembly = stage.assemble(config, share)
+    if config.init is not None:
+        _initialise(assembly, config.init)
+    if config.precision == "64-true":
+        # Lightning would only after the checkpoint is read, and round its moments.
+        assembly.task.double()
+    return assembly, watch(config, assembly)
 
 
 def _initialise(assembly: Assembly, source: str) -> None:
@@ -126,7 +134,7 @@ def _finish(
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Lightning's own chatter says nothing a user of ldm needs."""
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):

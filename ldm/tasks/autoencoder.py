@@ -144,6 +144,12 @@ class AutoencoderTask(LightningModule):
                 shadow.copy_(torch.where(moved[:, None], codebook.detach().float(), shadow))
         return usage(counts)
 
+    def sample_losses(self, batch: ImageBatch) -> Tensor:
+        """The absolute error of each picture (B,) of a training batch, with its penalty."""
+        reconstruction, code = self.reconstruct(batch)
+        error = (batch.image - reconstruction).float().abs().flatten(1).sum(1)
+        return error + self.autoencoder.regularizer.penalty(code)
+
     def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Reconstructions (B, 3, H, W) through one posterior draw, and codes (B, S, h, w)."""
         height, width = (size // self.autoencoder.stride for size in batch.image.shape[-2:])

@@ -66,6 +66,14 @@ class TextEncoderTask(LightningModule):
             self.step += 1
         return logs
 
+    def sample_losses(self, batch: ImageBatch) -> Tensor:
+        """How badly each picture (B,) of a training batch finds its caption among the others."""
+        image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
+        logits = scale * image @ text.T
+        return F.cross_entropy(
+            logits, torch.arange(len(logits)).to(logits.device), reduction="none"
+        )
+
     @torch.no_grad()
     def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
         """Sums and counts of the loss and of top-1 retrieval within each batch.
