@@ -15,9 +15,9 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 # Settings that may change between two sittings of one run: they do not change what is learned.
 FREE = {
     "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
-    "log_every", "max_skipped_in_a_row", "logger", "accelerator", "devices", "num_nodes",
-    "strategy", "micro_batch", "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction",
-    "cache_dir", "cache_gb", "preview", "sampler",
+    "log_every", "max_skipped_in_a_row", "replay", "logger", "accelerator", "devices",
+    "num_nodes", "strategy", "micro_batch", "max_micro_pixels", "weights_dir", "workers",
+    "max_bad_fraction", "cache_dir", "cache_gb", "preview", "sampler",
 }  # fmt: skip
 
 

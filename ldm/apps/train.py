@@ -24,6 +24,7 @@ from ldm.callbacks.checkpoint import restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, write_manifest
+from ldm.tasks.loss_scale import LossScale
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -76,6 +77,10 @@ def assembled(config: DictConfig) -> tuple[Assembly, Watchers]:
     if config.precision == "64-true":
         # Lightning would only after the checkpoint is read, and round its moments.
         assembly.task.double()
+    if config.precision == "16-mixed":
+        scale = LossScale()
+        for part in assembly.task.trained.values():
+            part.loss_scale = scale
     return assembly, watch(config, assembly)
 
 

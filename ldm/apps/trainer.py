@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy
 
 from ldm.apps.build import device_of
@@ -16,7 +17,7 @@ def make_trainer(config: DictConfig, callbacks: list[Any], loggers: list[Any]) -
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=_strategy(config),
-        precision=config.precision,
+        **_precision(config),
         max_epochs=1,
         logger=loggers,
         callbacks=callbacks,
@@ -35,3 +36,12 @@ def _strategy(config: DictConfig) -> Any:
         return "auto"
     backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+
+
+def _precision(config: DictConfig) -> dict[str, Any]:
+    """What Lightning is told: of fp16 only to compute so, for the loss scale is our own."""
+    if config.precision != "16-mixed":
+        return {"precision": config.precision}
+    mixed = MixedPrecision("16-mixed", device_of(config.accelerator).type)
+    mixed.scaler = None
+    return {"plugins": [mixed]}

@@ -14,6 +14,7 @@ from ldm.apps.training_data import HeldOutBlocks
 from ldm.callbacks.bad_samples import BadSamples
 from ldm.callbacks.checkpoint import Checkpoint
 from ldm.callbacks.every import Every
+from ldm.callbacks.gan_watchdog import GanWatchdog
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.sample_grid import SampleGrid
@@ -38,13 +39,21 @@ def watch(config: DictConfig, assembly: Assembly) -> Watchers:
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
     interruption = Interruption()
     skipped_steps = SkippedSteps(Dumps(config, assembly), max_in_a_row=config.max_skipped_in_a_row)
+    readers: list[Any] = [skipped_steps]
+    with_state: dict[str, Any] = {}
+    if config.stage == "autoencoder" and config.discriminator:
+        watchdog = GanWatchdog(assembly.task, config.gan_watchdog)
+        readers.append(watchdog)
+        with_state["gan_watchdog"] = watchdog
     metrics_log = MetricsLog(
         every_steps=config.log_every,
         global_batch=config.global_batch,
         workers=config.data.workers,
-        readers=[skipped_steps],
+        readers=readers,
     )
-    with_state: dict[str, Any] = {"metrics_log": metrics_log}
+    with_state["metrics_log"] = metrics_log
+    if (scale := assembly.task.trained[assembly.task.product].loss_scale) is not None:
+        with_state["loss_scale"] = scale
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints, watchers=with_state)
     callbacks: list[Any] = [
         bad_samples,

@@ -100,6 +100,8 @@ class MetricsLog(Callback):
             "data_wait_fraction": waited,
             "skipped_steps": skipped,
         }
+        if part.loss_scale is not None:
+            self.latest["loss_scale"] = float(part.loss_scale.scale)
         log(trainer, module.step, self.latest)
         remark = self.wait.remark(steps, elapsed, waited * elapsed)
         if remark and trainer.is_global_zero:
@@ -120,8 +122,11 @@ class MetricsLog(Callback):
             return {}
         part = self._module.trained[self._module.product]
         return {
-            "names": self._names, "sums": self._sums, "step": self._step, "skips": part.skips(),
-        }  # fmt: skip
+            "names": list(self._names),
+            "sums": self._sums.clone(),
+            "step": self._step,
+            "skips": part.skips().clone(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the line begun, when training starts."""

@@ -60,6 +60,7 @@ class AutoencoderTask(LightningModule):
     autoencoder sees the discriminator through detached weights, the discriminator sees detached
     reconstructions, so neither leaves a gradient in the other and DDP reduces each gradient once.
     ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
+    While ``gan_paused`` the discriminator learns on and the autoencoder does not feel it.
     """
 
     product = "autoencoder"
@@ -78,6 +79,7 @@ class AutoencoderTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.step = 0
+        self.gan_paused = False
         self.autoencoder, self.likelihood = autoencoder, likelihood
         self.discriminator = discriminator
         # In a tuple: a frozen network is neither trained nor saved, so it is not registered.
@@ -190,7 +192,9 @@ class AutoencoderTask(LightningModule):
         logs |= {k: v.mean() for k, v in regularizer.measures(code.detach()).items()}
         if distance is not None:
             logs["perceptual"] = distance.detach().mean()
-        gan = weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
+        gan = 0.0
+        if not self.gan_paused:
+            gan = weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
         if self.discriminator is not None and gan > 0.0:
             # Detached weights: the gradient passes through the discriminator, not into it.
             frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
@@ -206,6 +210,7 @@ class AutoencoderTask(LightningModule):
             )
             loss = loss + gan * balance * adversarial
             logs |= {"d_weight": gan * balance, "g_loss": adversarial.detach()}
+            logs["d_weight_at_clamp"] = balance >= weights.adaptive_limit
         return loss, logs | {"loss": loss.detach()}
 
     def discriminator_loss(
@@ -216,6 +221,7 @@ class AutoencoderTask(LightningModule):
         real, fake = self.discriminator(image), self.discriminator(reconstruction.detach())
         loss = hinge_discriminator_loss(real, fake)
         logs = {"d_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        logs["d_accuracy"] = 0.5 * ((real > 0).float().mean() + (fake < 0).float().mean())
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ class Task(pl.LightningModule):
         self.step, self._micro = start, 0
         self.accumulate = accumulate if isinstance(accumulate, list) else [accumulate] * 999
         self.trained = {"denoiser": self}
-        self.skipped = torch.zeros(3)
+        self.skipped, self.loss_scale = torch.zeros(3), None
 
     def learning_rate(self, step):
         return 0.5 + step

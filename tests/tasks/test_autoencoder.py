@@ -151,7 +151,7 @@ def test_the_discriminators_loss_leaves_the_autoencoder_alone():
     assert all(p.grad is None for p in (*task.autoencoder.parameters(), task.likelihood.logvar))
     convs = [m for m in task.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert all(float(conv.weight.grad.abs().max()) > 0.0 for conv in convs)
-    assert set(logs) == {"d_loss", "logits_real", "logits_fake"}
+    assert set(logs) == {"d_loss", "d_accuracy", "logits_real", "logits_fake"}
 
 
 def test_pictures_and_reconstructions_are_normalised_apart():
@@ -237,6 +237,8 @@ def test_the_adaptive_weight_is_clamped_by_the_configuration():
     free = float(generator_gradients(make(gan=0.5))[1]["d_weight"])
     tight = float(generator_gradients(make(gan=0.5, adaptive_limit=0.25))[1]["d_weight"])
     assert free > 1.0 and tight == 0.125
+    assert not bool(generator_gradients(make(gan=0.5))[1]["d_weight_at_clamp"])
+    assert bool(generator_gradients(make(gan=0.5, adaptive_limit=0.25))[1]["d_weight_at_clamp"])
 
 
 def test_the_log_variance_is_learned_when_it_should_be(fit):
@@ -378,6 +380,16 @@ def test_validation_counts_codes_over_all_pictures():
     # A rank without pictures names the same sums, or the others would wait for it.
     assert found.keys() == task.validate([]).keys()
     assert make().validate([]).keys() == make().validate([batch()]).keys()
+
+
+def test_a_paused_gan_is_felt_by_the_discriminator_alone(fit):
+    paused, without = make(gan=1.0), make(with_discriminator=False)
+    paused.gan_paused = True
+    before = weights_of(paused.discriminator)
+    (found,) = fit(paused, [batch()])
+    fit(without, [batch()])
+    assert same(paused.autoencoder.state_dict(), without.autoencoder.state_dict())
+    assert not same(before, paused.discriminator.state_dict()) and "d_weight" not in found
 
 
 class Constant(torch.autograd.Function):
