@@ -36,11 +36,13 @@ class Interruption(Callback):
         if module.step == self._step:
             return
         self._step = module.step
-        noted = torch.tensor(self.signal_number or 0, device=module.device)
+        number = self.signal_number or 0
         if trainer.world_size > 1:
+            noted = torch.tensor(number, device=module.device)
             torch.distributed.all_reduce(noted, op=torch.distributed.ReduceOp.MAX)
-        if int(noted):
-            self.signal_number = int(noted)
+            number = int(noted)
+        if number:
+            self.signal_number = number
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:

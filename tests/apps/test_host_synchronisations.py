@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 import pytorch_lightning as pl
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldm.apps import train as command
@@ -30,14 +29,19 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-class AfterEachStep(pl.Callback):
-    """What was counted until the end of each step."""
+class Window(pl.Callback):
+    """What was counted from the first batch of the third step on, but for the loader's own work."""
 
     def __init__(self, waits):
-        self.waits, self.seen = waits, []
+        self.waits, self.found, self.batches = waits, Counter(), 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.before = Counter(self.waits.found)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.seen.append(Counter(self.waits.found))
+        if module.step > 2:
+            self.batches += 1
+            self.found += self.waits.found - self.before
 
 
 @pytest.mark.parametrize(
@@ -52,17 +56,19 @@ class AfterEachStep(pl.Callback):
 )
 def test_none_in_a_step_that_logs_nothing(world, ldm, tmp_path, monkeypatch, stage, more):
     waits = Waits()
-    after = AfterEachStep(waits)
+    window = Window(waits)
+    first = pl.Callback()
+    first.on_train_batch_start = window.on_train_batch_start
+    last = pl.Callback()
+    last.on_train_batch_end = window.on_train_batch_end
     make = command.make_trainer
     monkeypatch.setattr(
-        command, "make_trainer", lambda config, callbacks, loggers: make(
-            config, [*callbacks, after], loggers
-        )
-    )  # fmt: skip
+        command,
+        "make_trainer",
+        lambda config, callbacks, loggers: make(config, [first, *callbacks, last], loggers),
+    )
     quiet = ["log_every=100", "checkpoint_every=100", "validate_every=100", "max_steps=7"]
     with waits:
         assert ldm(*world.train(stage, tmp_path / "run", *quiet, *more)) == 0
-    assert len(after.seen) in (7, 14)
-    for one, next_ in zip(after.seen[2:], after.seen[3:], strict=False):
-        assert next_ - one == Counter()
-    assert waits.found["_local_scalar_dense"] > 0  # it does count
+    assert window.batches >= 5 and window.found == Counter()
+    assert waits.found["_local_scalar_dense"] > 0  # it does count: the run's last line is read
