@@ -88,6 +88,11 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"choose a multiple of {stride}."
             )
         check_channels(config)
+        if config.precision == "16-mixed" and is_first_process():
+            print(
+                "precision=16-mixed: adversarial training leaves the range of fp16 easily; "
+                "bf16-mixed, where the device has it, needs no loss scale."
+            )
         loss = config.loss
         if config.discriminator and loss.gan > 0.0 and loss.gan_start < loss.disc_start:
             raise UserError(

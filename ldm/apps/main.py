@@ -26,6 +26,7 @@ EXAMPLES = {
         "experiment=demo_diffusion data.root=runs/demo/latents",
         "experiment=demo_autoencoder data.root=shards run=runs/a max_steps=2000",
         "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3   (a sweep)",
+        "replay=runs/demo_diffusion/dumps/step_000001234.json   (a step that was not finite)",
     ],
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
     "sample": [
@@ -107,6 +108,11 @@ def _run(command: str, words: list[str]) -> int:
 
 def execute(command: str, words: Sequence[str], *, config_dir: str | None = None) -> int:
     """Compose, verify and run one command."""
+    dump, others = _option(list(words), "replay")
+    if command == "train" and dump is not None:  # takes the configuration of the dump's run
+        from ldm.apps.replay import replay
+
+        return replay(dump, others)
     from ldm.apps.compose import compose
 
     config = compose(command, words, config_dir=config_dir)

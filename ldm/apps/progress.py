@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ldm.callbacks.metrics_log import MetricsLog
+
 T = TypeVar("T")
 LINE_SECONDS = 10.0  # how often a line is written where there is no terminal
 
@@ -96,10 +98,10 @@ def watch(counts: Iterable[int], name: str, total: int) -> None:
 
 
 class TrainingProgress(Callback):
-    """The bar of a training run, with its latest loss."""
+    """The bar of a training run, with the loss that was logged last."""
 
-    def __init__(self, name: str, max_steps: int) -> None:
-        self.name, self.max_steps = name, max_steps
+    def __init__(self, name: str, max_steps: int, metrics_log: MetricsLog) -> None:
+        self.name, self.max_steps, self.metrics_log = name, max_steps, metrics_log
         self._bar: Bar | None = None
         self._step = -1
 
@@ -112,7 +114,8 @@ class TrainingProgress(Callback):
     ) -> None:
         if self._bar is not None and module.step != self._step:
             self._step = module.step
-            self._bar.update(module.step, f"loss {float(outputs['loss']):.4g}")
+            loss = self.metrics_log.latest.get("train/loss")
+            self._bar.update(module.step, "" if loss is None else f"loss {loss:.4g}")
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
         self._close()

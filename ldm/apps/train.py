@@ -26,13 +26,14 @@ from ldm.apps.run_directory import begins_anew, is_first_process, open_run, sign
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
-from ldm.apps.watchers import watch
+from ldm.apps.watchers import open_loggers, watch
 from ldm.callbacks.checkpoint import Checkpoint, restore
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, remove_leftovers
+from ldm.tasks.loss_scale import LossScale
 
 
 def train(config: DictConfig) -> int:
@@ -52,27 +53,22 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         return exit_codes.FINISHED
     if is_first_process():
         remove_leftovers(run)
-    _quiet()
-    torch.manual_seed(config.seed)  # initial weights: the same on every rank
-    (share,) = shares_of(config, [(config.size, config.size)])
-    assembly = stage.assemble(config, share)
+    quiet()
+    assembly = assembled(config)
     task = assembly.task
     shares = shares_of(config, assembly.batches.sizes_px)
     if config.init is not None:
-        _initialise(assembly, config.init)
         inputs = inputs | {"init": _init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
         if is_first_process():
             print(f"{run}: {assembly.nothing_to_learn}")
             _finish(config, assembly, inputs, {})
         return exit_codes.FINISHED
-    if config.precision == "64-true":
-        task.double()  # Lightning would only after the checkpoint is read, and round its moments
-    # Anew, the directory is empty, even where the first process has not moved the old one yet.
-    start = 0 if begins_anew(config) else restore(run / "checkpoints", task)
-
-    watchers = watch(config, assembly, inputs, start, interruption)
-    trainer = make_trainer(config, watchers)
+    watchers = watch(config, assembly, inputs, interruption)
+    start = 0
+    if not begins_anew(config):  # then, even where the first process has yet to move the old one
+        start = restore(run / "checkpoints", task, watchers.with_state)
+    trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     _announce(config, assembly, shares, start)
     try:
         trainer.fit(task, TrainingData(assembly, config, start))
@@ -123,6 +119,24 @@ def _interrupted_in_vain(checkpoint: Checkpoint, step: int) -> int:
         file=sys.stderr,
     )
     return 1  # anything but what asks to be started again
+
+
+def assembled(config: DictConfig) -> Assembly:
+    """The stage's task and data as they are at step 0."""
+    torch.manual_seed(config.seed)  # initial weights: the same on every rank
+    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
+    (share,) = shares_of(config, [(config.size, config.size)])
+    assembly: Assembly = stage.assemble(config, share)
+    if config.init is not None:
+        _initialise(assembly, config.init)
+    if config.precision == "64-true":
+        # Lightning would only after the checkpoint is read, and round its moments.
+        assembly.task.double()
+    if config.precision == "16-mixed":
+        scale = LossScale()
+        for part in assembly.task.trained.values():
+            part.loss_scale = scale
+    return assembly
 
 
 def _initialise(assembly: Assembly, source: str) -> None:
@@ -184,7 +198,7 @@ def _finish(
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Lightning's own chatter says nothing a user of ldm needs."""
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):

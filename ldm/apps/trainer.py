@@ -4,23 +4,23 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy
 
 from ldm.apps.build import device_of
-from ldm.apps.watchers import Watchers
 
 
-def make_trainer(config: DictConfig, watchers: Watchers) -> pl.Trainer:
+def make_trainer(config: DictConfig, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
     """A trainer on the configured devices that counts nothing, saves nothing, prints nothing."""
     return pl.Trainer(
         accelerator="gpu" if device_of(config.accelerator).type == "cuda" else "cpu",
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=_strategy(config),
-        precision=config.precision,
+        **_precision(config),
         max_epochs=1,
-        logger=watchers.loggers,
-        callbacks=watchers.callbacks,
+        logger=loggers,
+        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -36,3 +36,12 @@ def _strategy(config: DictConfig) -> Any:
         return "auto"
     backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+
+
+def _precision(config: DictConfig) -> dict[str, Any]:
+    """What Lightning is told: of fp16 only to compute so, for the loss scale is our own."""
+    if config.precision != "16-mixed":
+        return {"precision": config.precision}
+    mixed = MixedPrecision("16-mixed", device_of(config.accelerator).type)
+    mixed.scaler = None
+    return {"plugins": [mixed]}

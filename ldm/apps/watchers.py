@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
+from ldm.apps.dumps import Dumps
 from ldm.apps.first_cause import FirstCause
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.run_directory import sign
@@ -17,42 +18,59 @@ from ldm.apps.training_data import HeldOutBlocks
 from ldm.callbacks.bad_samples import BadSamples
 from ldm.callbacks.checkpoint import Checkpoint
 from ldm.callbacks.every import Every
+from ldm.callbacks.gan_watchdog import GanWatchdog
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.patience import Patience
 from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
+from ldm.callbacks.skipped_steps import SkippedSteps
 from ldm.callbacks.validation import Validation
 
 
 @dataclass(frozen=True)
 class Watchers:
-    """Callbacks and loggers of a run, and those of them that are asked afterwards."""
+    """The callbacks of a run, and those of them that are asked afterwards or have a state."""
 
     callbacks: list[Any]
-    loggers: list[Any]
     validation: Validation
     checkpoint: Checkpoint
     first_cause: FirstCause
+    with_state: dict[str, Any]  # by the names under which a checkpoint holds it
 
 
 def watch(
     config: DictConfig,
     assembly: Assembly,
     inputs: dict[str, dict[str, str]],
-    start_step: int,
     interruption: Interruption,
 ) -> Watchers:
-    """The callbacks and loggers of a run that begins or goes on at ``start_step``.
-
-    ``inputs`` are what it is made from, for the manifests of models on its way.
-    """
+    """The callbacks of a run; ``inputs`` are what it is made from, for models on its way."""
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     patience = Patience(collective_timeout_seconds=config.collective_timeout_seconds)
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see), patience)
+    skipped_steps = SkippedSteps(Dumps(config, assembly), max_in_a_row=config.max_skipped_in_a_row)
+    readers: list[Any] = [skipped_steps]
+    with_state: dict[str, Any] = {}
+    if config.stage == "autoencoder" and config.discriminator:
+        watchdog = GanWatchdog(assembly.task, config.gan_watchdog)
+        readers.append(watchdog)
+        with_state["gan_watchdog"] = watchdog
+    metrics_log = MetricsLog(
+        every_steps=config.log_every,
+        global_batch=config.global_batch,
+        workers=config.data.workers,
+        readers=readers,
+    )
+    with_state["metrics_log"] = metrics_log
+    if (scale := assembly.task.trained[assembly.task.product].loss_scale) is not None:
+        with_state["loss_scale"] = scale
     checkpoint = Checkpoint(
-        run / "checkpoints", keep=config.keep_checkpoints, every_steps=config.checkpoint_every
+        run / "checkpoints",
+        keep=config.keep_checkpoints,
+        every_steps=config.checkpoint_every,
+        watchers=with_state,
     )
     first_cause = FirstCause(run / "failure.json", finish=checkpoint.wait)
     callbacks: list[Any] = [first_cause, patience]
@@ -61,6 +79,7 @@ def watch(
         callbacks += [same, Every(config.compare_ranks_every, same, when_stopped=True)]
     callbacks += [
         bad_samples,
+        metrics_log,  # before the checkpoint, which holds its state
         Every(config.validate_every, validation, when_stopped=False),
     ]
     if assembly.draw is not None:
@@ -82,18 +101,16 @@ def watch(
         )
         callbacks.append(Every(config.models_every, models, when_stopped=False))
     callbacks += [
-        # After those that take long, so that their time does not count as waiting for data, and
-        # before the checkpoint, so that no line is missing where a run goes on from there.
-        MetricsLog(
-            every_steps=config.log_every,
-            global_batch=config.global_batch,
-            workers=config.data.workers,
-        ),
         Every(config.checkpoint_every, checkpoint, when_stopped=True),
         checkpoint,  # at the end waits for what is under way, with signals still caught
         interruption,
-        TrainingProgress(f"{config.stage} ({run})", config.max_steps),
+        TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
+        metrics_log.wait,
     ]
-    loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
-    loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, checkpoint, first_cause)
+    return Watchers(callbacks, validation, checkpoint, first_cause, with_state)
+
+
+def open_loggers(config: DictConfig, start_step: int) -> list[Any]:
+    """The loggers of a run that begins or goes on at ``start_step``."""
+    own = JsonlLogger(Path(config.run) / "metrics.jsonl", start_step=start_step)
+    return [own, *(build(node) for node in (config.logger or {}).values())]

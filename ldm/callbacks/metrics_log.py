@@ -1,7 +1,9 @@
 """Logged numbers: means over steps, micro-batches and ranks, on the one counter."""
 
 import json
+import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
+from ldm.callbacks.data_wait import DataWait
 from ldm.manifest import atomic
 from ldm.nn.ranks import mean_over_ranks
 
-MAX_WAIT, PATIENCE_STEPS = 0.2, 200  # waiting for more than this share is worth a word
+Reader = Callable[[Trainer, Any, dict[str, float]], None]
+"""What is shown each logged line, on every rank: (trainer, task, line)."""
 
 
 def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
@@ -25,24 +30,33 @@ def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
 class MetricsLog(Callback):
     """Logs the means of the steps' terms every ``every_steps``, with speed and waiting time.
 
-    A step's terms are means over its micro-batches. ``images_per_second`` counts all ranks;
-    ``data_wait_fraction`` is the share of the ranks' time spent waiting for the loader, and where
-    that is more than a fifth over 200 steps it is said, once, beside the number of ``workers``.
+    A step's terms are means over its micro-batches; what is not finite is left out, and so is a
+    term that never is. They are summed on the device, and the host reads them only to log them.
+    ``images_per_second`` counts all ranks; ``data_wait_fraction`` is the share of the ranks' time
+    spent waiting for the loader, if ``wait`` is among the trainer's callbacks, as the last.
+    ``skipped_steps`` of those since the line before took no effect. ``readers`` are shown each
+    line. Its state is the line begun, so that a resumed run writes the same lines.
     """
 
-    def __init__(self, *, every_steps: int, global_batch: int, workers: int) -> None:
-        self.every_steps, self.global_batch = every_steps, global_batch
+    def __init__(
+        self, *, every_steps: int, global_batch: int, workers: int, readers: Sequence[Reader] = ()
+    ) -> None:
+        self.every_steps, self.global_batch, self.readers = every_steps, global_batch, readers
         self.latest: dict[str, float] = {}
-        self._patience = _Patience(workers)
+        self.wait = DataWait(workers)
+        self._module: Any = None
+        self._restored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._step_terms: dict[str, list[torch.Tensor]] = {}
+        self._module = module
+        self._step_terms: dict[str, list[Tensor]] = {}
+        self._names: list[str] = []
+        self._missing = torch.tensor(float("nan"), device=module.device)
         self._seen_step = module.step
-        self._clear(module)
-        self._batch_end = self._started
-
-    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
-        self._waited += time.perf_counter() - self._batch_end
+        self._sums = torch.zeros(2, 0, device=module.device)  # and counts, by name
+        self._clear()
+        if self._restored is not None:
+            self._take_up(self._restored)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
@@ -51,69 +65,78 @@ class MetricsLog(Callback):
             self._step_terms.setdefault(name, []).append(value.detach().float())
         if module.step != self._seen_step:  # the step is complete
             self._seen_step = module.step
-            for name, values in self._step_terms.items():
-                total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + sum(values) / len(values), count + 1)
+            terms = self._step_terms.items()
+            self._add({name: sum(v) / len(v) if len(v) > 1 else v[0] for name, v in terms})
             self._step_terms = {}
-        if module.step >= self._step + self.every_steps:
-            self._write(trainer, module)
-        self._batch_end = time.perf_counter()
+            if module.step >= self._step + self.every_steps:
+                self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._sums:
-            self._write(trainer, module)
+        if module.step > self._step and not trainer.should_stop:
+            self._write(trainer)
 
-    def _write(self, trainer: Trainer, module: Any) -> None:
-        names = sorted(self._sums)
+    def _add(self, terms: dict[str, Any]) -> None:
+        if new := [name for name in terms if name not in self._names]:
+            self._names += new
+            more = self._sums.new_zeros(2, len(new))
+            self._sums = torch.cat([self._sums, more], dim=1)
+        values = torch.stack([terms.get(name, self._missing) for name in self._names])
+        finite = values.isfinite()
+        self._sums[0] += torch.where(finite, values, 0.0)
+        self._sums[1] += finite
+
+    def _write(self, trainer: Trainer) -> None:
+        module = self._module
+        part = module.trained[module.product]
         elapsed = time.perf_counter() - self._started
-        means = [s / n for s, n in (self._sums[name] for name in names)]
-        means.append(torch.tensor(self._waited / elapsed))
-        *values, waited = mean_over_ranks(
-            torch.stack([mean.to(module.device) for mean in means])
-        ).tolist()
         steps = module.step - self._step
-        self.latest = {f"train/{name}": v for name, v in zip(names, values, strict=True)} | {
-            "learning_rate": module.trained[module.product].learning_rate(module.step - 1),
+        share = torch.tensor([self.wait.take() / elapsed], device=module.device)
+        means = [self._sums[0] / self._sums[1], share, part.skips()[:1]]
+        *values, waited, skipped = mean_over_ranks(torch.cat(means)).tolist()
+        found = sorted(zip(self._names, values, strict=True))
+        self.latest = {f"train/{name}": v for name, v in found if math.isfinite(v)} | {
+            "learning_rate": part.learning_rate(module.step - 1),
             "images_seen": module.step * self.global_batch,
-            "images_per_second": steps * self.global_batch / elapsed,
+            "images_per_second": (module.step - self._timed) * self.global_batch / elapsed,
             "data_wait_fraction": waited,
+            "skipped_steps": skipped,
         }
+        if part.loss_scale is not None:
+            self.latest["loss_scale"] = float(part.loss_scale.scale)
         log(trainer, module.step, self.latest)
-        remark = self._patience.see(steps, elapsed, waited * elapsed)
+        remark = self.wait.remark(steps, elapsed, waited * elapsed)
         if remark and trainer.is_global_zero:
             print(remark, flush=True)
-        self._clear(module)
+        for reader in self.readers:
+            reader(trainer, module, self.latest)
+        part.looked()
+        self._clear()
 
-    def _clear(self, module: Any) -> None:
-        self._sums: dict[str, Any] = {}
-        self._started, self._waited, self._step = time.perf_counter(), 0.0, module.step
+    def _clear(self) -> None:
+        self._sums = torch.zeros(2, len(self._names), device=self._missing.device)
+        self._started = time.perf_counter()
+        self._step = self._timed = self._module.step
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sums and counts of the line begun, and the step at which it began."""
+        if self._module is None:
+            return {}
+        part = self._module.trained[self._module.product]
+        return {
+            "names": list(self._names),
+            "sums": self._sums.clone(),
+            "step": self._step,
+            "skips": part.skips().clone(),
+        }
 
-class _Patience:
-    """Says once that a run waits for its data, when it does."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the line begun, when training starts."""
+        self._restored = state or None
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self._steps, self._elapsed, self._waited = 0, 0.0, 0.0
-        self._said = False
-
-    def see(self, steps: int, elapsed: float, waited: float) -> str | None:
-        """The remark, where one is due after so many more steps and seconds."""
-        self._steps += steps
-        self._elapsed += elapsed
-        self._waited += waited
-        if self._steps < PATIENCE_STEPS:
-            return None
-        share = self._waited / self._elapsed
-        count, self._steps, self._elapsed, self._waited = self._steps, 0, 0.0, 0.0
-        if self._said or share <= MAX_WAIT:
-            return None
-        self._said = True
-        return (
-            f"{share:.0%} of the last {count} steps' time was spent waiting for data: the loader, "
-            f"not the model, is slow. Set data.workers to more than {self.workers}, or use a "
-            "faster disk."
-        )
+    def _take_up(self, state: dict[str, Any]) -> None:
+        self._names, self._step = list(state["names"]), state["step"]
+        self._sums = state["sums"].to(self._missing.device)
+        self._module.trained[self._module.product].skips().copy_(state["skips"])
 
 
 class JsonlLogger(Logger):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -90,6 +90,13 @@ class Batches(Protocol):
         """The micro-batch of a slot."""
         ...
 
+    def describe(self, slot: Slot) -> list[dict[str, Any]]:
+        """What is known of each sample of a slot without reading it: key and caption, or position.
+
+        A position is that in the shards from which latents were made.
+        """
+        ...
+
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 
@@ -127,10 +134,21 @@ class ImageBatches(Dataset[ImageBatch]):
             image = torch.where(mirrored.view(-1, 1, 1, 1), image.flip(-1), image)
         ids = torch.empty(len(index), 0, dtype=torch.int64)
         if self.tokenize is not None:
-            choice = uniform(stream(self.seed, "caption"), index).tolist()
-            several = [sample.captions for _, sample in read]
-            ids = self.tokenize([s[int(u * len(s))] for u, s in zip(choice, several, strict=True)])
+            ids = self.tokenize(self._chosen(index, [sample.captions for _, sample in read]))
         return ImageBatch(step, index, image, ids, micro_steps=slot.micro_steps, bad=tuple(bad))
+
+    def describe(self, slot: Slot) -> list[dict[str, Any]]:
+        """Key and caption of each sample of a slot, as it was drawn."""
+        positions = self.order.positions(slot.index).tolist()
+        captions = self._chosen(slot.index, [self.shards.captions(i) for i in positions])
+        keys = [self.shards.key(i) for i in positions]
+        return [{"key": k, "caption": c} for k, c in zip(keys, captions, strict=True)]
+
+    def _chosen(self, index: Tensor, several: Sequence[tuple[str, ...]]) -> list[str]:
+        choice = uniform(stream(self.seed, "caption"), index).tolist()
+        return [
+            captions[int(u * len(captions))] for u, captions in zip(choice, several, strict=True)
+        ]
 
     def _read(self, i: int, bad: list[Bad]) -> tuple[Tensor, Sample]:
         """The picture at position i or, with a word in ``bad``, the next that can be used."""
@@ -182,6 +200,12 @@ class LatentBatches(Dataset[LatentBatch]):
             bucket, rows, lambda name: uniform(stream(self.seed, name), index)
         )
         return LatentBatch(step, index, *found, micro_steps=slot.micro_steps)
+
+    def describe(self, slot: Slot) -> list[dict[str, Any]]:
+        """Where in the shards each sample of a slot comes from."""
+        bucket, rows = self.order.place(slot.step, slot.index)
+        positions = self.cache.arrays[bucket]["samples"][rows.numpy()]
+        return [{"position": i} for i in positions.tolist()]
 
 
 def train_loader(

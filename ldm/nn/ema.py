@@ -17,6 +17,7 @@ class Ema:
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:
         self.decay = decay
+        self._parameters = list(network.parameters())
         self.shadow = {
             name: parameter.detach().to(torch.float32, copy=True)
             for name, parameter in network.named_parameters()
@@ -29,11 +30,19 @@ class Ema:
             self.shadow[name].copy_(parameter)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Move the shadow towards the network after optimizer step ``step`` (1, 2, ...)."""
+    def update(self, step: int, ok: Tensor | None = None) -> None:
+        """Move the shadow towards the network after optimizer step ``step`` (1, 2, ...).
+
+        Where ``ok`` (a bool on the device) is false it stays, and the host is not asked.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in network.parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), current, 1.0 - decay)
+        current = [p.detach().float() for p in self._parameters]
+        shadow = list(self.shadow.values())
+        if ok is None:
+            torch._foreach_lerp_(shadow, current, 1.0 - decay)
+        else:
+            weight = ok.to(shadow[0].dtype) * (1.0 - decay)
+            torch._foreach_lerp_(shadow, current, [weight] * len(shadow))
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -62,6 +71,10 @@ class Ema:
         for name, value in state.items():
             self.shadow[name].copy_(value)
 
-    def to(self, device: torch.device) -> None:
-        """Move the shadow to a device."""
-        self.shadow = {name: value.to(device) for name, value in self.shadow.items()}
+    def follow(self, network: nn.Module) -> None:
+        """Move the shadow to where the network's parameters are, which may be new ones."""
+        self._parameters = list(network.parameters())
+        self.shadow = {
+            name: value.to(parameter.device)
+            for (name, value), parameter in zip(self.shadow.items(), self._parameters, strict=True)
+        }

@@ -67,46 +67,75 @@ class Muon(Optimizer):
             if parameters
         ]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **settings})
+        self._step_supports_amp_scaling = True
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Move every parameter that has a gradient, or none where ``found_inf`` is 1.
+
+        ``found_inf``, a float32 scalar on the device or None, is torch's protocol of fused
+        optimizers: skipping is decided there, without asking the host.
+        """
         assert closure is None, "losses are computed before the step"
         for group in self.param_groups:
             grads = {p: p.grad for p in group["params"] if p.grad is not None}
             if not grads:
                 continue
-            torch._foreach_mul_(list(grads), 1.0 - group["lr"] * group["weight_decay"])
-            (self._move_matrices if group["orthogonal"] else self._move_others)(grads, group)
+            one = next(iter(grads)).new_ones(())
+            skip = one != one if self.found_inf is None else self.found_inf > 0.0
+            kept = torch.where(skip, one, 1.0 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(list(grads), kept)
+            (self._move_matrices if group["orthogonal"] else self._move_others)(grads, group, skip)
 
-    def _move_matrices(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+    def _move_matrices(
+        self, grads: dict[Tensor, Tensor], group: dict[str, Any], skip: Tensor
+    ) -> None:
         by_shape: dict[tuple[int, ...], list[Tensor]] = {}
         for parameter in grads:
             by_shape.setdefault(tuple(parameter.flatten(1).shape), []).append(parameter)
         for shape, alike in by_shape.items():  # one batched product for all of a shape
-            gradients = [grads[p] for p in alike]
             buffers = [self._state(p, "momentum_buffer") for p in alike]
+            # On the way to itself a buffer stays where it is.
+            gradients = [
+                torch.where(skip, b, grads[p]) for p, b in zip(alike, buffers, strict=True)
+            ]
             torch._foreach_lerp_(buffers, gradients, 1.0 - group["momentum"])
             looked_ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])  # Nesterov
             updates = orthogonalize(
                 torch.stack([u.flatten(1) for u in looked_ahead]), iterations=group["iterations"]
             )
+            updates = torch.where(skip, 0.0, updates)
             rate = group["lr"] * 0.2 * max(shape) ** 0.5
             for parameter, update in zip(alike, updates, strict=True):
                 parameter.sub_(update.reshape(parameter.shape), alpha=rate)
 
-    def _move_others(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
-        (beta1, beta2), parameters, gradients = group["betas"], list(grads), list(grads.values())
+    def _move_others(
+        self, grads: dict[Tensor, Tensor], group: dict[str, Any], skip: Tensor
+    ) -> None:
+        (beta1, beta2), parameters = group["betas"], list(grads)
         means = [self._state(p, "exp_avg") for p in parameters]
         squares = [self._state(p, "exp_avg_sq") for p in parameters]
-        group["step"] = steps = group.get("step", 0) + 1
-        torch._foreach_lerp_(means, gradients, 1.0 - beta1)
-        torch._foreach_mul_(squares, beta2)
+        steps = self._count(group, skip)
+        pairs = list(zip(grads.values(), means, strict=True))
+        torch._foreach_lerp_(means, [torch.where(skip, m, g) for g, m in pairs], 1.0 - beta1)
+        one = means[0].new_ones(())
+        gradients = [torch.where(skip, 0.0, g) for g, _ in pairs]
+        torch._foreach_mul_(squares, torch.where(skip, one, beta2))
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
         spread = torch._foreach_sqrt(squares)
-        torch._foreach_div_(spread, (1.0 - beta2**steps) ** 0.5)
+        torch._foreach_div_(spread, ((1.0 - beta2**steps) ** 0.5).to(one.dtype))
         torch._foreach_add_(spread, group["eps"])
-        torch._foreach_addcdiv_(parameters, means, spread, -group["lr"] / (1.0 - beta1**steps))
+        rate = torch.where(skip, 0.0, -group["lr"] / (1.0 - beta1**steps)).to(one.dtype)
+        moves = torch._foreach_div(torch._foreach_mul(means, rate), spread)
+        torch._foreach_add_(parameters, moves)
+
+    @staticmethod
+    def _count(group: dict[str, Any], skip: Tensor) -> Tensor:
+        """Steps taken, this one included: float64 (), kept on the device that decides."""
+        before = torch.as_tensor(group.get("step", 0), dtype=torch.float64, device=skip.device)
+        group["step"] = before + (~skip)
+        return group["step"].clamp(min=1.0)
 
     def _state(self, parameter: Tensor, name: str) -> Tensor:
         state = self.state[parameter]

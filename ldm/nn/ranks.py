@@ -19,7 +19,12 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes; itself when there is one."""
     if not _distributed():
         return value
-    return sum_over_ranks(value) / torch.distributed.get_world_size()
+    return sum_over_ranks(value) / num_ranks()
+
+
+def num_ranks() -> int:
+    """How many processes there are."""
+    return torch.distributed.get_world_size() if _distributed() else 1
 
 
 def turns(count: int) -> Iterator[int]:

@@ -25,7 +25,7 @@ from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
 from ldm.tasks.means import means
-from ldm.tasks.trained import MicroSteps, Trained
+from ldm.tasks.trained import MicroSteps, Trained, step_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class AutoencoderTask(LightningModule):
     The adaptive weight is the global batch's: with accumulation a step's pictures are kept until
     all have come, and decoded once more for it.
     ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
+    While ``gan_paused`` the discriminator learns on and the autoencoder does not feel it.
     """
 
     product = "autoencoder"
@@ -82,6 +83,7 @@ class AutoencoderTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.step = 0
+        self.gan_paused = False
         self.autoencoder, self.likelihood = autoencoder, likelihood
         self.discriminator = discriminator
         # In a tuple: a frozen network is neither trained nor saved, so it is not registered.
@@ -131,29 +133,42 @@ class AutoencoderTask(LightningModule):
                 more = torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0.0
             loss = loss + more
         if self.micro_steps.backward(self, loss, batch.micro_steps):
-            for name, part in self.trained.items():
-                if name != "discriminator" or learns:
-                    logs[f"{name}_gradient_norm"] = part.step(self.step)
-                else:
-                    part.optimizer.zero_grad(set_to_none=True)
-            logs |= self._codebook()
+            idle = () if learns else ("discriminator",)
+            moving = {name: part for name, part in self.trained.items() if name not in idle}
+            for name in self.trained.keys() - moving.keys():
+                self.trained[name].optimizer.zero_grad(set_to_none=True)
+            norms = step_together(moving, self.step)
+            logs |= {f"{name}_gradient_norm": norm for name, norm in norms.items()}
+            logs |= self._codebook(torch.stack(list(norms.values())).isfinite().all())
             self.step += 1
         return logs
 
-    def _codebook(self) -> dict[str, Tensor]:
-        """How the step's global batch used the codebook; its dead codes begin anew."""
+    def _codebook(self, ok: Tensor) -> dict[str, Tensor]:
+        """How the step's global batch used the codebook; its dead codes begin anew.
+
+        Not where the step was skipped (``ok`` is false): its codes may be of what is not finite.
+        """
         regularizer, counts = self.autoencoder.regularizer, self.usage.totals()
         seen, self._seen = self._seen, []
         if counts is None:
             return {}
         if self._revives:
             assert isinstance(regularizer, VQ)
-            moved = revive_dead_codes(regularizer, counts, seen, seed=self.seed, step=self.step)
+            moved = revive_dead_codes(
+                regularizer, counts, seen, seed=self.seed, step=self.step, ok=ok
+            )
             if (average := self.trained[self.product].ema) is not None:  # forgets their past too
                 codebook = regularizer.embedding.weight
                 name = next(n for n, p in self.autoencoder.named_parameters() if p is codebook)
-                average.shadow[name][moved] = codebook.detach()[moved].float()
+                shadow = average.shadow[name]
+                shadow.copy_(torch.where(moved[:, None], codebook.detach().float(), shadow))
         return usage(counts)
+
+    def sample_losses(self, batch: ImageBatch) -> Tensor:
+        """The absolute error of each picture (B,) of a training batch, with its penalty."""
+        reconstruction, code = self.reconstruct(batch)
+        error = (batch.image - reconstruction).float().abs().flatten(1).sum(1)
+        return error + self.autoencoder.regularizer.penalty(code)
 
     def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Reconstructions (B, 3, H, W) through one posterior draw, and codes (B, S, h, w)."""
@@ -168,7 +183,7 @@ class AutoencoderTask(LightningModule):
     def gan(self) -> float:
         """What the adversarial term weighs at this step, before the adaptive weight."""
         weights = self.weights
-        if self.discriminator is None:
+        if self.discriminator is None or self.gan_paused:
             return 0.0
         return weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
 
@@ -220,6 +235,7 @@ class AutoencoderTask(LightningModule):
             weight = self.gan * balance
             loss = loss + weight * adversarial
             logs |= {"d_weight": weight, "g_loss": adversarial.detach()}
+            logs["d_weight_at_clamp"] = (balance >= self.weights.adaptive_limit).float()
         return loss, logs | {"loss": loss.detach()}
 
     def _nll(self, image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -256,6 +272,7 @@ class AutoencoderTask(LightningModule):
         real, fake = self.discriminator(image), self.discriminator(reconstruction.detach())
         loss = hinge_discriminator_loss(real, fake)
         logs = {"d_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        logs["d_accuracy"] = 0.5 * ((real > 0).float().mean() + (fake < 0).float().mean())
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
 from ldm.tasks.means import means
-from ldm.tasks.trained import MicroSteps, Trained
+from ldm.tasks.trained import MicroSteps, Trained, step_together
 from ldm.types import Condition, ConditionEncoder
 
 TIMESTEP_BINS = 8
@@ -109,6 +109,21 @@ class DiffusionTask(LightningModule):
             encoder.with_sizes(self._null_features, batch.sizes),
         )
 
+    def timesteps(self, step: int, index: Tensor) -> Tensor:
+        """The training times (B,) of a step's samples, on the device of ``index``."""
+        schedule = self.denoiser.schedule
+        return schedule.draw(self.seed, step, index.to(schedule.steps.device), self.global_batch)
+
+    def sample_losses(self, batch: LatentBatch) -> Tensor:
+        """The loss of each sample of a training batch (B,), weighted as nothing."""
+        return self.losses(
+            batch,
+            seed=self.seed,
+            count=self.global_batch,
+            drop_rate=self.drop_rate,
+            offset_noise=self.offset_noise,
+        )[0]
+
     def training_step(self, batch: LatentBatch, batch_index: int) -> dict[str, Tensor]:
         losses, t = self.losses(
             batch,
@@ -122,7 +137,7 @@ class DiffusionTask(LightningModule):
         loss = (losses * weights.float()).mean()
         logs = {"loss": losses.detach().mean()}  # unweighted, to lie beside validation's
         if self.micro_steps.backward(self, loss, batch.micro_steps):
-            logs["gradient_norm"] = self.trained[self.product].step(self.step)
+            logs["gradient_norm"] = step_together(self.trained, self.step)[self.product]
             self.step += 1
         return logs
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ldm.data.batches import ImageBatch
 from ldm.features.rgb import as_rgb
 from ldm.tasks.means import means
-from ldm.tasks.trained import MicroSteps, Trained
+from ldm.tasks.trained import MicroSteps, Trained, step_together
 from ldm.text.clip import ClipTowers
 
 
@@ -59,11 +59,19 @@ class TextEncoderTask(LightningModule):
         loss = self.contrastive(image, text, scale)
         logs = {"loss": loss.detach(), "logit_scale": scale.detach()}
         if self.micro_steps.backward(self, loss, batch.micro_steps):
-            logs["gradient_norm"] = self.trained[self.product].step(self.step)
+            logs["gradient_norm"] = step_together(self.trained, self.step)[self.product]
             with torch.no_grad():  # the temperature's limit of Radford et al. 2021
                 self.towers.model.logit_scale.clamp_(0.0, 4.6052)
             self.step += 1
         return logs
+
+    def sample_losses(self, batch: ImageBatch) -> Tensor:
+        """How badly each picture (B,) of a training batch finds its caption among the others."""
+        image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
+        logits = scale * image @ text.T
+        return F.cross_entropy(
+            logits, torch.arange(len(logits)).to(logits.device), reduction="none"
+        )
 
     @torch.no_grad()
     def validate(self, batch: ImageBatch) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """A network in training: its optimizer, learning rate, clipping and moving average."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ldm.nn.ema import Ema
+from ldm.tasks.loss_scale import LossScale
 
 
 class Trained:
@@ -20,6 +21,11 @@ class Trained:
     ``learning_rate`` maps the step (0, 1, ...) to a rate, so there is no scheduler state to save;
     gradients are clipped to ``max_gradient_norm`` over the whole network; ``ema_decay`` None keeps
     no average.
+
+    A step whose gradient is not finite is skipped on the device: weights, the optimizer's state,
+    buffers and the average stay, and the host is not asked. That takes an optimizer with torch's
+    protocol for it (``found_inf``: fused ones, and ``Muon``); before others the host waits for the
+    gradient at every step. ``loss_scale`` is that of an fp16 loss.
     """
 
     sharded = False  # whether each rank holds a part: then ``state_dict`` is for all ranks at once
@@ -34,32 +40,73 @@ class Trained:
         ema_decay: float | None,
     ) -> None:
         self.network = network
-        self.optimizer = make_optimizer(network.named_parameters())
+        self.optimizer: Any = make_optimizer(network.named_parameters())
+        self._skips_on_device = getattr(self.optimizer, "_step_supports_amp_scaling", False)
         self.learning_rate = learning_rate
         self.max_gradient_norm = max_gradient_norm
         self.ema = None if ema_decay is None else Ema(network, decay=ema_decay)
+        self.loss_scale: LossScale | None = None
+        self.follow()
 
-    def step(self, step: int) -> Tensor:
+    def step(self, step: int, ok: Tensor | None = None) -> Tensor:
         """Apply the accumulated gradients as optimizer step ``step``; their norm before clipping.
 
-        A norm that is not finite raises ValueError before any weight is touched.
+        Skipped where that norm is not finite or ``ok`` (a bool on the device) is false.
         """
-        norm = nn.utils.clip_grad_norm_(
-            self.network.parameters(), self.max_gradient_norm, foreach=True
-        )
-        if not bool(norm.isfinite()):
-            raise ValueError(
-                f"the gradient at step {step} is not finite; the weights of the last checkpoint "
-                "are intact. Lower lr, lengthen warmup_steps, or use precision=32-true."
-            )
+        return step_together({"": self}, step, ok)[""]
+
+    def clip(self) -> Tensor:
+        """Clip the accumulated gradients; their norm before that, a scalar on the device."""
+        if self.loss_scale is not None:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, 1.0 / self.loss_scale.scale)
+        return nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm, foreach=True)
+
+    def move(self, step: int, ok: Tensor) -> None:
+        """Take step ``step`` along the clipped gradients, or where ``ok`` is false stay and count.
+
+        A step is not counted while the loss scale can still fall: that is how it is found.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        with torch.autocast(norm.device.type, enabled=False):  # products of weights are not forward
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        moves = True
+        if self._skips_on_device:
+            self.optimizer.found_inf = (~ok).float()
+        else:
+            moves = bool(ok)
+        if moves:
+            with torch.autocast(ok.device.type, enabled=False):  # products of weights: no forward
+                self.optimizer.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._keep_buffers(ok)
         if self.ema is not None:
-            self.ema.update(self.network, step + 1)
-        return norm
+            self.ema.update(step + 1, ok)
+        bad = ~ok if self.loss_scale is None else ~ok & self.loss_scale.is_least
+        self._count(bad.float())
+
+    def _keep_buffers(self, ok: Tensor) -> None:
+        """Statistics of a batch norm that saw what is not finite are those of the step before."""
+        for now, kept in zip(self._buffers, self._kept, strict=True):
+            torch.where(ok, now, kept, out=kept)
+            now.copy_(kept)
+
+    def _count(self, bad: Tensor) -> None:
+        number, in_a_row, ago = self._skips.unbind()
+        number.add_(bad)
+        in_a_row.add_(1.0).mul_(bad)
+        ago.add_(torch.maximum(ago.sign(), bad))  # counts on, once it counts
+
+    def skips(self) -> Tensor:
+        """Steps skipped since ``looked``, those in a row until now, the first's age: (3,) float32.
+
+        An age of 1 is the last step's, 0 that of none. On the device, to be read when one logs.
+        """
+        return self._skips
+
+    def looked(self) -> None:
+        """Begin to count anew, but for those in a row."""
+        self._skips[::2] = 0.0
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -88,11 +135,38 @@ class Trained:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None and state["ema"] is not None:
             self.ema.load_state_dict(state["ema"])
+        self.follow()
 
     def follow(self) -> None:
-        """Move the average to where Lightning has moved the network (and the optimizer's state)."""
+        """Move what belongs to the network to where Lightning has moved it."""
+        self._parameters = list(self.network.parameters())
+        self._buffers = list(self.network.buffers())
+        self._kept = [buffer.clone() for buffer in self._buffers]
+        self._skips = torch.zeros(3, device=self._parameters[0].device)
+        self.optimizer.grad_scale = None  # gradients are unscaled before they are clipped
         if self.ema is not None:
-            self.ema.to(next(self.network.parameters()).device)
+            self.ema.follow(self.network)
+        if self.loss_scale is not None:
+            self.loss_scale.to(self._skips.device)
+
+
+def step_together(
+    parts: Mapping[str, Trained], step: int, ok: Tensor | None = None
+) -> dict[str, Tensor]:
+    """All parts take step ``step``, or none where a gradient of any is not finite; norms by name.
+
+    Networks that learn from each other stay in step: a discriminator that moved on alone would
+    have learnt from pictures that its autoencoder did not. Nor do they where ``ok`` is false.
+    """
+    norms = {name: part.clip() for name, part in parts.items()}
+    finite = [norm.isfinite() for norm in norms.values()]
+    moves = torch.stack(finite if ok is None else [*finite, ok]).all()
+    for part in parts.values():
+        part.move(step, moves)
+    scale = next(iter(parts.values())).loss_scale  # one for all
+    if scale is not None:
+        scale.update(moves)
+    return norms
 
 
 class MicroSteps:
@@ -104,12 +178,17 @@ class MicroSteps:
     def backward(self, task: LightningModule, loss: Tensor, micro_steps: int) -> bool:
         """Backpropagate the share of one of ``micro_steps``; True when it completes the step.
 
-        Gradients travel between ranks only with the last micro-batch of a step.
+        Gradients travel between ranks only with the last micro-batch of a step. A loss that is not
+        finite makes all its gradients so, on whichever rank: every rank sees it in their sum.
         """
         self._done = (self._done + 1) % micro_steps
         complete = self._done == 0
         strategy = task.trainer.strategy
         quiet = not complete and isinstance(strategy, ParallelStrategy)
+        factor = loss.detach() * 0.0 + 1.0  # 1, or not finite
+        scale = task.trained[task.product].loss_scale  # type: ignore[index,union-attr]
+        if scale is not None:
+            factor = factor * scale.scale
         with strategy.block_backward_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
-            task.manual_backward(loss / micro_steps)
+            task.manual_backward(loss / micro_steps * factor)
         return complete

@@ -6,7 +6,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ldm.callbacks import metrics_log
+from ldm.callbacks import data_wait, metrics_log
+from ldm.callbacks.data_wait import DataWait
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog, read_jsonl
 
 
@@ -22,9 +23,16 @@ class Task(pl.LightningModule):
         self.step, self._micro = start, 0
         self.accumulate = accumulate if isinstance(accumulate, list) else [accumulate] * 999
         self.trained = {"denoiser": self}
+        self.skipped, self.loss_scale = torch.zeros(3), None
 
     def learning_rate(self, step):
         return 0.5 + step
+
+    def skips(self):
+        return self.skipped
+
+    def looked(self):
+        self.skipped[::2] = 0.0
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1.0)
@@ -73,6 +81,61 @@ def test_steps_count_alike_whatever_their_number_of_micro_batches(train):
     assert row["train/gradient_norm"] == 35.0
 
 
+def test_what_is_not_finite_is_left_out_of_the_means(train):
+    rows = train([1.0, float("nan"), 3.0, float("inf"), float("nan")], every_steps=3)
+    assert [(row["step"], row.get("train/loss")) for row in rows] == [(3, 2.0), (5, None)]
+    assert "train/gradient_norm" not in rows[1]
+    assert all(row["skipped_steps"] == 0.0 for row in rows)
+
+
+def test_readers_see_each_line_and_skips_are_counted_anew(make_trainer):
+    lines = []
+
+    class Skipping(Task):
+        def training_step(self, batch, batch_index):
+            self.skipped += torch.tensor([1.0, 1.0, 1.0])
+            return super().training_step(batch, batch_index)
+
+    log = MetricsLog(
+        every_steps=2, global_batch=16, workers=0, readers=[lambda *given: lines.append(given[2])]
+    )
+    loader = torch.utils.data.DataLoader([1.0, 2.0, 3.0], batch_size=None)
+    make_trainer(log).fit(task := Skipping(), loader)
+    assert [line["skipped_steps"] for line in lines] == [2.0, 1.0]
+    assert task.skipped.tolist() == [0.0, 3.0, 0.0]  # those in a row are not forgotten
+
+
+def test_a_resumed_run_goes_on_with_the_line_begun(make_trainer, tmp_path):
+    values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+    def run(name, part, start, state=None, stops=False):
+        log = MetricsLog(every_steps=3, global_batch=16, workers=0)
+        if state is not None:
+            log.load_state_dict(state)
+        logger = JsonlLogger(tmp_path / name, start_step=start)
+        loader = torch.utils.data.DataLoader(part, batch_size=None)
+        trainer = make_trainer(log, Stop(len(part)) if stops else DataWait(0), logger=logger)
+        trainer.fit(Task(start=start), loader)
+        return log.state_dict()
+
+    run("straight", values, 0)
+    state = run("resumed", values[:4], 0, stops=True)
+    run("resumed", values[4:], 4, state)
+    straight, resumed = (read_jsonl(tmp_path / name) for name in ("straight", "resumed"))
+    for name in ("step", "train/loss", "train/gradient_norm", "skipped_steps", "images_seen"):
+        assert [row[name] for row in resumed] == [row[name] for row in straight]
+
+
+class Stop(pl.Callback):
+    """Interrupts a run at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop = module.step >= self.step
+
+
 class Clock:
     """Seconds that pass only when told to; ``time.perf_counter``'s place in the callback."""
 
@@ -86,7 +149,8 @@ class Clock:
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_waiting_for_data_is_logged_and_said_once(monkeypatch, capsys, make_trainer, share):
     clock = Clock()
-    monkeypatch.setattr(metrics_log, "time", clock)
+    for module in (metrics_log, data_wait):
+        monkeypatch.setattr(module, "time", clock)
 
     class Timed(Task):
         def training_step(self, batch, batch_index):
@@ -103,7 +167,7 @@ def test_waiting_for_data_is_logged_and_said_once(monkeypatch, capsys, make_trai
 
     log = MetricsLog(every_steps=10, global_batch=16, workers=3)
     loader = torch.utils.data.DataLoader(Values(), batch_size=None)
-    make_trainer(log).fit(Timed(), loader)
+    make_trainer(log, log.wait).fit(Timed(), loader)
     assert log.latest["data_wait_fraction"] == pytest.approx(share, abs=1e-4)
     assert log.latest["images_per_second"] == pytest.approx(16.0)
     said = capsys.readouterr().out

@@ -27,7 +27,7 @@ def test_closed_form_with_warm_up() -> None:
     expected = 1.0
     for step, value in enumerate([2.0, -1.0, 4.0, 0.5, 7.0, 7.0, 1.0, 3.0, 3.0, 2.0], start=1):
         fill(network, value)
-        ema.update(network, step)
+        ema.update(step)
         decay = min(0.5, (1 + step) / (10 + step))  # 2/11, 3/12, ..., reaches 1/2 at step 8
         expected = decay * expected + (1 - decay) * value
         for shadow in ema.state_dict().values():
@@ -39,7 +39,7 @@ def test_full_decay_is_reached_where_the_reference_reaches_it() -> None:
         network = make(0.0, torch.float32)
         ema = Ema(network, decay=0.9999)
         fill(network, 1.0)
-        ema.update(network, step)
+        ema.update(step)
         assert ema.shadow["bias"][0].item() == pytest.approx(1 - decay, rel=1e-4)
 
 
@@ -48,7 +48,7 @@ def test_small_moves_survive_under_bf16_weights() -> None:
     ema = Ema(network, decay=0.9999)
     fill(network, 2.0)
     for _ in range(100):
-        ema.update(network, 10**6)
+        ema.update(10**6)
     # In bf16 each move of 1e-4 would be rounded away and the average would stay at 1.
     expected = 2.0 - 0.9999**100
     for shadow in ema.shadow.values():
@@ -89,3 +89,16 @@ def test_state_comes_back_and_foreign_state_is_refused() -> None:
     for foreign in (nn.Linear(3, 2, bias=False), nn.Linear(1, 2)):
         with pytest.raises(ValueError, match="another architecture"):
             ema.load_state_dict(Ema(foreign, decay=0.9).state_dict())
+
+
+def test_where_a_step_was_skipped_it_stays_and_else_moves_as_ever() -> None:
+    network = make(1.0)
+    plain, asked = Ema(network, decay=0.9), Ema(network, decay=0.9)
+    with torch.no_grad():
+        network.weight.normal_()
+    plain.update(3)
+    asked.update(3, torch.tensor(True))
+    assert torch.equal(asked.shadow["weight"], plain.shadow["weight"])
+    fill(network, 7.0)
+    asked.update(4, torch.tensor(False))
+    assert torch.equal(asked.shadow["weight"], plain.shadow["weight"])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ldm.nn.muon import Muon, orthogonalize
 
@@ -135,4 +136,29 @@ def test_its_state_goes_on_where_it_stopped() -> None:
     second = muon(network)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for found, wanted in zip(steps(network, second, range(2, 4)), expected, strict=True):
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_is_skipped_where_found_inf_says_so(value: float) -> None:
+    """torch's protocol of fused optimizers: weights and state stay, and the next step is exact."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    straight = copy.deepcopy(network)
+    optimizer, reference = muon(network), muon(straight)
+    for number in range(4):
+        give_gradients(network, number)
+        if number == 2:
+            before = copy.deepcopy(tree_leaves([network.state_dict(), optimizer.state_dict()]))
+            for parameter in network.parameters():
+                parameter.grad.view(-1)[0] = value
+        optimizer.found_inf = torch.tensor(float(number == 2))
+        optimizer.step()
+        if number == 2:
+            after = tree_leaves([network.state_dict(), optimizer.state_dict()])
+            for one, other in zip(before, after, strict=True):
+                assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
+        else:
+            give_gradients(straight, number)
+            reference.step()
+    for found, wanted in zip(network.parameters(), straight.parameters(), strict=True):
         assert torch.equal(found, wanted)

@@ -157,7 +157,7 @@ def test_the_discriminators_loss_leaves_the_autoencoder_alone():
     assert all(p.grad is None for p in (*task.autoencoder.parameters(), task.likelihood.logvar))
     convs = [m for m in task.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert all(float(conv.weight.grad.abs().max()) > 0.0 for conv in convs)
-    assert set(logs) == {"d_loss", "logits_real", "logits_fake"}
+    assert set(logs) == {"d_loss", "d_accuracy", "logits_real", "logits_fake"}
 
 
 def test_pictures_and_reconstructions_are_normalised_apart():
@@ -243,6 +243,8 @@ def test_the_adaptive_weight_is_clamped_by_the_configuration():
     free = float(generator_gradients(make(gan=0.5))[1]["d_weight"])
     tight = float(generator_gradients(make(gan=0.5, adaptive_limit=0.25))[1]["d_weight"])
     assert free > 1.0 and tight == 0.125
+    assert not bool(generator_gradients(make(gan=0.5))[1]["d_weight_at_clamp"])
+    assert bool(generator_gradients(make(gan=0.5, adaptive_limit=0.25))[1]["d_weight_at_clamp"])
 
 
 def test_the_log_variance_is_learned_when_it_should_be(fit):
@@ -390,3 +392,50 @@ def test_validation_counts_codes_over_all_pictures():
     assert said.keys() == {
         "psnr", "quantization_error", "codebook_usage", "codebook_perplexity"
     }  # fmt: skip
+
+
+def test_a_paused_gan_is_felt_by_the_discriminator_alone(fit):
+    paused, without = make(gan=1.0), make(with_discriminator=False)
+    paused.gan_paused = True
+    before = weights_of(paused.discriminator)
+    (found,) = fit(paused, [batch()])
+    fit(without, [batch()])
+    assert same(paused.autoencoder.state_dict(), without.autoencoder.state_dict())
+    assert not same(before, paused.discriminator.state_dict()) and "d_weight" not in found
+
+
+class Constant(torch.autograd.Function):
+    """Adds a number to a loss that its gradient does not know of."""
+
+    @staticmethod
+    def forward(context, loss, number):
+        return loss + number
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient, None
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_skips_all_networks_though_its_gradient_is(
+    fit, monkeypatch, number
+):
+    task = make(gan=1.0, ema_decay=0.9)
+    fit(task, [batch(0)])
+    before = {name: weights_of(part.network) for name, part in task.trained.items()}
+    whole = task.generator_loss
+
+    def generator_loss(*arguments):
+        loss, logs = whole(*arguments)
+        return Constant.apply(loss, number), logs
+
+    monkeypatch.setattr(task, "generator_loss", generator_loss)
+    (found,) = fit(task, [batch(1)])
+    assert not found["discriminator_gradient_norm"].isfinite()
+    assert task.step == 2  # the counter goes on
+    for name, part in task.trained.items():
+        assert same(before[name], part.network.state_dict()), name
+        assert part.skips().tolist() == [1.0, 1.0, 1.0]
+    monkeypatch.undo()
+    fit(task, [batch(2)])
+    assert not same(before["discriminator"], task.discriminator.state_dict())

@@ -20,10 +20,19 @@ def step_of(step: int) -> tuple[Tensor, Tensor]:
     return torch.arange(B) + step * B, codes
 
 
-def revived(vq: VQ, parts: int = 1, seed: int = 0, step: int = 3) -> Tensor:
+def revived(vq: VQ, parts: int = 1, seed: int = 0, step: int = 3, ok: bool = True) -> Tensor:
+    """The numbers of the codes that were moved."""
     index, codes = step_of(step)
     seen = list(zip(index.chunk(parts), codes.chunk(parts), strict=True))
-    return revive_dead_codes(vq, vq.counts(codes), seen, seed=seed, step=step)
+    moved = revive_dead_codes(vq, vq.counts(codes), seen, seed=seed, step=step, ok=torch.tensor(ok))
+    return moved.nonzero().flatten()
+
+
+def test_none_moves_in_a_step_that_is_skipped() -> None:
+    vq = make()
+    before = vq.embedding.weight.detach().clone()
+    assert not len(revived(vq, ok=False))
+    assert torch.equal(vq.embedding.weight, before)
 
 
 def test_only_dead_codes_move_and_each_to_a_place_in_the_batch() -> None:

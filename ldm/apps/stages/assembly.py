@@ -39,6 +39,8 @@ class Assembly:
     columns: int | None = None
     # How many held-out samples lie together, where the loss depends on that; else validate_block.
     held_out_block: int | None = None
+    # Timesteps (B,) of a step's samples, by (step, global indices), where there are such.
+    timesteps: Callable[[int, Tensor], Tensor] | None = None
     nothing_to_learn: str | None = None  # why the product is complete as initialised
 
 

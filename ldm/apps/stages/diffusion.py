@@ -87,6 +87,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         write_trained=lambda folder: write_learned(model, folder),
         draw=_preview(config, model, captions),
         rows=config.preview.num,
+        timesteps=task.timesteps,
     )
 
 

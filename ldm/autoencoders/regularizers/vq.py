@@ -72,7 +72,9 @@ class VQ(nn.Module):
         return {"quantization_error": error / power.clamp(min=1e-12)}
 
     def counts(self, code: Tensor) -> Tensor:
-        return torch.bincount(self.nearest(code).flatten(), minlength=self.num_codes).float()
+        index = self.nearest(code).flatten()  # bincount would ask the host for the largest
+        ones = torch.ones(len(index), device=index.device)
+        return ones.new_zeros(self.num_codes).index_add_(0, index, ones)
 
     @torch.no_grad()
     def nearest(self, latent: Tensor) -> Tensor:
