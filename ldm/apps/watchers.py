@@ -15,6 +15,7 @@ from ldm.callbacks.checkpoint import Checkpoint
 from ldm.callbacks.every import Every
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
+from ldm.callbacks.same_step import SameStep
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
 
@@ -37,6 +38,7 @@ def watch(
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
     callbacks: list[Any] = [
+        SameStep(),
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
     ]
