@@ -73,10 +73,10 @@ def watch(
         watchers=with_state,
     )
     first_cause = FirstCause(run / "failure.json", finish=checkpoint.wait)
-    callbacks: list[Any] = [first_cause, patience]
-    if config.compare_ranks_every is not None:
-        same = SameWeights()  # before a checkpoint is written of weights that are not
-        callbacks += [same, Every(config.compare_ranks_every, same, when_stopped=True)]
+    same = SameWeights()
+    callbacks: list[Any] = [first_cause, patience, same]
+    if config.compare_ranks_every is not None:  # before a checkpoint is written of what differs
+        callbacks.append(Every(config.compare_ranks_every, same, when_stopped=True))
     callbacks += [
         bad_samples,
         metrics_log,  # before the checkpoint, which holds its state
