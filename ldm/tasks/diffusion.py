@@ -151,7 +151,7 @@ class DiffusionTask(LightningModule):
                 more, number = by_timestep_bin(values, t, num_steps, bins)
                 sums[name] = sums[name] + more
             counts = counts + number
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, total in sums.items():
             found |= {name: total.sum(), f"{name}_count": counts.sum()}
             for i in range(bins):
