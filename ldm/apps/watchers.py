@@ -33,7 +33,8 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
-    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see))
+    held_out = HeldOutBlocks(assembly, config, see=bad_samples.see)
+    validation = Validation(held_out, assembly.judged)
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
     callbacks: list[Any] = [

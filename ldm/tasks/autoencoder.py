@@ -1,7 +1,7 @@
 """Stage autoencoder: reconstruction, prior, perceptual distance and a patch discriminator."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
+from ldm.tasks.latent_health import DecoderPeaks, latent_health, latent_sums
 from ldm.tasks.trained import MicroSteps, Trained
 
 
@@ -207,27 +208,44 @@ class AutoencoderTask(LightningModule):
 
     @torch.no_grad()
     def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
-        """Sums and counts of PSNR in dB and of what the regulariser measures."""
+        """Sums and counts of PSNR in dB, of what the regulariser measures and of latent moments.
+
+        And what names end in "_max" for: the largest value of each block of the decoder.
+        """
         regularizer = self.autoencoder.regularizer
         chosen = CodeUsage(regularizer)
         stored = self.autoencoder.latent_channels * regularizer.codes_per_latent
         nothing = torch.zeros(0, stored, 1, 1, device=self.device)
         chosen.see(nothing)  # a rank without pictures of its own takes part in every sum
-        names = ("psnr", *regularizer.measures(nothing))
-        found = {name: torch.zeros((), device=self.device) for name in names}
+        found = self._measured(nothing)
+        found["psnr"] = torch.zeros((), device=self.device)
+        names, peaks = list(found), DecoderPeaks(self.autoencoder)
         count = torch.zeros((), device=self.device)
         for batch in batches:
             code = self.autoencoder.encode(batch.image)
-            reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
-            found["psnr"] += _psnr(batch.image, reconstruction).sum()
-            for name, value in regularizer.measures(code).items():
-                found[name] += value.sum()
+            with peaks.watched():
+                reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
+            more = self._measured(code) | {"psnr": _psnr(batch.image, reconstruction).sum()}
+            found = {name: value + more[name] for name, value in found.items()}
             count += len(batch.image)
             chosen.see(code)
-        found |= {f"{name}_count": count for name in names}
+        found |= {f"{name}_count": count for name in names} | peaks.found()
         if (totals := chosen.totals()) is not None:
             for name, value in usage(totals).items():  # of all ranks already: each says the same
                 found |= {name: value, f"{name}_count": torch.ones_like(value)}
+        return found
+
+    def _measured(self, code: Tensor) -> dict[str, Tensor]:
+        """Sums over pictures of all that is measured of their codes (B, S, h, w)."""
+        regularizer = self.autoencoder.regularizer
+        sums = {name: value.sum() for name, value in regularizer.measures(code).items()}
+        return sums | latent_sums(regularizer, code)
+
+    def judged(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The means of validation in their final form; whether fp16 will do goes to the model."""
+        found = latent_health(means)
+        if "fits_half" in found:
+            self.autoencoder.force_upcast = not found["fits_half"]
         return found
 
 

@@ -66,7 +66,7 @@ def test_ranks_with_different_amounts_add_up(monkeypatch):
         ),
     )
 
-    def all_reduce(totals):  # names in order: loss, loss_bin_0, loss_bin_0_count, loss_count
+    def all_reduce(totals, op):  # names in order: loss, loss_bin_0, loss_bin_0_count, loss_count
         totals += torch.tensor([9.0, 0.0, 0.0, 1.0], dtype=totals.dtype)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
@@ -74,3 +74,28 @@ def test_ranks_with_different_amounts_add_up(monkeypatch):
     with torch.no_grad():
         validation(trainer, Task())
     assert validation.latest["val/loss"] == pytest.approx((2.0 * 6.0 + 9.0) / 4)
+
+
+def test_of_a_maximum_the_largest_of_all_ranks_is_taken_and_means_may_be_judged(monkeypatch):
+    trainer = SimpleNamespace(
+        world_size=2,
+        loggers=[],
+        strategy=SimpleNamespace(batch_to_device=lambda batch, device: batch),
+        precision_plugin=SimpleNamespace(
+            convert_input=lambda batch: batch, forward_context=nullcontext
+        ),
+    )
+    task = Task()
+    task.validate = lambda batches: {
+        "loss": torch.tensor(6.0), "loss_count": torch.tensor(3.0), "peak_max": torch.tensor(4.0),
+    }  # fmt: skip
+
+    def all_reduce(values, op):
+        other = [2.0, 1.0] if op == torch.distributed.ReduceOp.SUM else [5.0]
+        combine = torch.add if op == torch.distributed.ReduceOp.SUM else torch.maximum
+        values.copy_(combine(values, torch.tensor(other, dtype=values.dtype)))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    validation = Validation([], lambda means: means | {"twice": 2 * means["loss"]})
+    validation(trainer, task)
+    assert validation.latest == {"val/loss": 2.0, "val/peak": 5.0, "val/twice": 4.0}

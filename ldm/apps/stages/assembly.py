@@ -38,6 +38,7 @@ class Assembly:
     # How many held-out samples lie together, where the loss depends on that; else a micro-batch.
     held_out_block: int | None = None
     nothing_to_learn: str | None = None  # why the product is complete as initialised
+    judged: Callable[[dict[str, float]], dict[str, float]] = dict  # of validation's means
 
 
 def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:

@@ -87,6 +87,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         write_model=write_model,
         draw=draw,
         columns=8,
+        judged=task.judged,
     )
 
 
