@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.closing import closing
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
 from ldm.apps.report.page import write_report
@@ -21,6 +22,7 @@ from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import watch
 from ldm.callbacks.checkpoint import restore
+from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, write_manifest
@@ -114,16 +116,19 @@ def _finish(
     with task.trained[task.product].averaged():
         assembly.write_model(run / "model")
     settings: Any = OmegaConf.to_container(config, resolve=True)
+    line, more = closing(config.stage, read_jsonl(run / "metrics.jsonl"), settings)
     write_manifest(
         run,
         kind=f"run_{config.stage}",
         settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
         inputs={name: relative_to(value, run) for name, value in inputs.items()},
-        facts={"step": task.step, **facts},
+        facts={"step": task.step, **facts, **more},
     )
     write_report(run)
-    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if not k[-1].isdigit())
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
+    if line:
+        print(f"{run}: {line}", flush=True)
 
 
 def _quiet() -> None:
