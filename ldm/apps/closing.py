@@ -6,6 +6,15 @@ from typing import Any
 from ldm.apps.learning import in_words
 from ldm.apps.readiness import Rows, reasons_against, verdict
 
+# Beside the closing line; all the others are in the report.
+_SAID = {"loss", "retrieval", "psnr", "kl_per_dimension", "posterior_sigma"}
+_SAID |= {"quantization_error", "codebook_usage", "codebook_perplexity"}
+
+
+def said(name: str) -> bool:
+    """Whether a number of the last validation is said at a run's end."""
+    return name.removeprefix("val/") in _SAID
+
 
 def closing(stage: str, rows: Rows, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The line, "" for a stage that has none, and facts for the manifest.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldm.apps.closing import closing
+from ldm.apps.closing import closing, said
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at, relative_to
 from ldm.apps.report.page import write_report
@@ -125,7 +125,7 @@ def _finish(
         facts={"step": task.step, **facts, **more},
     )
     write_report(run)
-    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if not k[-1].isdigit())
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
     if line:
         print(f"{run}: {line}", flush=True)

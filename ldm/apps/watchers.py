@@ -41,9 +41,10 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
     ]
-    if assembly.draw is not None:
-        grid = SampleGrid(assembly.draw, run / "samples", columns=assembly.columns)
-        callbacks.append(Every(config.validate_every, grid, when_stopped=False))
+    for draw, directory in ((assembly.draw, "samples"), (assembly.draw_latents, "samples/latents")):
+        if draw is not None:
+            grid = SampleGrid(draw, run / directory, columns=assembly.columns)
+            callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     callbacks += [
         Every(config.checkpoint_every, checkpoint, when_stopped=True),
         interruption,

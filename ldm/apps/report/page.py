@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ldm.apps.closing import said
 from ldm.apps.report import stages, tables
 from ldm.apps.report.numbers import duration, samples, title
 from ldm.apps.report.pictures import img, opened
@@ -89,9 +90,7 @@ def _run(run: Path) -> str:
     manifests = {_name(run): manifest} if manifest else {}
     facts = manifest.facts if manifest else {}
     numbers = {
-        name: value
-        for name, value in facts.items()
-        if isinstance(value, float) and "_bin_" not in name
+        name: value for name, value in facts.items() if isinstance(value, float) and said(name)
     }
     kind = stages.stage_of(run)
     newest = stages.last_pictures(run) if kind == "diffusion" else None

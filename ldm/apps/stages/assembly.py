@@ -35,6 +35,7 @@ class Assembly:
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
     draw: Callable[[], Tensor] | None  # images (B, 3, H, W) for the sample pictures
     columns: int | None = None  # of those pictures
+    draw_latents: Callable[[], Tensor] | None = None  # pictures of what latents stand, in columns
     # How many held-out samples lie together, where the loss depends on that; else a micro-batch.
     held_out_block: int | None = None
     nothing_to_learn: str | None = None  # why the product is complete as initialised

@@ -22,8 +22,9 @@ from ldm.apps.stages.assembly import (
 from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
+from ldm.tasks.latent_pictures import latent_pictures
 
-PREVIEWS = 16
+PREVIEWS, COLUMNS = 16, 8
 
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -72,6 +73,10 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)
 
+    def draw_latents() -> Tensor:
+        chosen = originals[torch.arange(COLUMNS) % len(originals)]  # a row is full in any case
+        return latent_pictures(autoencoder, chosen.to(task.device, autoencoder.last_layer.dtype))
+
     def initialise(folder: Path) -> None:
         autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
 
@@ -86,7 +91,8 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=initialise,
         write_model=write_model,
         draw=draw,
-        columns=8,
+        columns=COLUMNS,
+        draw_latents=draw_latents,
         judged=task.judged,
     )
 
