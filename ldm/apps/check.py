@@ -12,7 +12,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
-from ldm.apps.rules import check_channels, check_weighting, shares_of
+from ldm.apps.rules import check_channels, check_split, check_weighting, shares_of
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import image_shards
 from ldm.data.latents.buckets import shape_table
@@ -61,14 +61,7 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
-    (share,) = shares_of(config, [(config.size, config.size)])
-    if config.stage == "text_encoder" and share.accumulate != 1:
-        raise UserError(
-            "stage text_encoder compares every picture with every caption of the global batch, and "
-            f"with micro_batch={config.micro_batch} max_micro_pixels={config.max_micro_pixels} it "
-            f"would come in {share.accumulate} passes. Set both to null, lower global_batch, or "
-            "use more devices."
-        )
+    check_split(config)
     if config.stage == "diffusion" and config.data.order != "shuffled":
         raise UserError(
             f"data.order={config.data.order} is for image shards; a latent cache is read at random "

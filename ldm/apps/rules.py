@@ -106,3 +106,22 @@ def check_channels(config: DictConfig) -> None:
             f"{channels} channels; say which three it sees, such as perceptual_channels=[0,1,2], "
             "or set perceptual=none."
         )
+
+
+def check_split(config: DictConfig) -> None:
+    """UserError where a stage needs the whole batch at once, and it would come in passes."""
+    (share,) = shares_of(config, [(config.size, config.size)])
+    if share.accumulate == 1:
+        return
+    if config.stage == "text_encoder":
+        needs, remedy = "compares every picture with every caption of the global batch", ""
+    elif config.stage == "autoencoder" and (config.discriminator or {}).get("norm") == "batch":
+        needs = "with discriminator.norm=batch takes statistics over the global batch"
+        remedy = "set discriminator.norm=group, "
+    else:
+        return
+    raise UserError(
+        f"stage {config.stage} {needs}, and with micro_batch={config.micro_batch} "
+        f"max_micro_pixels={config.max_micro_pixels} it would come in {share.accumulate} passes. "
+        f"Set both to null, {remedy}lower global_batch, or use more devices."
+    )

@@ -16,8 +16,8 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 FREE = {
     "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
     "log_every", "logger", "accelerator", "devices", "num_nodes", "strategy", "micro_batch",
-    "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction", "cache_dir", "cache_gb",
-    "preview", "sampler",
+    "collective_timeout_seconds", "compare_ranks_every", "max_micro_pixels", "weights_dir",
+    "workers", "max_bad_fraction", "cache_dir", "cache_gb", "preview", "sampler",
 }  # fmt: skip
 
 

@@ -1,10 +1,8 @@
 """What a training run reads: each rank's batches, its held-out blocks, and both in words."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
@@ -12,6 +10,7 @@ from ldm.apps.rules import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.data.batches import Batch, Batches, train_loader
 from ldm.data.order import Share, Slot, blocks, repeats
+from ldm.nn.ranks import turns
 
 
 class TrainingData(pl.LightningDataModule):
@@ -33,26 +32,24 @@ class TrainingData(pl.LightningDataModule):
 
 
 class HeldOutBlocks:
-    """This rank's blocks of the held-out data: every sample once, in blocks of a micro-batch.
+    """This rank's blocks of the held-out data, numbered: ``validate_block`` samples of one bucket.
 
-    Ranks take the blocks in turn, so one may have none. ``see`` is shown each batch.
+    They are the same for any number of ranks. ``see`` is shown each batch.
     """
 
     def __init__(
         self, assembly: Assembly, config: DictConfig, see: Callable[[Batch], None]
     ) -> None:
         self.batches, self.see = assembly.held_out, see
-        shares = shares_of(config, self.batches.sizes_px)
-        self.sizes = [assembly.held_out_block or share.micro_batch for share in shares]
+        self.size = assembly.held_out_block or config.validate_block
 
-    def __iter__(self) -> Iterator[Batch]:
-        rank, ranks = 0, 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        for index in islice(blocks(self.batches.counts, self.sizes), rank, None, ranks):
-            batch = self.batches[Slot(0, index)]
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        counts = self.batches.counts
+        cut = list(blocks(counts, [self.size] * len(counts)))
+        for number in turns(len(cut)):
+            batch = self.batches[Slot(0, cut[number])]
             self.see(batch)
-            yield batch
+            yield number, batch
 
 
 def buckets_in_words(batches: Batches, shares: Sequence[Share]) -> Iterator[str]:

@@ -15,8 +15,11 @@ from ldm.callbacks.checkpoint import Checkpoint
 from ldm.callbacks.every import Every
 from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
+from ldm.callbacks.patience import Patience
+from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
+from ldm.tasks.latent_pictures import LATENT_COLUMNS, LATENT_ROWS
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,25 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     """The callbacks and loggers of a run that begins or goes on at ``start_step``."""
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
-    held_out = HeldOutBlocks(assembly, config, see=bad_samples.see)
-    validation = Validation(held_out, assembly.judged)
+    patience = Patience(collective_timeout_seconds=config.collective_timeout_seconds)
+    validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see), patience)
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    callbacks: list[Any] = [
+    callbacks: list[Any] = [patience]
+    if config.compare_ranks_every is not None:
+        same = SameWeights()  # before a checkpoint is written of weights that are not
+        callbacks += [same, Every(config.compare_ranks_every, same, when_stopped=True)]
+    callbacks += [
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
     ]
-    for draw, directory in ((assembly.draw, "samples"), (assembly.draw_latents, "samples/latents")):
+    sheets = (
+        (assembly.draw, "samples", assembly.rows, assembly.columns),
+        (assembly.draw_latents, "samples/latents", LATENT_ROWS, LATENT_COLUMNS),
+    )
+    for draw, directory, rows, width in sheets:
         if draw is not None:
-            grid = SampleGrid(draw, run / directory, columns=assembly.columns)
+            grid = SampleGrid(draw, run / directory, rows=rows, columns=width, patience=patience)
             callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     callbacks += [
         Every(config.checkpoint_every, checkpoint, when_stopped=True),

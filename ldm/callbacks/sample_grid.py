@@ -1,6 +1,6 @@
 """Pictures of what the model can do so far: the same prompts and seeds at every visit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +9,48 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from ldm.callbacks.patience import Patience
 from ldm.data.images import to_uint8, visible
 from ldm.manifest import atomic
+from ldm.nn.ranks import turns
 
-Draw = Callable[[], Tensor]
+Draw = Callable[[Sequence[int]], Tensor]
+
+BLOCK = 4  # rows drawn at a time: the same for any number of ranks, so the pictures are too
 
 
 class SampleGrid:
     """Writes ``directory/step_000000100.png`` when called, drawn with the averaged weights.
 
-    ``draw`` makes the images (B, 3, H, W) in [-1, 1]; rank 0 draws, the others go on to the next
-    step and wait there.
+    ``draw`` makes the images (B, 3, H, W) in [-1, 1] of some of the rows 0 .. ``rows`` - 1. Ranks
+    take blocks of them in turn, rank 0 writes.
     """
 
-    def __init__(self, draw: Draw, directory: str | Path, *, columns: int | None) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        directory: str | Path,
+        *,
+        rows: int,
+        columns: int | None,
+        patience: Patience,
+    ) -> None:
         self.draw, self.directory, self.columns = draw, Path(directory), columns
+        self.blocks = [range(rows)[first : first + BLOCK] for first in range(0, rows, BLOCK)]
+        self.patience = patience
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Draw and write the grid of this step."""
-        if not trainer.is_global_zero:
-            return
         module.eval()
         context = trainer.precision_plugin.forward_context()  # the precision of training
         with context, torch.no_grad(), module.trained[module.product].averaged():
-            images = self.draw()
+            drawn = {i: self.draw(self.blocks[i]).float().cpu() for i in turns(len(self.blocks))}
         module.train()
-        save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)
+        for others in self.patience.gather(drawn):
+            drawn |= others
+        if trainer.is_global_zero:
+            images = torch.cat([drawn[i] for i in range(len(self.blocks))])
+            save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """Validation on held-out data with the averaged weights, on the one counter."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,57 +8,52 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from ldm.callbacks.metrics_log import log
+from ldm.callbacks.patience import Patience
+
+Sums = dict[str, Tensor]
 
 
 class Validation:
-    """Runs the task's ``validate`` when called and logs its means.
+    """Adds up what the task's ``validate`` finds in each block and logs what it concludes of it.
 
-    ``batches`` are this rank's part of the held-out data; sums and counts are added over ranks, so
-    ranks may hold different amounts. Of what ends in "_max" the largest is taken. The trained
-    networks compute with their averages. ``judged`` makes of the means what is logged.
+    ``blocks`` are this rank's numbered blocks of held-out data. Blocks are the same for any number
+    of ranks and their sums are added by number in float64, so the same weights give the same
+    numbers everywhere. The trained networks compute with their averages.
     """
 
-    def __init__(
-        self,
-        batches: Iterable[Any],
-        judged: Callable[[dict[str, float]], dict[str, float]] = dict,
-    ) -> None:
-        self.batches, self.judged = batches, judged
+    def __init__(self, blocks: Iterable[tuple[int, Any]], patience: Patience) -> None:
+        self.blocks, self.patience = blocks, patience
         self.latest: dict[str, float] = {}
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
-        """Validate now and log ``val/<name>`` for every name that has samples."""
+        """Validate now and log ``val/<name>`` for every name."""
+        found: dict[int, Sums] = {}
         module.eval()
-        moved = (
-            trainer.precision_plugin.convert_input(
-                trainer.strategy.batch_to_device(batch, module.device)
-            )
-            for batch in self.batches
-        )
         context = trainer.precision_plugin.forward_context()  # the precision of training
         with context, module.trained[module.product].averaged():
-            found = module.validate(moved)
+            for number, batch in self.blocks:
+                moved = trainer.strategy.batch_to_device(batch, module.device)
+                found[number] = module.validate(trainer.precision_plugin.convert_input(moved))
         module.train()
-        largest = {name: value for name, value in found.items() if name.endswith("_max")}
-        sums = _combined({k: v for k, v in found.items() if k not in largest}, trainer, "sum")
-        means = {
-            name: value / sums[f"{name}_count"]
-            for name, value in sums.items()
-            if sums.get(f"{name}_count")
-        }
-        for name, value in _combined(largest, trainer, "max").items():
-            means[name.removesuffix("_max")] = value
-        self.latest = {f"val/{name}": value for name, value in self.judged(means).items()}
+        names = next(iter(found.values()), {})
+        mine = {name: torch.stack([sums[name] for sums in found.values()]).cpu() for name in names}
+        totals = _added(self.patience.gather((list(found), mine)))
+        means = module.conclude(totals)
+        self.latest = {f"val/{name}": float(value) for name, value in sorted(means.items())}
         log(trainer, module.step, self.latest)
 
 
-def _combined(found: dict[str, Tensor], trainer: Trainer, how: str) -> dict[str, float]:
-    """Scalars of all ranks, summed or their largest, as numbers on the host."""
-    if not found:
-        return {}
-    names = sorted(found)
-    values = torch.stack([found[name].to(torch.float64) for name in names])
-    if trainer.world_size > 1:
-        operations = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}
-        torch.distributed.all_reduce(values, op=operations[how])
-    return dict(zip(names, values.tolist(), strict=True))
+def _added(ranks: list[tuple[list[int], Sums]]) -> Sums:
+    """Sums over all blocks in the order of their numbers, each counted once, in float64.
+
+    Of each rank the blocks' numbers (N,) and sums (N, ...); one without blocks names no sums. Of
+    what ends in "_max" the largest is taken instead.
+    """
+    numbers = [number for found, _ in ranks for number in found]
+    order = [numbers.index(number) for number in sorted(set(numbers))]
+    names = {name for _, sums in ranks for name in sums}
+    found = {}
+    for name in sorted(names):
+        each = torch.cat([sums[name] for _, sums in ranks if sums])[order].double()
+        found[name] = each.amax(0) if name.endswith("_max") else each.sum(0)
+    return found

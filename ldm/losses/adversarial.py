@@ -1,7 +1,5 @@
 """The hinge losses of a GAN, and how strongly the generator feels them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,33 +21,26 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
     return -fake_logits.float().mean()
 
 
-def _identity(gradient: Tensor) -> Tensor:
-    return gradient
+def pulls(last_layer: Tensor, *losses: Tensor) -> Tensor:
+    """What each loss asks of the decoder's last layer: its gradient there, (losses, *W) detached.
+
+    In float32 or more; the graphs of the losses are kept. Means over micro-batches and ranks are
+    those of the global batch.
+    """
+    found = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in losses]
+    wide = torch.promote_types(last_layer.dtype, torch.float32)
+    return torch.stack([gradient.detach().to(wide) for gradient in found])
 
 
-def adaptive_weight(
-    reconstruction_loss: Tensor,
-    adversarial_loss: Tensor,
-    last_layer: Tensor,
-    *,
-    limit: float,
-    eps: float = 1e-4,
-    reduce: Callable[[Tensor], Tensor] = _identity,
-) -> Tensor:
-    """The factor that makes both losses pull equally at the decoder's last layer; scalar, detached.
+def adaptive_weight(pulled: Tensor, *, limit: float, eps: float = 1e-4) -> Tensor:
+    """The factor that makes both losses pull equally at the decoder's last layer; scalar.
 
     |d reconstruction / d W| / (|d adversarial / d W| + eps), clamped to [0, limit] (Esser et al.
-    2021, eq. 7, with the eps of their code); the configured weight is multiplied afterwards.
-    ``reduce`` averages a gradient over ranks before its norm is taken, so that any number of
-    ranks finds the weight of the global batch. The graphs of both losses are kept.
+    2021, eq. 7, with the eps of their code), of ``pulls`` (2, *W) of the global batch; the
+    configured weight is multiplied afterwards.
     """
-
-    def norm_of_gradient(loss: Tensor) -> Tensor:
-        (gradient,) = torch.autograd.grad(loss, last_layer, retain_graph=True)
-        return reduce(gradient.detach().float()).norm()
-
-    ratio = norm_of_gradient(reconstruction_loss) / (norm_of_gradient(adversarial_loss) + eps)
-    return ratio.clamp(0.0, limit).detach()
+    reconstruction, adversarial = pulled
+    return (reconstruction.norm() / (adversarial.norm() + eps)).clamp(0.0, limit)
 
 
 def ramp(step: int, start: int, length: int) -> float:

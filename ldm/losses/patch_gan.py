@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ldm.nn.batch_norm import GlobalBatchNorm2d
+
 _MAX_GROUPS = 32
 
 
@@ -12,9 +14,10 @@ class PatchGAN(nn.Module):
 
     ``num_layers`` convolutions of stride 2, then two of stride 1; at 3 layers a patch is 70 px
     wide and H = 256 gives h = 30. norm="group" (32 groups, or the largest number that divides the
-    channels) works at batch size 1 and does not depend on the number of ranks; "batch" is the
-    original. Both have the same parameters: 2,765,633 for (3, 64, 3). Convolution weights start
-    as N(0, 0.02), norm weights as N(1, 0.02). ValueError for images too small for one patch.
+    channels) works at batch size 1 and does not depend on how a batch is split; "batch" is the
+    original, with the statistics of all ranks together. Both have the same parameters: 2,765,633
+    for (3, 64, 3). Convolution weights start as N(0, 0.02), norm weights as N(1, 0.02).
+    ValueError for images too small for one patch.
     """
 
     def __init__(
@@ -64,6 +67,6 @@ class PatchGAN(nn.Module):
 
 def _norm(norm: str, channels: int) -> nn.Module:
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return GlobalBatchNorm2d(channels)
     groups = max(n for n in range(1, _MAX_GROUPS + 1) if channels % n == 0)
     return nn.GroupNorm(groups, channels)

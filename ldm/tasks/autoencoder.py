@@ -1,7 +1,7 @@
 """Stage autoencoder: reconstruction, prior, perceptual distance and a patch discriminator."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from ldm.losses.adversarial import (
     adaptive_weight,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    pulls,
     ramp,
 )
 from ldm.losses.autoencoder import reconstruction_nll
@@ -24,6 +25,7 @@ from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
 from ldm.tasks.latent_health import DecoderPeaks, latent_health, latent_sums
+from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained
 
 
@@ -60,6 +62,8 @@ class AutoencoderTask(LightningModule):
     Terms are sums per image, as in the original. Both networks learn from one backward pass: the
     autoencoder sees the discriminator through detached weights, the discriminator sees detached
     reconstructions, so neither leaves a gradient in the other and DDP reduces each gradient once.
+    The adaptive weight is the global batch's: with accumulation a step's pictures are kept until
+    all have come, and decoded once more for it.
     ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
     """
 
@@ -89,6 +93,7 @@ class AutoencoderTask(LightningModule):
         self.usage = CodeUsage(regularizer)
         self._revives = isinstance(regularizer, VQ) and regularizer.restart_rate > 0.0
         self._seen: list[tuple[Tensor, Tensor]] = []  # samples and codes of the present step
+        self._kept: list[ImageBatch] = []  # its micro-batches so far, where the last decides
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [part.optimizer for part in self.trained.values()]
@@ -100,11 +105,24 @@ class AutoencoderTask(LightningModule):
             self._perceptual[0].to(self.device)
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> dict[str, Tensor]:
+        if batch.micro_steps == 1 or self.gan == 0.0:
+            return self._micro_step(batch)
+        self._kept.append(batch)
+        if len(self._kept) < batch.micro_steps:
+            return {}
+        batches, self._kept = self._kept, []
+        balance = self.balance(batches)
+        logs = [self._micro_step(kept, balance) for kept in batches]
+        means = {name: torch.stack([one[name] for one in logs]).mean() for name in logs[0]}
+        return logs[-1] | means
+
+    def _micro_step(self, batch: ImageBatch, balance: Tensor | None = None) -> dict[str, Tensor]:
+        """Forward and backward of one micro-batch, and with a step's last the optimizers' steps."""
         reconstruction, code = self.reconstruct(batch)
         self.usage.see(code)
         if self._revives:
             self._seen.append((batch.index, code.detach()))
-        loss, logs = self.generator_loss(batch.image, reconstruction, code)
+        loss, logs = self.generator_loss(batch.image, reconstruction, code, balance)
         learns = self.discriminator is not None and self.step >= self.weights.disc_start
         if self.discriminator is not None:
             if learns:
@@ -140,19 +158,73 @@ class AutoencoderTask(LightningModule):
 
     def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Reconstructions (B, 3, H, W) through one posterior draw, and codes (B, S, h, w)."""
+        return self.autoencoder(batch.image, self._noise(batch))
+
+    def _noise(self, batch: ImageBatch) -> Tensor:
         height, width = (size // self.autoencoder.stride for size in batch.image.shape[-2:])
         shape = (self.autoencoder.latent_channels, height, width)
-        noise = normal(stream(self.seed, "posterior", batch.step), batch.index, shape)
-        return self.autoencoder(batch.image, noise)
+        return normal(stream(self.seed, "posterior", batch.step), batch.index, shape)
+
+    @property
+    def gan(self) -> float:
+        """What the adversarial term weighs at this step, before the adaptive weight."""
+        weights = self.weights
+        if self.discriminator is None:
+            return 0.0
+        return weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
+
+    def balance(self, batches: Sequence[ImageBatch]) -> Tensor:
+        """The adaptive weight of a step's global batch, which every micro-batch then takes.
+
+        Only the last layer's weights are in the graph, so it costs no backward of the networks
+        below it.
+        """
+        last = self.autoencoder.last_layer
+        others = {
+            name: p if p is last else p.detach() for name, p in self.autoencoder.named_parameters()
+        }
+        found = []
+        for batch in batches:
+            inputs = (batch.image, self._noise(batch))
+            reconstruction, _ = functional_call(self.autoencoder, others, inputs)
+            nll, _ = self._nll(batch.image, reconstruction)
+            found.append(pulls(last, nll, self._adversarial(reconstruction)))
+        return self._adaptive_weight(torch.stack(found).mean(0))
 
     def generator_loss(
-        self, image: Tensor, reconstruction: Tensor, code: Tensor
+        self, image: Tensor, reconstruction: Tensor, code: Tensor, balance: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What the autoencoder minimises (scalar) and its terms; reaches no discriminator weight.
 
         The likelihood is a sum over an image's elements, averaged over the batch; the regulariser
-        says what its penalty weighs beside that.
+        says what its penalty weighs beside that. ``balance`` is the adaptive weight, None where
+        the batch is the whole of its rank's part of the step.
         """
+        nll, distance = self._nll(image, reconstruction)
+        regularizer = self.autoencoder.regularizer
+        price = regularizer.weight(kl=self.weights.kl, elements=math.prod(image.shape[1:]))
+        loss = nll + price * regularizer.penalty(code).mean()
+        logs = {
+            "l1": (image - reconstruction).detach().float().abs().mean(),
+            "psnr": _psnr(image, reconstruction.detach()).mean(),
+            "nll": nll.detach(),
+            "logvar": self.likelihood.logvar.detach().clone(),  # the step will change it
+        }
+        logs |= {k: v.mean() for k, v in regularizer.measures(code.detach()).items()}
+        if distance is not None:
+            logs["perceptual"] = distance.detach().mean()
+        if self.gan > 0.0:
+            adversarial = self._adversarial(reconstruction)
+            if balance is None:
+                last = self.autoencoder.last_layer
+                balance = self._adaptive_weight(pulls(last, nll, adversarial))
+            weight = self.gan * balance
+            loss = loss + weight * adversarial
+            logs |= {"d_weight": weight, "g_loss": adversarial.detach()}
+        return loss, logs | {"loss": loss.detach()}
+
+    def _nll(self, image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Negative log likelihood (scalar), and the perceptual distances (B,) in it."""
         weights, perceptual = self.weights, self._perceptual[0]
         distance = None
         if perceptual is not None and weights.perceptual > 0.0:
@@ -166,35 +238,16 @@ class AutoencoderTask(LightningModule):
             l1_weight=weights.l1,
             l2_weight=weights.l2,
         )
-        regularizer = self.autoencoder.regularizer
-        price = regularizer.weight(kl=weights.kl, elements=math.prod(image.shape[1:]))
-        loss = nll + price * regularizer.penalty(code).mean()
-        logs = {
-            "l1": (image - reconstruction).detach().float().abs().mean(),
-            "psnr": _psnr(image, reconstruction.detach()).mean(),
-            "nll": nll.detach(),
-            "logvar": self.likelihood.logvar.detach().clone(),  # the step will change it
-        }
-        logs |= {k: v.mean() for k, v in regularizer.measures(code.detach()).items()}
-        if distance is not None:
-            logs["perceptual"] = distance.detach().mean()
-        gan = weights.gan * ramp(self.step, weights.gan_start, weights.gan_ramp_steps)
-        if self.discriminator is not None and gan > 0.0:
-            # Detached weights: the gradient passes through the discriminator, not into it.
-            frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-            adversarial = hinge_generator_loss(
-                functional_call(self.discriminator, frozen, (reconstruction,))
-            )
-            balance = adaptive_weight(
-                nll,
-                adversarial,
-                self.autoencoder.last_layer,
-                limit=weights.adaptive_limit,
-                reduce=mean_over_ranks,
-            )
-            loss = loss + gan * balance * adversarial
-            logs |= {"d_weight": gan * balance, "g_loss": adversarial.detach()}
-        return loss, logs | {"loss": loss.detach()}
+        return nll, distance
+
+    def _adversarial(self, reconstruction: Tensor) -> Tensor:
+        """How well the discriminator tells (scalar): its gradient passes through, not into it."""
+        assert self.discriminator is not None
+        frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        return hinge_generator_loss(functional_call(self.discriminator, frozen, (reconstruction,)))
+
+    def _adaptive_weight(self, pulled: Tensor) -> Tensor:
+        return adaptive_weight(mean_over_ranks(pulled), limit=self.weights.adaptive_limit)
 
     def discriminator_loss(
         self, image: Tensor, reconstruction: Tensor
@@ -207,46 +260,34 @@ class AutoencoderTask(LightningModule):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
-        """Sums and counts of PSNR in dB, of what the regulariser measures and of latent moments.
+    def validate(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """Of a block, sums and counts of PSNR in dB, of the regulariser's measures, of latents.
 
-        And what names end in "_max" for: the largest value of each block of the decoder.
+        With a codebook also how often each code was chosen: ``codes`` (num_codes,). And the
+        largest value in each block of the decoder.
         """
-        regularizer = self.autoencoder.regularizer
-        chosen = CodeUsage(regularizer)
-        stored = self.autoencoder.latent_channels * regularizer.codes_per_latent
-        nothing = torch.zeros(0, stored, 1, 1, device=self.device)
-        chosen.see(nothing)  # a rank without pictures of its own takes part in every sum
-        found = self._measured(nothing)
-        found["psnr"] = torch.zeros((), device=self.device)
-        names, peaks = list(found), DecoderPeaks(self.autoencoder)
-        count = torch.zeros((), device=self.device)
-        for batch in batches:
-            code = self.autoencoder.encode(batch.image)
-            with peaks.watched():
-                reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
-            more = self._measured(code) | {"psnr": _psnr(batch.image, reconstruction).sum()}
-            found = {name: value + more[name] for name, value in found.items()}
-            count += len(batch.image)
-            chosen.see(code)
-        found |= {f"{name}_count": count for name in names} | peaks.found()
-        if (totals := chosen.totals()) is not None:
-            for name, value in usage(totals).items():  # of all ranks already: each says the same
-                found |= {name: value, f"{name}_count": torch.ones_like(value)}
-        return found
+        regularizer, peaks = self.autoencoder.regularizer, DecoderPeaks(self.autoencoder)
+        code = self.autoencoder.encode(batch.image)
+        with peaks.watched():
+            reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
+        found = {"psnr": _psnr(batch.image, reconstruction)} | regularizer.measures(code)
+        sums = {name: values.sum() for name, values in found.items()}
+        sums |= latent_sums(regularizer, code)
+        counts = {f"{name}_count": torch.tensor(float(len(batch.image))) for name in sums}
+        chosen = regularizer.counts(code)
+        return sums | counts | peaks.found() | ({} if chosen is None else {"codes": chosen})
 
-    def _measured(self, code: Tensor) -> dict[str, Tensor]:
-        """Sums over pictures of all that is measured of their codes (B, S, h, w)."""
-        regularizer = self.autoencoder.regularizer
-        sums = {name: value.sum() for name, value in regularizer.measures(code).items()}
-        return sums | latent_sums(regularizer, code)
+    def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What sums over all blocks say: means, the latents' health, how the codebook was used.
 
-    def judged(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The means of validation in their final form; whether fp16 will do goes to the model."""
-        found = latent_health(means)
+        Whether fp16 will do for decoding is kept with the autoencoder.
+        """
+        codes = totals.get("codes")
+        largest = {k.removesuffix("_max"): v for k, v in totals.items() if k.endswith("_max")}
+        found = latent_health(means(totals) | largest)
         if "fits_half" in found:
-            self.autoencoder.force_upcast = not found["fits_half"]
-        return found
+            self.autoencoder.force_upcast = not bool(found["fits_half"])
+        return found | ({} if codes is None else usage(codes))
 
 
 def _psnr(image: Tensor, reconstruction: Tensor) -> Tensor:

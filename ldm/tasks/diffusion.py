@@ -1,7 +1,5 @@
 """Stage diffusion: a denoiser on cached latents, with captions dropped for guidance."""
 
-from collections.abc import Iterable
-
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -15,6 +13,7 @@ from ldm.losses.denoising import by_timestep_bin, denoising_loss
 from ldm.losses.learned_nothing import linear_predictor_loss, zero_predictor_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
+from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained
 from ldm.types import Condition, ConditionEncoder
 
@@ -131,32 +130,28 @@ class DiffusionTask(LightningModule):
         return logs
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[LatentBatch]) -> dict[str, Tensor]:
-        """Sums and counts ("loss", "loss_count", ...) of the loss on fixed timesteps and noise.
+    def validate(self, batch: LatentBatch) -> dict[str, Tensor]:
+        """Of a block, sums and counts ("loss", "loss_count", ...) on fixed timesteps and noise.
 
         Beside it what predictors that learned nothing would pay for the same timesteps:
         "linear_loss" and "zero_loss". Also per bin of timesteps: bin 0 has the least noise.
         Captions are kept, and the noise has no offset.
         """
         bins, num_steps = TIMESTEP_BINS, self.denoiser.schedule.num_steps
-        nothing = torch.zeros(bins, device=self.device)
-        # A rank without samples of its own names the same sums, or the others would wait for it.
-        sums = dict.fromkeys(self._terms(nothing[:0], nothing[:0]), nothing)
-        counts = nothing
-        for batch in batches:
-            losses, t = self.losses(
-                batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
-            )
-            for name, values in self._terms(losses, t).items():
-                more, number = by_timestep_bin(values, t, num_steps, bins)
-                sums[name] = sums[name] + more
-            counts = counts + number
+        losses, t = self.losses(
+            batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
+        )
         found: dict[str, Tensor] = {}
-        for name, total in sums.items():
-            found |= {name: total.sum(), f"{name}_count": counts.sum()}
+        for name, values in self._terms(losses, t).items():
+            sums, counts = by_timestep_bin(values, t, num_steps, bins)
+            found |= {name: sums.sum(), f"{name}_count": counts.sum()}
             for i in range(bins):
-                found |= {f"{name}_bin_{i}": total[i], f"{name}_bin_{i}_count": counts[i]}
+                found |= {f"{name}_bin_{i}": sums[i], f"{name}_bin_{i}_count": counts[i]}
         return found
+
+    def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What sums over all blocks say: means."""
+        return means(totals)
 
     def _terms(self, losses: Tensor, t: Tensor) -> dict[str, Tensor]:
         """What validation measures of each sample (B,), from its unweighted loss and timestep."""

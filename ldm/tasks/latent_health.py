@@ -1,7 +1,6 @@
 """The health of an autoencoder's latents: what makes them easy or impossible to denoise."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,50 +21,41 @@ _MOMENTS = ("latent_mean", "latent_square", "latent_noise")
 
 
 def latent_sums(regularizer: Regularizer, code: Tensor) -> dict[str, Tensor]:
-    """Sums over pictures, float64, of a block of codes (B, S, h, w): they add up over blocks.
+    """Sums over the pictures of a block of codes (B, S, h, w), float64: they add up over blocks.
 
-    Per channel the posterior mean, its square and the posterior's variance (``_0``, ``_1``, ...),
-    and "outlier_share": how many of the means lie beyond 5 standard deviations of their channel
-    in this block.
+    Per channel (C,) the posterior's mean, its square and the posterior's variance; and
+    "outlier_share" (), how many of the means lie beyond 5 standard deviations of their channel in
+    this block.
     """
     latent = regularizer.mode(code)
     # One standard deviation away from the mean: 0 for a regulariser that draws nothing.
     sigma = (regularizer.draw(code, torch.ones_like(latent)) - latent).double()
     latent = latent.double()
-    squares = (latent, latent.square(), sigma.square())
-    found = {
-        f"{name}_{channel}": value
-        for name, moment in zip(_MOMENTS, squares, strict=True)
-        for channel, value in enumerate(moment.mean((2, 3)).sum(0))
-    }
+    values = (latent, latent.square(), sigma.square())
+    found = {name: v.mean((2, 3)).sum(0) for name, v in zip(_MOMENTS, values, strict=True)}
     centred = latent - latent.mean((0, 2, 3), keepdim=True)
     spread = centred.square().mean((0, 2, 3), keepdim=True).sqrt()
     far = centred.abs() > _FAR * spread
     return found | {"outlier_share": far.double().mean((1, 2, 3)).sum()}
 
 
-def latent_health(means: Mapping[str, float]) -> dict[str, float]:
+def latent_health(means: dict[str, Tensor]) -> dict[str, Tensor]:
     """The means of validation with each channel's spread in place of its raw moments.
 
     "latent_std_0", ...: of a draw from the posterior, as stage diffusion sees it; "dead_channels":
     how many carry next to nothing; "fits_half": 1 where the decoder's largest value stays below a
     quarter of fp16's limit, 0 where not, absent where none was seen.
     """
-    channels = sum(name.startswith("latent_mean_") for name in means)
-    kept = {name: value for name, value in means.items() if not name.startswith(_MOMENTS)}
-    signal, noise = [], []
-    for channel in range(channels):
-        mean, square, variance = (means[f"{name}_{channel}"] for name in _MOMENTS)
-        signal.append(math.sqrt(max(square - mean * mean, 0.0)))
-        noise.append(math.sqrt(variance))
-    most = max(signal, default=0.0)
-    pairs = list(zip(signal, noise, strict=True))
-    kept |= {f"latent_std_{i}": math.hypot(s, n) for i, (s, n) in enumerate(pairs)}
-    dead = [s <= max(_LEAST_SIGNAL_TO_NOISE * n, _LEAST_SPREAD * most) for s, n in pairs]
-    kept["dead_channels"] = float(sum(dead))
+    kept = {name: value for name, value in means.items() if name not in _MOMENTS}
+    mean, square, variance = (means[name] for name in _MOMENTS)
+    signal, noise = (square - mean.square()).clamp(min=0.0).sqrt(), variance.sqrt()
+    spread = torch.hypot(signal, noise)
+    kept |= {f"latent_std_{channel}": value for channel, value in enumerate(spread)}
+    least = torch.maximum(_LEAST_SIGNAL_TO_NOISE * noise, _LEAST_SPREAD * signal.max())
+    kept["dead_channels"] = (signal <= least).sum()
     peaks = [value for name, value in means.items() if name.startswith("decoder_peak_")]
-    if any(peaks):
-        kept["fits_half"] = float(max(peaks) < HALF_LIMIT / _HALF_MARGIN)
+    if peaks and float(peak := torch.stack(peaks).max()) > 0.0:
+        kept["fits_half"] = peak < HALF_LIMIT / _HALF_MARGIN
     return kept
 
 

@@ -6,16 +6,17 @@ from torch import Tensor
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.random import normal, stream
 
+LATENT_ROWS = 8  # pictures that are looked at
 PERTURBATIONS = (0.1, 0.3)  # standard deviations of each channel: errors of a denoiser
-NUM_ROWS = 2 + len(PERTURBATIONS)
+LATENT_COLUMNS = 2 + len(PERTURBATIONS)
 
 
 @torch.no_grad()
 def latent_pictures(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] -> as many in each of four rows: (4 B, 3, H, W).
+    """Images (B, 3, H, W) in [-1, 1] -> four pictures of each: (B, 4, 3, H, W).
 
-    Reconstructions; the same with 0.1 and with 0.3 standard deviations of noise on the latents;
-    and standard normal noise decoded, which shows no pictures: nothing makes latents normal.
+    Its reconstruction; the same with 0.1 and with 0.3 standard deviations of noise on the latents;
+    and standard normal noise decoded, which shows nothing: nobody makes latents normal.
     """
     regularizer = autoencoder.regularizer
     latent = regularizer.mode(autoencoder.encode(images))
@@ -26,4 +27,5 @@ def latent_pictures(autoencoder: Autoencoder, images: Tensor) -> Tensor:
         for name in ("perturbed_latent", "latent_noise")
     )
     perturbed = [latent + size * spread * perturbation for size in PERTURBATIONS]
-    return torch.cat([autoencoder.decode(z) for z in (latent, *perturbed, alone)]).clamp(-1.0, 1.0)
+    decoded = [autoencoder.decode(z) for z in (latent, *perturbed, alone)]
+    return torch.stack(decoded, dim=1).clamp(-1.0, 1.0)

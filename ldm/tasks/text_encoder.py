@@ -1,7 +1,5 @@
 """Stage text_encoder: own CLIP towers, trained contrastively on captioned pictures."""
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
@@ -9,6 +7,7 @@ from torch import Tensor
 
 from ldm.data.batches import ImageBatch
 from ldm.features.rgb import as_rgb
+from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained
 from ldm.text.clip import ClipTowers
 
@@ -67,20 +66,21 @@ class TextEncoderTask(LightningModule):
         return logs
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[ImageBatch]) -> dict[str, Tensor]:
-        """Sums and counts of the loss and of top-1 retrieval within each batch.
+    def validate(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """Of a block, sums and counts of the loss and of top-1 retrieval within it.
 
         A retrieved caption counts as right if its tokens are those of the picture's own caption.
         """
-        names = ("loss", "retrieval")
-        found = {name: torch.zeros((), device=self.device) for name in names}
-        count = torch.zeros((), device=self.device)
-        for batch in batches:
-            image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
-            logits = scale * image @ text.T
-            labels = torch.arange(len(logits), device=logits.device)
-            found["loss"] += F.cross_entropy(logits, labels, reduction="sum")
-            best = batch.ids[logits.argmax(dim=1)]
-            found["retrieval"] += (best == batch.ids).all(dim=1).sum()
-            count += len(logits)
-        return found | {f"{name}_count": count for name in names}
+        image, text, scale = self.towers(as_rgb(batch.image), batch.ids)
+        logits = scale * image @ text.T
+        labels = torch.arange(len(logits), device=logits.device)
+        best = batch.ids[logits.argmax(dim=1)]
+        found = {
+            "loss": F.cross_entropy(logits, labels, reduction="sum"),
+            "retrieval": (best == batch.ids).all(dim=1).sum(),
+        }
+        return found | {f"{name}_count": torch.tensor(len(logits)) for name in found}
+
+    def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What sums over all blocks say: means."""
+        return means(totals)

@@ -92,3 +92,11 @@ def test_channels_that_do_not_go_together_are_named_before_any_data(words, said)
 def test_other_channels_than_three(channels, more):
     parts = [f"autoencoder.image_channels={channels}", f"discriminator.in_channels={channels}"]
     assert check("train", [*AUTOENCODER, *parts, *more], config_dir=None) == 0
+
+
+def test_a_discriminator_that_normalises_over_the_batch_needs_it_whole():
+    batch = ["global_batch=8", "discriminator.norm=batch"]
+    with pytest.raises(UserError, match=r"come in 4 passes.*set discriminator\.norm=group"):
+        check("train", [*AUTOENCODER, *batch, "micro_batch=2"], config_dir=None)
+    for words in ([*batch, "micro_batch=null"], ["global_batch=8", "micro_batch=2"]):
+        assert check("train", [*AUTOENCODER, *words], config_dir=None) == 0

@@ -11,26 +11,31 @@ from ldm.data.batches import LatentBatches
 from ldm.data.order import Once, Share
 from tests.data.drawn import MemoryCache
 
-CONFIG = OmegaConf.create(
-    {"devices": 2, "num_nodes": 1, "global_batch": 8, "micro_batch": None, "max_micro_pixels": 512}
-)
+CONFIG = OmegaConf.create({"validate_block": 4})
 
 
 @pytest.mark.parametrize("counts", [[10, 7], [1, 0], [3, 3]])
-def test_ranks_together_read_all_held_out_samples_once(monkeypatch, counts):
+def test_any_number_of_ranks_computes_the_same_blocks_equally_often(monkeypatch, counts):
     batches = LatentBatches(MemoryCache(counts), order=Once(0, counts), seed=0)
     assembly = SimpleNamespace(held_out=batches, held_out_block=None)
-    read, seen = [], []
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    for rank in range(2):
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        for batch in HeldOutBlocks(assembly, CONFIG, see=seen.append):  # type: ignore[arg-type]
-            bucket = int(batch.code[0, 0, 0, 0])
-            assert len(batch.index) <= (4, 2)[bucket]  # 512 pixels are four of 8x16, two of 16x16
-            read += [(bucket, int(row)) for row in batch.ids[:, 0]]
-    assert sorted(read) == [(b, row) for b, count in enumerate(counts) for row in range(count)]
-    assert sum(len(batch.index) for batch in seen) == sum(counts)
+    found = {}
+    for ranks in (1, 2, 3):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda ranks=ranks: ranks)
+        read, seen, times = {}, [], set()
+        for rank in range(ranks):
+            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            mine = list(HeldOutBlocks(assembly, CONFIG, see=seen.append))  # type: ignore[arg-type]
+            times.add(len(mine))
+            for number, batch in mine:
+                bucket = int(batch.code[0, 0, 0, 0])
+                read[number] = [(bucket, row) for row in batch.ids[:, 0].tolist()]
+        assert len(times) == 1 and sorted(read) == list(range(len(read)))
+        assert max(map(len, read.values())) <= 4 and len(seen) == ranks * times.pop()
+        found[ranks] = read
+    assert found[1] == found[2] == found[3]
+    rows = sorted(row for block in found[1].values() for row in block)
+    assert rows == [(b, row) for b, count in enumerate(counts) for row in range(count)]
 
 
 def test_buckets_are_told_where_there_are_several_or_too_few_pictures():

@@ -1,14 +1,14 @@
 """Validation: sums over counts, with the averaged weights, logged on the one counter."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch import nn
 
 from ldm.callbacks.metrics_log import JsonlLogger, read_jsonl
+from ldm.callbacks.patience import Patience
 from ldm.callbacks.validation import Validation
+from ldm.tasks.means import means
 from ldm.tasks.trained import Trained
 
 
@@ -31,71 +31,64 @@ class Task(nn.Module):
         self.step, self.device = 7, torch.device("cpu")
         self.modes = []
 
-    def validate(self, batches):
+    def validate(self, batch):
         self.modes.append(self.training)
-        batches = list(batches)
-        total = sum(float(self.network.weight) * float(batch.sum()) for batch in batches)
         return {
-            "loss": torch.tensor(total),
-            "loss_count": torch.tensor(float(sum(len(batch) for batch in batches))),
+            "loss": self.network.weight.detach()[0, 0] * batch.sum(),
+            "loss_count": torch.tensor(float(len(batch))),
             "loss_bin_0": torch.tensor(0.0),
             "loss_bin_0_count": torch.tensor(0.0),
+            "largest": batch.max()[None],
         }
+
+    def conclude(self, totals):
+        return means(totals) | {"together": totals["largest"][0]}
+
+
+BLOCKS = [(0, torch.tensor([1.0, 2.0])), (1, torch.tensor([6.0])), (2, torch.tensor([0.1, 0.2]))]
+
+
+class OtherRanks(Patience):
+    """Stands for ranks that have found what ``others`` say."""
+
+    def __init__(self, *others):
+        super().__init__(collective_timeout_seconds=1.0)
+        self.others = others
+
+    def gather(self, value):
+        return [value, *self.others]
 
 
 def test_means_with_the_average_and_the_network_given_back(make_trainer, tmp_path):
     logger = JsonlLogger(tmp_path / "metrics.jsonl", start_step=0)
     trainer, task = make_trainer(logger=logger), Task().train()
-    validation = Validation([torch.tensor([1.0, 2.0]), torch.tensor([6.0])])
-    with torch.no_grad():
-        validation(trainer, task)
-    assert validation.latest == {"val/loss": pytest.approx(2.0 * 9.0 / 3)}  # empty bins say nothing
-    assert read_jsonl(logger.path) == [{"step": 7, "val/loss": 6.0}]
-    assert task.modes == [False] and task.training
+    validation = Validation(BLOCKS[:2], OtherRanks())
+    validation(trainer, task)
+    # Empty bins say nothing.
+    assert validation.latest == {"val/loss": 2.0 * 9.0 / 3, "val/together": 8.0}
+    assert read_jsonl(logger.path) == [{"step": 7, "val/loss": 6.0, "val/together": 8.0}]
+    assert task.modes == [False, False] and task.training
     assert float(task.network.weight.detach()) == 8.0
 
 
-def test_ranks_with_different_amounts_add_up(monkeypatch):
-    """Sums and counts travel between ranks; the other rank holds 9.0 over one sample."""
-    trainer = SimpleNamespace(
-        world_size=2,
-        loggers=[],
-        strategy=SimpleNamespace(batch_to_device=lambda batch, device: batch),
-        precision_plugin=SimpleNamespace(
-            convert_input=lambda batch: batch, forward_context=nullcontext
-        ),
-    )
-
-    def all_reduce(totals, op):  # names in order: loss, loss_bin_0, loss_bin_0_count, loss_count
-        totals += torch.tensor([9.0, 0.0, 0.0, 1.0], dtype=totals.dtype)
-
-    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    validation = Validation([torch.tensor([1.0, 2.0, 3.0])])
-    with torch.no_grad():
-        validation(trainer, Task())
-    assert validation.latest["val/loss"] == pytest.approx((2.0 * 6.0 + 9.0) / 4)
+def test_any_split_of_the_blocks_gives_the_same_numbers_to_the_last_bit(make_trainer):
+    trainer, alone = make_trainer(), Validation(BLOCKS, OtherRanks())
+    alone(trainer, Task())
+    for first in range(3):  # ranks take blocks in turn, one of them twice, one rank none
+        seen = []
+        keep = SimpleNamespace(gather=lambda value, seen=seen: seen.append(value) or [value])
+        Validation([BLOCKS[2], BLOCKS[first]], keep)(trainer, Task())  # type: ignore[arg-type]
+        rest = [block for i, block in enumerate(BLOCKS) if i != first]
+        together = Validation(rest, OtherRanks(*seen, ([], {})))
+        together(trainer, Task())
+        assert together.latest == alone.latest
 
 
-def test_of_a_maximum_the_largest_of_all_ranks_is_taken_and_means_may_be_judged(monkeypatch):
-    trainer = SimpleNamespace(
-        world_size=2,
-        loggers=[],
-        strategy=SimpleNamespace(batch_to_device=lambda batch, device: batch),
-        precision_plugin=SimpleNamespace(
-            convert_input=lambda batch: batch, forward_context=nullcontext
-        ),
-    )
+def test_of_a_maximum_the_largest_of_all_blocks_is_taken(make_trainer):
     task = Task()
-    task.validate = lambda batches: {
-        "loss": torch.tensor(6.0), "loss_count": torch.tensor(3.0), "peak_max": torch.tensor(4.0),
-    }  # fmt: skip
-
-    def all_reduce(values, op):
-        other = [2.0, 1.0] if op == torch.distributed.ReduceOp.SUM else [5.0]
-        combine = torch.add if op == torch.distributed.ReduceOp.SUM else torch.maximum
-        values.copy_(combine(values, torch.tensor(other, dtype=values.dtype)))
-
-    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    validation = Validation([], lambda means: means | {"twice": 2 * means["loss"]})
-    validation(trainer, task)
-    assert validation.latest == {"val/loss": 2.0, "val/peak": 5.0, "val/twice": 4.0}
+    task.validate = lambda batch: {"peak_max": batch.max(), "loss": batch.sum()}
+    task.conclude = dict
+    other = ([2], {"peak_max": torch.tensor([7.0]), "loss": torch.tensor([1.0])})
+    validation = Validation(BLOCKS[:2], OtherRanks(other))
+    validation(make_trainer(), task)
+    assert validation.latest == {"val/peak_max": 7.0, "val/loss": 10.0}

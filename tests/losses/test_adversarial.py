@@ -7,6 +7,7 @@ from ldm.losses.adversarial import (
     adaptive_weight,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    pulls,
     ramp,
 )
 
@@ -27,34 +28,38 @@ def losses(weight):
 def test_the_adaptive_weight_by_hand_and_its_clamp():
     weight = torch.tensor([3.0, 1.0], requires_grad=True)
     reconstruction, adversarial = losses(weight)
-    found = adaptive_weight(reconstruction, adversarial, weight, limit=1e4)
+    pulled = pulls(weight, reconstruction, adversarial)
+    assert pulled.tolist() == [[6.0, 0.0], [0.0, 3.0]] and not pulled.requires_grad
+    found = adaptive_weight(pulled, limit=1e4)
     assert float(found) == pytest.approx(6.0 / (3.0 + 1e-4))
-    assert not found.requires_grad
-    assert float(adaptive_weight(reconstruction, adversarial, weight, limit=0.5)) == 0.5
+    assert float(adaptive_weight(pulled, limit=0.5)) == 0.5
     (reconstruction + found * adversarial).backward()  # the graphs are still there
     torch.testing.assert_close(weight.grad, torch.tensor([6.0, 3.0 * float(found)]))
 
 
 def test_a_vanishing_adversarial_gradient_stays_finite():
     weight = torch.tensor([3.0, 1.0], requires_grad=True)
-    found = adaptive_weight(weight[0] ** 2, 0.0 * weight[1], weight, limit=1e9)
-    assert float(found) == pytest.approx(6e4, rel=1e-4)
+    pulled = pulls(weight, weight[0] ** 2, 0.0 * weight[1])
+    assert float(adaptive_weight(pulled, limit=1e9)) == pytest.approx(6e4, rel=1e-4)
 
 
-def test_reduce_gives_the_weight_of_the_global_batch():
+def test_gradients_are_float32_or_more():
+    for dtype, wide in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        weight = torch.ones(2, dtype=dtype, requires_grad=True)
+        assert pulls(weight, weight.sum()).dtype == wide
+
+
+def test_the_mean_over_parts_gives_the_weight_of_the_global_batch():
     torch.manual_seed(0)
     weight = torch.randn(4, requires_grad=True)
     batch = torch.randn(6, 4)
 
-    def both(rows):
-        return (rows @ weight).square().mean(), (rows @ weight).sigmoid().mean()
+    def pulled(rows):
+        return pulls(weight, (rows @ weight).square().mean(), (rows @ weight).sigmoid().mean())
 
-    parts = [both(batch[:3]), both(batch[3:])]
-    gradients = [[torch.autograd.grad(part[i], weight, retain_graph=True)[0] for part in parts]
-                 for i in (0, 1)]  # fmt: skip
-    averages = iter([sum(g) / 2 for g in gradients])
-    found = adaptive_weight(*parts[0], weight, limit=1e4, reduce=lambda _: next(averages))
-    torch.testing.assert_close(found, adaptive_weight(*both(batch), weight, limit=1e4))
+    parts = torch.stack([pulled(batch[:3]), pulled(batch[3:])]).mean(0)
+    found = adaptive_weight(parts, limit=1e4)
+    torch.testing.assert_close(found, adaptive_weight(pulled(batch), limit=1e4))
 
 
 def test_the_ramp_at_its_corners():

@@ -26,7 +26,8 @@ def codes(means, sigmas):
 def found(*blocks, regularizer=None):
     sums = [latent_sums(regularizer or KL(), block) for block in blocks]
     count = sum(map(len, blocks))
-    return latent_health({name: float(sum(s[name] for s in sums)) / count for name in sums[0]})
+    health = latent_health({name: sum(s[name] for s in sums) / count for name in sums[0]})
+    return {name: float(value) for name, value in health.items()}
 
 
 def test_the_spread_is_that_of_draws_and_blocks_add_up():
@@ -105,20 +106,20 @@ def test_whether_fp16_will_do(scale, fits):
     peaks = DecoderPeaks(autoencoder)
     with torch.no_grad(), peaks.watched():
         autoencoder.decode(normal(stream(0, "z"), INDEX[:4], (2, 6, 6)).double())
-    means = {name.removesuffix("_max"): float(value) for name, value in peaks.found().items()}
-    assert latent_health(means)["fits_half"] == fits
-    assert (means["decoder_peak_up_0"] > 65504 / 4) is (fits == 0.0)  # inside the block, too
-    nothing = dict.fromkeys(means, 0.0)
-    assert "fits_half" not in latent_health(nothing)
+    means = {name.removesuffix("_max"): value for name, value in peaks.found().items()}
+    moments = {name: torch.ones(2) for name in ("latent_mean", "latent_square", "latent_noise")}
+    assert float(latent_health(moments | means)["fits_half"]) == fits
+    assert bool(means["decoder_peak_up_0"] > 65504 / 4) is (fits == 0.0)  # inside the block, too
+    unseen = {name: torch.zeros(()) for name in means}
+    assert "fits_half" not in latent_health(moments | unseen)
 
 
 @pytest.mark.parametrize("peak, upcast", [(100.0, False), (20_000.0, True)])
 def test_the_verdict_goes_into_the_models_config_and_stays_there(tmp_path, peak, upcast):
     task = make()
-    sums = task.validate([batch()])
+    totals = task.validate(batch())
     assert task.autoencoder.force_upcast is True  # until it was seen
-    means = {n: float(v / sums[f"{n}_count"]) for n, v in sums.items() if f"{n}_count" in sums}
-    task.judged(means | {"decoder_peak_mid": peak})
+    task.conclude(totals | {"decoder_peak_mid_max": torch.tensor(peak)})
     for folder in (tmp_path / "one", tmp_path / "two"):
         write_autoencoder(task.autoencoder, folder, scale=None)
         assert json.loads((folder / "config.json").read_text())["force_upcast"] is upcast

@@ -11,11 +11,10 @@ from ldm.apps.learning import BINS, Level, in_words, level
 from ldm.apps.readiness import Rows, reasons_against
 from ldm.apps.report.numbers import metric, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px
-from ldm.tasks.latent_pictures import NUM_ROWS, PERTURBATIONS
+from ldm.tasks.latent_pictures import LATENT_COLUMNS, PERTURBATIONS
 
-_COLUMNS = 8
 _HALF_LIMIT = 65504.0  # of fp16
-_ROWS = [
+_KINDS = [
     "reconstruction",
     *(f"with {size:g} std of noise on the latents" for size in PERTURBATIONS),
     "decoded noise: expected to be noise before a prior is learned",
@@ -114,16 +113,14 @@ def _health(last: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _pictures(pictures: Sequence[Any]) -> str:
-    columns = len(pictures) // NUM_ROWS
-    if columns * NUM_ROWS != len(pictures) or columns != _COLUMNS:
-        return ""
+    """A row for each kind of picture; the sheet has them side by side."""
+    if len(pictures) % LATENT_COLUMNS:
+        return ""  # a sheet that was not cut
     body = []
-    for i, label in enumerate(_ROWS):
-        shown = (
-            f"<td>{img(picture, label, wide_px=64, narrow_px=32)}</td>"
-            for picture in pictures[i * columns : (i + 1) * columns]
-        )
-        body.append(f"<tr><th>{escape(label)}</th>{''.join(shown)}</tr>")
+    for i, label in enumerate(_KINDS):
+        shown = (img(p, label, wide_px=64, narrow_px=32) for p in pictures[i::LATENT_COLUMNS])
+        cells = "".join(f"<td>{image}</td>" for image in shown)
+        body.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
     return f'<div class="strip"><table>{"".join(body)}</table></div>'
 
 

@@ -1,7 +1,7 @@
 """What a stage hands to the trainer, and the small steps all stages share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,13 +33,14 @@ class Assembly:
     part: str  # the sub-folder of a model folder that holds the product
     initialise: Callable[[Path], None]  # load that part of a model folder into the product
     write_model: Callable[[Path], None]  # the product with its present weights, as a model folder
-    draw: Callable[[], Tensor] | None  # images (B, 3, H, W) for the sample pictures
-    columns: int | None = None  # of those pictures
-    draw_latents: Callable[[], Tensor] | None = None  # pictures of what latents stand, in columns
-    # How many held-out samples lie together, where the loss depends on that; else a micro-batch.
+    draw: Callable[[Sequence[int]], Tensor] | None  # images (B, 3, H, W) of sample pictures' rows
+    rows: int = 0  # of those pictures
+    columns: int | None = None
+    # Likewise of what latents stand, in LATENT_ROWS rows.
+    draw_latents: Callable[[Sequence[int]], Tensor] | None = None
+    # How many held-out samples lie together, where the loss depends on that; else validate_block.
     held_out_block: int | None = None
     nothing_to_learn: str | None = None  # why the product is complete as initialised
-    judged: Callable[[dict[str, float]], dict[str, float]] = dict  # of validation's means
 
 
 def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:

@@ -1,7 +1,7 @@
 """Stage autoencoder: pictures to latents and back, on image shards."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +22,9 @@ from ldm.apps.stages.assembly import (
 from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
-from ldm.tasks.latent_pictures import latent_pictures
+from ldm.tasks.latent_pictures import LATENT_ROWS, latent_pictures
 
-PREVIEWS, COLUMNS = 16, 8
+PREVIEWS = 16
 
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -66,16 +66,19 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     previews = torch.arange(min(PREVIEWS, held_out.counts[0]))
     originals = held_out[Slot(0, previews)].image
 
-    def draw() -> Tensor:
+    def draw(rows: Sequence[int]) -> Tensor:
         """Originals and their reconstructions, in pairs."""
-        images = originals.to(task.device, autoencoder.last_layer.dtype)
+        images = originals[list(rows)].to(task.device, autoencoder.last_layer.dtype)
         latent = autoencoder.regularizer.mode(autoencoder.encode(images))
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)
 
-    def draw_latents() -> Tensor:
-        chosen = originals[torch.arange(COLUMNS) % len(originals)]  # a row is full in any case
-        return latent_pictures(autoencoder, chosen.to(task.device, autoencoder.last_layer.dtype))
+    def draw_latents(rows: Sequence[int]) -> Tensor:
+        chosen = originals[torch.arange(LATENT_ROWS) % len(originals)]
+        pictures = latent_pictures(
+            autoencoder, chosen.to(task.device, autoencoder.last_layer.dtype)
+        )
+        return pictures[list(rows)].flatten(0, 1)
 
     def initialise(folder: Path) -> None:
         autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
@@ -91,9 +94,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=initialise,
         write_model=write_model,
         draw=draw,
-        columns=COLUMNS,
+        rows=len(originals),
+        columns=8,
         draw_latents=draw_latents,
-        judged=task.judged,
     )
 
 

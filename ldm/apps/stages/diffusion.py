@@ -1,6 +1,6 @@
 """Stage diffusion: a denoiser on a latent cache, which names its autoencoder and text encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -85,6 +85,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
         draw=_preview(config, model, captions),
+        rows=config.preview.num,
     )
 
 
@@ -113,7 +114,7 @@ def _denoiser(config: DictConfig) -> Denoiser:
 
 def _preview(
     config: DictConfig, model: TextToImage, captions: list[str]
-) -> Callable[[], Tensor] | None:
+) -> Callable[[Sequence[int]], Tensor] | None:
     """What draws the sample pictures: of the configured prompts, or else of ``captions``."""
     preview, sampler = config.preview, build(config.sampler)
     if not preview.num:
@@ -122,11 +123,11 @@ def _preview(
     prompts = [prompts[i % len(prompts)] for i in range(preview.num)]
     model.text_encoder.tokenize(prompts)  # now: what is no class would end the first validation
 
-    def draw() -> Tensor:
+    def draw(rows: Sequence[int]) -> Tensor:
         model.autoencoder.to(model.scale.mean.device)
         return model(
-            prompts,
-            torch.arange(len(prompts)),
+            [prompts[i] for i in rows],
+            torch.tensor(rows),
             sampler=sampler,
             steps=preview.steps,
             guidance=preview.guidance,
