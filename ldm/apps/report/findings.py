@@ -24,21 +24,15 @@ _KINDS = [
 def conclusion(kind: str, rows: Rows, config: Mapping[str, Any], *, finished: bool) -> str:
     """The verdict on an autoencoder or a denoiser in words; "" of others."""
     if kind == "diffusion":
-        words = in_words(_last(rows, "val/loss"))
-        return _verdict(words or "Never validated: whether it learned anything is not known.")
+        words = in_words(_last(rows, "val/loss")) or "not validated yet: nobody knows if it learns"
+        return f'<p class="verdict">{escape(words[:1].upper() + words[1:])}.</p>'
     if kind != "autoencoder":
         return ""
     reasons = reasons_against(rows, config)
-    head = "<b>Ready for stage 2.</b>" if not reasons else "<b>Not ready for stage 2</b> because"
+    head = "not ready for stage 2 because" if reasons else "ready for stage 2"
+    head = head.capitalize() if finished else f"Not finished; if it ended now, it would be {head}"
     clauses = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
-    so_far = "" if finished else "So far: "
-    return _verdict(so_far + head + (f"<ul>{clauses}</ul>" if clauses else ""), plain=False)
-
-
-def _verdict(words: str, *, plain: bool = True) -> str:
-    if plain:
-        words = escape(words[:1].upper() + words[1:])
-    return f'<div class="verdict">{words}</div>'
+    return f'<div class="verdict"><b>{head}</b>{f"<ul>{clauses}</ul>" if clauses else "."}</div>'
 
 
 def noise_levels(rows: Rows, config: Mapping[str, Any]) -> str:
