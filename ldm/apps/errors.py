@@ -1,6 +1,7 @@
 """Mistakes a user can make, told in one place: what was found, what is allowed, what to type."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -16,3 +17,24 @@ def suggestion(word: str, known: Iterable[str], count: int = 3) -> str:
         return f"Did you mean {' or '.join(repr(c) for c in close)}?"
     shown = ", ".join(known[:30]) + (", ..." if len(known) > 30 else "")
     return f"Known: {shown}." if known else ""
+
+
+def in_words(error: Exception) -> str | None:
+    """What a user is told of an error; None where it is no mistake or want of theirs."""
+    if isinstance(error, ValueError):
+        # Below the apps, a mistake in settings or inputs is a ValueError with a remedy.
+        text = str(error)  # of one in a loader process torch passes on all of its traceback
+        return text.rpartition("\nValueError: ")[2].strip() if text.startswith("Caught ") else text
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            return f"no space left on the disk ({error.filename or 'while writing'})."
+        return f"{error.filename}: {error.strerror}." if error.filename is not None else None
+    text = str(error)
+    if isinstance(error, RuntimeError) and (
+        "out of memory" in text.lower() or "can't allocate" in text
+    ):
+        return (
+            "out of memory. Set a smaller micro_batch, e.g. micro_batch=4 (the global_batch "
+            "stays), or a smaller block= when sampling."
+        )
+    return None

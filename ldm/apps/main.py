@@ -1,6 +1,5 @@
 """`ldm COMMAND key=value ...`: finds the command, prints its mistakes as sentences."""
 
-import errno
 import importlib
 import os
 import sys
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_overview())
         return 0
     command, rest = words[0], words[1:]
-    from ldm.apps.errors import UserError, suggestion
+    from ldm.apps.errors import UserError, in_words, suggestion
 
     if command not in COMMANDS:
         print(f"ldm: {command!r} is no command. {suggestion(command, COMMANDS)}", file=sys.stderr)
@@ -66,28 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return doctor.main(rest)
     try:
         return _run(command, rest)
-    except UserError as error:
-        return _complain(str(error))
-    except ValueError as error:
-        # Below the apps, a mistake in settings or inputs is a ValueError with a remedy.
-        if os.environ.get("LDM_TRACEBACK"):
-            raise
-        return _complain(_sentence(error))
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from the last finished part.", 130)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _complain(f"no space left on the disk ({error.filename or 'while writing'}).")
-        if error.filename is None or os.environ.get("LDM_TRACEBACK"):
+    except Exception as error:
+        said = in_words(error)
+        if said is None or (os.environ.get("LDM_TRACEBACK") and not isinstance(error, UserError)):
             raise
-        return _complain(f"{error.filename}: {error.strerror}.")
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower() and "can't allocate" not in str(error):
-            raise
-        return _complain(
-            "out of memory. Set a smaller micro_batch, e.g. micro_batch=4 (the global_batch "
-            "stays), or a smaller block= when sampling."
-        )
+        return _complain(said)
 
 
 def _run(command: str, words: list[str]) -> int:
@@ -141,12 +125,6 @@ def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
         if word.startswith(f"{name}="):
             return word.partition("=")[2], words[:i] + words[i + 1 :]
     return None, words
-
-
-def _sentence(error: ValueError) -> str:
-    """What an error says; of one in a loader process torch passes on all of its traceback."""
-    text = str(error)
-    return text.rpartition("\nValueError: ")[2].strip() if text.startswith("Caught ") else text
 
 
 def _complain(message: str, code: int = 2) -> int:

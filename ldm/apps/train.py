@@ -63,7 +63,12 @@ def train(config: DictConfig) -> int:
     watchers = watch(config, assembly, start)
     trainer = make_trainer(config, watchers)
     _announce(config, assembly, shares, start)
-    trainer.fit(task, TrainingData(assembly, config, start))
+    try:
+        trainer.fit(task, TrainingData(assembly, config, start))
+    except Exception as error:
+        if trainer.world_size == 1:
+            raise
+        return watchers.first_cause.tell(error)
     if watchers.interruption.signal_number is not None and task.step < config.max_steps:
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
+from ldm.apps.first_cause import FirstCause
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
@@ -30,6 +31,7 @@ class Watchers:
     loggers: list[Any]
     validation: Validation
     interruption: Interruption
+    first_cause: FirstCause
 
 
 def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
@@ -40,7 +42,8 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see), patience)
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    callbacks: list[Any] = [patience]
+    first_cause = FirstCause(run / "failure.json", finish=lambda: None)
+    callbacks: list[Any] = [first_cause, patience]
     if config.compare_ranks_every is not None:
         same = SameWeights()  # before a checkpoint is written of weights that are not
         callbacks += [same, Every(config.compare_ranks_every, same, when_stopped=True)]
@@ -69,4 +72,4 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     ]
     loggers = [JsonlLogger(run / "metrics.jsonl", start_step=start_step)]
     loggers += [build(node) for node in (config.logger or {}).values()]
-    return Watchers(callbacks, loggers, validation, interruption)
+    return Watchers(callbacks, loggers, validation, interruption, first_cause)
