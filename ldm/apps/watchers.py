@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from ldm.apps.build import build
 from ldm.apps.first_cause import FirstCause
 from ldm.apps.progress import TrainingProgress
+from ldm.apps.report.stages import PROMPTS
+from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
 from ldm.callbacks.bad_samples import BadSamples
@@ -20,6 +22,7 @@ from ldm.callbacks.patience import Patience
 from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.validation import Validation
+from ldm.manifest import write_json
 from ldm.tasks.latent_pictures import LATENT_COLUMNS, LATENT_ROWS
 
 
@@ -51,6 +54,8 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
         bad_samples,
         Every(config.validate_every, validation, when_stopped=False),
     ]
+    if assembly.prompts and is_first_process():
+        write_json(run / "samples" / PROMPTS, assembly.prompts)
     sheets = (
         (assembly.draw, "samples", assembly.rows, assembly.columns),
         (assembly.draw_latents, "samples/latents", LATENT_ROWS, LATENT_COLUMNS),

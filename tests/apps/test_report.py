@@ -209,7 +209,9 @@ def test_a_strip_says_of_how_many_validations_it_is(tmp_path: Path) -> None:
     assert "All 2 validations" in Page(write_report(tmp_path / "run")).text
     for step in range(30, 230, 10):
         save_grid(images(16), tmp_path / "run" / "samples" / f"step_{step:09d}.png", 8)
+    write_json(tmp_path / "run" / "samples" / "prompts.json", [HOSTILE] * 16)
     page = Page(write_report(tmp_path / "run"))
+    assert page.text.count(HOSTILE) == 16 + 12  # under the newest, and under the strip
     assert "12 of the 22 validations" in page.text
     assert "step 10" in page.text and "step 220" in page.text
 
