@@ -12,6 +12,7 @@ from ldm.apps.conditioning import Conditioning, conditioning
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
+from ldm.apps.readiness import verdict
 from ldm.apps.stages.assembly import open_shards, shards_input
 from ldm.data.latents.crop import RULE, Variants
 from ldm.data.latents.files import LOCK, Contents, finish, lay_out, remove_traces
@@ -20,7 +21,7 @@ from ldm.data.latents.plan import Plan, Shaping, plan
 from ldm.data.lock import Lock, alone
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
-from ldm.manifest import read_json
+from ldm.manifest import known_manifest, read_json
 
 
 def cache(config: DictConfig) -> int:
@@ -31,6 +32,8 @@ def cache(config: DictConfig) -> int:
     if held_out is not shards:
         splits.insert(0, (held_out, Path(config.out) / "held_out"))
     vae = model_folder(config.autoencoder_run, "vae") / "vae"
+    if doubts := _doubts(vae):
+        print(f"{config.autoencoder_run} is {verdict(doubts)}")
     shaping = _shaping(config, vae)
     condition = conditioning(config, shards, held_out)
     planned: list[tuple[ImageShards, Path, Plan, dict[str, Any]]] = []
@@ -78,6 +81,14 @@ def cache(config: DictConfig) -> int:
     more = "" if held_out is shards else f", {len(held_out)} held out"
     print(f"{config.out}: {len(shards)} latents cached{more}")
     return 0
+
+
+def _doubts(vae: Path) -> list[str]:
+    """Why the run that made an autoencoder found it not ready; empty where nobody knows."""
+    manifest = known_manifest(vae.parent.parent)
+    if manifest is None or manifest.kind != "run_autoencoder":
+        return []
+    return list(manifest.facts.get("not_ready_because", []))
 
 
 def _lay_out(

@@ -16,11 +16,13 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 
 from ldm.apps import exit_codes
+from ldm.apps.closing import closing, said
 from ldm.apps.durations import seconds_of
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at
 from ldm.apps.process_start import BEGUN
 from ldm.apps.report.page import write_report
+from ldm.apps.report.stages import PROMPTS
 from ldm.apps.rules import shares_of
 from ldm.apps.run_directory import begins_anew, is_first_process, open_run, sign
 from ldm.apps.stages.assembly import Assembly
@@ -32,7 +34,7 @@ from ldm.callbacks.interruption import Interruption
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
-from ldm.manifest import fingerprint, read_manifest, remove_leftovers
+from ldm.manifest import fingerprint, read_manifest, remove_leftovers, write_json
 from ldm.tasks.loss_scale import LossScale
 
 
@@ -64,6 +66,8 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
             print(f"{run}: {assembly.nothing_to_learn}")
             _finish(config, assembly, inputs, {})
         return exit_codes.FINISHED
+    if assembly.prompts and is_first_process():
+        write_json(run / "samples" / PROMPTS, assembly.prompts)
     watchers = watch(config, assembly, inputs, interruption)
     start = 0
     if not begins_anew(config):  # then, even where the first process has yet to move the old one
@@ -192,10 +196,13 @@ def _finish(
     run, task = Path(config.run), assembly.task
     with task.trained[task.product].averaged():
         assembly.write_model(run / "model")
-    sign(run, config, inputs, {"step": task.step, **facts})
+    line, more = closing(config.stage, read_jsonl(run / "metrics.jsonl"), config)
+    sign(run, config, inputs, {"step": task.step, **facts, **more})
     write_report(run)
-    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if "bin" not in k)
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))
     print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
+    if line:
+        print(f"{run}: {line}", flush=True)
 
 
 def quiet() -> None:

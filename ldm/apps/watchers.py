@@ -26,6 +26,7 @@ from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.skipped_steps import SkippedSteps
 from ldm.callbacks.validation import Validation
+from ldm.tasks.latent_pictures import LATENT_COLUMNS, LATENT_ROWS
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,14 @@ def watch(
         metrics_log,  # before the checkpoint, which holds its state
         Every(config.validate_every, validation, when_stopped=False),
     ]
-    if assembly.draw is not None:
-        grid = SampleGrid(
-            assembly.draw,
-            run / "samples",
-            rows=assembly.rows,
-            columns=assembly.columns,
-            patience=patience,
-        )
-        callbacks.append(Every(config.validate_every, grid, when_stopped=False))
+    sheets = (
+        (assembly.draw, "samples", assembly.rows, assembly.columns),
+        (assembly.draw_latents, "samples/latents", LATENT_ROWS, LATENT_COLUMNS),
+    )
+    for draw, directory, rows, width in sheets:
+        if draw is not None:
+            grid = SampleGrid(draw, run / directory, rows=rows, columns=width, patience=patience)
+            callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     if config.models_every is not None:
         models = SlimModels(
             assembly,

@@ -156,7 +156,9 @@ class Autoencoder(nn.Module):
     quantised). ``decode``: latent (B, C, h, w) -> image (B, I, H, W), nominally in [-1, 1] but
     unbounded; I is ``image_channels``. H and W must be divisible by ``stride`` = 2^(levels - 1).
     ``attention`` holds one flag per level, shallow to deep.
-    ``config`` keeps the constructor's arguments (without the regulariser) for exports.
+    ``config`` keeps the constructor's arguments (without the regulariser) for exports, and
+    ``force_upcast`` says to them whether decoding in fp16 may overflow: True until it was seen
+    not to.
     ``latent_channels`` of a regulariser, where it has its own, are those of the latent; the 1x1
     convolutions on both sides of it lead there and back.
     """
@@ -181,6 +183,7 @@ class Autoencoder(nn.Module):
             if name not in ("self", "__class__", "regularizer")
         }
         super().__init__()
+        self.force_upcast = True
         if len(attention) != len(channels):
             raise ValueError(
                 f"attention needs one entry per level: {len(channels)}, found {len(attention)}."

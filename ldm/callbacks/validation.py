@@ -46,12 +46,14 @@ class Validation:
 def _added(ranks: list[tuple[list[int], Sums]]) -> Sums:
     """Sums over all blocks in the order of their numbers, each counted once, in float64.
 
-    Of each rank the blocks' numbers (N,) and sums (N, ...); one without blocks names no sums.
+    Of each rank the blocks' numbers (N,) and sums (N, ...); one without blocks names no sums. Of
+    what ends in "_max" the largest is taken instead.
     """
     numbers = [number for found, _ in ranks for number in found]
     order = [numbers.index(number) for number in sorted(set(numbers))]
     names = {name for _, sums in ranks for name in sums}
-    return {
-        name: torch.cat([sums[name] for _, sums in ranks if sums])[order].double().sum(0)
-        for name in names
-    }
+    found = {}
+    for name in sorted(names):
+        each = torch.cat([sums[name] for _, sums in ranks if sums])[order].double()
+        found[name] = each.amax(0) if name.endswith("_max") else each.sum(0)
+    return found

@@ -37,6 +37,7 @@ def write_autoencoder(
     regularizer = autoencoder.regularizer
     config = to_theirs(autoencoder.config, AUTOENCODER_BLOCKS)
     config["in_channels"] = config["out_channels"] = autoencoder.config["image_channels"]
+    config["force_upcast"] = autoencoder.force_upcast
     config |= _written_scale(scale)
     if isinstance(regularizer, KL):
         class_name = "AutoencoderKL"
@@ -78,9 +79,11 @@ def empty_autoencoder(folder: str | Path) -> Autoencoder:
                 restart_rate=0.0,
             )
         try:
-            return Autoencoder(image_channels=image_channels, regularizer=regularizer, **ours)
+            found = Autoencoder(image_channels=image_channels, regularizer=regularizer, **ours)
         except ValueError as error:
             raise ValueError(f"{file} does not describe an autoencoder: {error}") from error
+    found.force_upcast = bool(theirs["force_upcast"])
+    return found
 
 
 def read_scale(folder: str | Path) -> LatentScale:

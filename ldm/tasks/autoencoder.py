@@ -24,6 +24,7 @@ from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
+from ldm.tasks.latent_health import DecoderPeaks, latent_health, latent_sums
 from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained, step_together
 
@@ -277,23 +278,33 @@ class AutoencoderTask(LightningModule):
 
     @torch.no_grad()
     def validate(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """Of a block, sums and counts of PSNR in dB and of what the regulariser measures.
+        """Of a block, sums and counts of PSNR in dB, of the regulariser's measures, of latents.
 
-        With a codebook also how often each code was chosen: ``codes`` (num_codes,).
+        With a codebook also how often each code was chosen: ``codes`` (num_codes,). And the
+        largest value in each block of the decoder.
         """
-        regularizer = self.autoencoder.regularizer
+        regularizer, peaks = self.autoencoder.regularizer, DecoderPeaks(self.autoencoder)
         code = self.autoencoder.encode(batch.image)
-        reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
+        with peaks.watched():
+            reconstruction = self.autoencoder.decode(regularizer.mode(code)).clamp(-1.0, 1.0)
         found = {"psnr": _psnr(batch.image, reconstruction)} | regularizer.measures(code)
         sums = {name: values.sum() for name, values in found.items()}
-        counts = {f"{name}_count": torch.tensor(float(len(batch.image))) for name in found}
+        sums |= latent_sums(regularizer, code)
+        counts = {f"{name}_count": torch.tensor(float(len(batch.image))) for name in sums}
         chosen = regularizer.counts(code)
-        return sums | counts | ({} if chosen is None else {"codes": chosen})
+        return sums | counts | peaks.found() | ({} if chosen is None else {"codes": chosen})
 
     def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What sums over all blocks say: means, and how the codebook was used."""
+        """What sums over all blocks say: means, the latents' health, how the codebook was used.
+
+        Whether fp16 will do for decoding is kept with the autoencoder.
+        """
         codes = totals.get("codes")
-        return means(totals) | ({} if codes is None else usage(codes))
+        largest = {k.removesuffix("_max"): v for k, v in totals.items() if k.endswith("_max")}
+        found = latent_health(means(totals) | largest)
+        if "fits_half" in found:
+            self.autoencoder.force_upcast = not bool(found["fits_half"])
+        return found | ({} if codes is None else usage(codes))
 
 
 def _psnr(image: Tensor, reconstruction: Tensor) -> Tensor:

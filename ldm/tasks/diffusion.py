@@ -10,6 +10,7 @@ from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.guidance import drop
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.losses.denoising import by_timestep_bin, denoising_loss
+from ldm.losses.learned_nothing import linear_predictor_loss, zero_predictor_loss
 from ldm.losses.weighting import Weighting
 from ldm.random import normal, stream
 from ldm.tasks.means import means
@@ -26,7 +27,8 @@ class DiffusionTask(LightningModule):
     sample index) only. ``offset_noise`` is the spread of one more normal draw for each sample and
     channel, added to the whole channel's noise in training, so that a picture's mean is noised
     away too and must be learnt (Guttenberg 2023). ``weighting`` of the noise levels is for the
-    gradient alone: the losses logged, in training and validation, count all alike.
+    gradient: the logged "loss", in training and validation, counts all alike, and where these
+    differ "weighted_loss" is logged beside it.
     ``trained`` moves the network, and with it a ``text_encoder`` that is learned; others are
     frozen. One optimizer step is one ``step``.
     """
@@ -60,6 +62,7 @@ class DiffusionTask(LightningModule):
         self.drop_rate, self.seed = drop_rate, seed
         self.offset_noise, self.weighting = offset_noise, weighting
         self.micro_steps = MicroSteps()
+        self._is_weighted = bool((self._weights(denoiser.schedule.steps) != 1.0).any())
         self._null_features: Condition | None = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -132,10 +135,10 @@ class DiffusionTask(LightningModule):
             drop_rate=self.drop_rate,
             offset_noise=self.offset_noise,
         )
-        schedule = self.denoiser.schedule
-        weights = self.weighting(self.denoiser.prediction, schedule.alpha(t), schedule.sigma(t))
-        loss = (losses * weights.float()).mean()
-        logs = {"loss": losses.detach().mean()}  # unweighted, to lie beside validation's
+        loss = (losses * self._weights(t)).mean()
+        logs = {"loss": losses.detach().mean()}
+        if self._is_weighted:
+            logs["weighted_loss"] = loss.detach()
         if self.micro_steps.backward(self, loss, batch.micro_steps):
             logs["gradient_norm"] = step_together(self.trained, self.step)[self.product]
             self.step += 1
@@ -145,22 +148,41 @@ class DiffusionTask(LightningModule):
     def validate(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Of a block, sums and counts ("loss", "loss_count", ...) on fixed timesteps and noise.
 
-        Also per bin of timesteps: bin 0 has the least noise. Captions are kept, and the noise has
-        no offset.
+        Beside it what predictors that learned nothing would pay for the same timesteps:
+        "linear_loss" and "zero_loss". Also per bin of timesteps: bin 0 has the least noise.
+        Captions are kept, and the noise has no offset.
         """
+        bins, num_steps = TIMESTEP_BINS, self.denoiser.schedule.num_steps
         losses, t = self.losses(
             batch, seed=stream(0, "validation"), count=self.num_held_out, drop_rate=0.0
         )
-        num_steps = self.denoiser.schedule.num_steps
-        sums, counts = by_timestep_bin(losses, t, num_steps, TIMESTEP_BINS)
-        found = {"loss": sums.sum(), "loss_count": counts.sum()}
-        for i in range(TIMESTEP_BINS):
-            found[f"loss_bin_{i}"], found[f"loss_bin_{i}_count"] = sums[i], counts[i]
+        found: dict[str, Tensor] = {}
+        for name, values in self._terms(losses, t).items():
+            sums, counts = by_timestep_bin(values, t, num_steps, bins)
+            found |= {name: sums.sum(), f"{name}_count": counts.sum()}
+            for i in range(bins):
+                found |= {f"{name}_bin_{i}": sums[i], f"{name}_bin_{i}_count": counts[i]}
         return found
 
     def conclude(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
         """What sums over all blocks say: means."""
         return means(totals)
+
+    def _terms(self, losses: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """What validation measures of each sample (B,), from its unweighted loss and timestep."""
+        schedule, prediction = self.denoiser.schedule, self.denoiser.prediction
+        levels = prediction, schedule.alpha(t), schedule.sigma(t)
+        terms = {
+            "loss": losses,
+            "linear_loss": linear_predictor_loss(*levels),
+            "zero_loss": zero_predictor_loss(*levels),
+        }
+        return terms | ({"weighted_loss": losses * self._weights(t)} if self._is_weighted else {})
+
+    def _weights(self, t: Tensor) -> Tensor:
+        """What multiplies the loss at timesteps t (B,), float32."""
+        schedule, prediction = self.denoiser.schedule, self.denoiser.prediction
+        return self.weighting(prediction, schedule.alpha(t), schedule.sigma(t)).float()
 
     def _latent_shape(self, batch: LatentBatch) -> tuple[int, ...]:
         _, stored, height, width = batch.code.shape

@@ -42,6 +42,17 @@ def test_every_experiment_composes_and_passes_its_check(experiment, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_what_it_reached(experiment):
+    """Or that nobody ran it; with the command, the hardware and the pictures seen."""
+    text = (config_root() / "experiment" / f"{experiment}.yaml").read_text()
+    header = " ".join(line[1:] for line in text.splitlines() if line.startswith("#"))
+    for word in ("Command", "Hardware:", "Images:", " seen", "Reached:", "ldm train experiment="):
+        assert word in header, word
+    reached = header.partition("Reached:")[2]
+    assert "not run by us" in reached or re.search(r"\d (s|min) ", reached)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_step_of_every_recipe_composes_and_passes_its_check(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -121,7 +121,7 @@ def validated_on(world, stage, run_directory, ldm, processes):
     else:
         run([*words, *on_cpu(processes)])
     rows = [row for row in read_jsonl(run_directory / "metrics.jsonl") if "val/" in str(row)]
-    return rows, [file.read_bytes() for file in sorted(run_directory.glob("samples/*.png"))]
+    return rows, [file.read_bytes() for file in sorted(run_directory.glob("samples/**/*.png"))]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report is one file that shows what is there, leaves out what is not, and trusts no text."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -150,6 +151,71 @@ def test_a_run_alone(recipe: Path, stage: str) -> None:
     assert "0.5" not in page.text.split("Training")[0]  # bins are curves, not headlines
 
 
+LOSSES = {"loss": 0.05, "linear_loss": 0.4, "zero_loss": 1.0}
+
+
+def test_a_denoiser_is_held_against_predictors_that_learned_nothing(tmp_path: Path) -> None:
+    bins = {f"val/{name}_bin_{i}": v for name, v in LOSSES.items() for i in range(8)}
+    last = bins | {f"val/{name}": value for name, value in LOSSES.items()}
+    make_run(tmp_path / "run", "diffusion", [{"step": 10, "train/loss": 0.9}, {"step": 20} | last])
+    page = Page(write_report(tmp_path / "run"))
+    for part in (
+        "8.0 times below a linear predictor", "Is it learning?", "1 of 8", "8 of 8", "all",
+        "answering zero", "Held-out loss by timestep",
+    ):  # fmt: skip
+        assert part in page.text, part
+    assert page.count("path", value="curve level") == 2  # dashed, and nowhere else
+    assert "linear loss bin" not in page.text.lower()
+    assert not page.open
+
+
+def test_a_run_that_was_not_validated_says_so(tmp_path: Path) -> None:
+    for stage, words in (("diffusion", "Not validated yet"), ("autoencoder", "never validated")):
+        run = tmp_path / stage
+        run.mkdir()
+        (run / "config.yaml").write_text(f"stage: {stage}\n")
+        (run / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
+        page = Page(write_report(run))
+        assert words in page.text and "not finished" in page.text and not page.open
+        for empty in ("Is it learning", "Latents", "Over training", "nan"):
+            assert empty not in page.text.split('"use strict"')[0]
+
+
+def test_the_latents_of_an_autoencoder_have_numbers_and_pictures(tmp_path: Path) -> None:
+    health = {
+        "psnr": 30.0, "dead_channels": 1.0, "outlier_share": 0.001, "kl_per_dimension": 2.0,
+        "posterior_sigma": 0.1, "latent_std_0": 1.5, "latent_std_1": 0.002, "fits_half": 0.0,
+        "decoder_peak_mid": 20.0, "decoder_peak_up_0": 17_000.0,
+    }  # fmt: skip
+    row = {"step": 20.0} | {f"val/{name}": value for name, value in health.items()}
+    make_run(tmp_path / "run", "autoencoder", [row])
+    save_grid(images(32), tmp_path / "run" / "samples" / "latents" / "step_000000020.png", 4)
+    page = Page(write_report(tmp_path / "run"))
+    for part in (
+        "Not ready for stage 2 because", "1 of its latent channels", "1.5, 0.002", "0.1 %",
+        "2 nats = 2.885 bits", "17,000 of 65,504: decode in fp32", "Spread of each latent channel",
+        "decoded noise: expected to be noise before a prior is learned",
+    ):  # fmt: skip
+        assert part in page.text, part
+    assert page.count("img", "alt", "decoded noise") == page.count("img", "alt", "0.3 std") == 8
+    assert not page.open
+    ready = row | {"val/dead_channels": 0.0}
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(ready) + "\n")
+    assert "Ready for stage 2." in Page(write_report(tmp_path / "run")).text
+
+
+def test_a_strip_says_of_how_many_validations_it_is(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "diffusion", [{"step": 20, "train/loss": 1.0}])
+    assert "All 2 validations" in Page(write_report(tmp_path / "run")).text
+    for step in range(30, 230, 10):
+        save_grid(images(16), tmp_path / "run" / "samples" / f"step_{step:09d}.png", 8)
+    write_json(tmp_path / "run" / "samples" / "prompts.json", [HOSTILE] * 16)
+    page = Page(write_report(tmp_path / "run"))
+    assert page.text.count(HOSTILE) == 16 + 12  # under the newest, and under the strip
+    assert "12 of the 22 validations" in page.text
+    assert "step 10" in page.text and "step 220" in page.text
+
+
 def test_missing_parts_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "autoencoder" / "samples").mkdir(parents=True)
     page = Page(write_report(tmp_path))
@@ -222,6 +288,14 @@ def test_every_logged_number_has_a_curve() -> None:
 )
 def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
     assert charts.ticks(low, high, 5) == pytest.approx(expected)
+
+
+def test_numbers_with_a_number_at_their_end_share_a_chart() -> None:
+    rows = [{"step": 1} | {f"val/latent_std_{i}": 1.0 + i for i in (0, 2, 10)}]
+    _, more = curves.charts(rows)
+    assert len(more) == 1 and "Spread of each latent channel" in more[0]
+    hover = html.unescape(more[0])
+    assert hover.index('["0",') < hover.index('["2",') < hover.index('["10",')
 
 
 def test_numbers_are_rounded_and_carry_units() -> None:

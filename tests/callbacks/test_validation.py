@@ -82,3 +82,13 @@ def test_any_split_of_the_blocks_gives_the_same_numbers_to_the_last_bit(make_tra
         together = Validation(rest, OtherRanks(*seen, ([], {})))
         together(trainer, Task())
         assert together.latest == alone.latest
+
+
+def test_of_a_maximum_the_largest_of_all_blocks_is_taken(make_trainer):
+    task = Task()
+    task.validate = lambda batch: {"peak_max": batch.max(), "loss": batch.sum()}
+    task.conclude = dict
+    other = ([2], {"peak_max": torch.tensor([7.0]), "loss": torch.tensor([1.0])})
+    validation = Validation(BLOCKS[:2], OtherRanks(other))
+    validation(make_trainer(), task)
+    assert validation.latest == {"val/peak_max": 7.0, "val/loss": 10.0}

@@ -1,6 +1,7 @@
 """The denoiser's loss: keyed per sample, with drops that really happen and a frozen text tower."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.latent_scale import LatentScale
 from ldm.diffusion.prediction import Epsilon
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
-from ldm.losses.weighting import uniform
+from ldm.losses.weighting import min_snr, uniform
 from ldm.random import normal, stream
 from ldm.tasks.diffusion import TIMESTEP_BINS, DiffusionTask
 from ldm.tasks.trained import Trained
@@ -306,3 +307,33 @@ def test_averages_follow_their_network_when_training_begins(make, monkeypatch):
     monkeypatch.setattr(Trained, "follow", lambda self: followed.append(self))
     task.on_fit_start()
     assert followed == list(task.trained.values())
+
+
+def test_validation_says_what_predictors_that_learned_nothing_would_pay(make, batch):
+    task = make(Recorder())
+    blocks = [batch(0, range(start, start + 12)) for start in range(0, 600, 12)]
+    found = validated(task, blocks)
+    means = {n: float(v / found[f"{n}_count"]) for n, v in found.items() if f"{n}_count" in found}
+    assert means["zero_loss"] == pytest.approx(1.0)
+    assert means["loss"] == pytest.approx(1.0, rel=0.02)  # it answers zero, and learned nothing
+    _, t = losses_of(task, batch(0, range(600)), seed=stream(0, "validation"), count=10)
+    squares = task.denoiser.schedule.alpha(t).square().float()
+    assert means["linear_loss"] == pytest.approx(float(squares.mean()), rel=1e-4)
+    for i in (0, 7):
+        inside = squares[(t * TIMESTEP_BINS // 1000) == i]
+        assert means[f"linear_loss_bin_{i}"] == pytest.approx(float(inside.mean()), rel=1e-3)
+
+
+def test_a_weighted_loss_is_logged_where_it_is_another(make, batch, fit):
+    weighting = partial(min_snr, gamma=5.0)
+    block = batch(0, range(12))
+    weighted, plain = make(weighting=weighting), make(weighting=partial(uniform))
+    assert not any("weighted" in name for name in (*plain.validate(block), *fit(plain, [block])[0]))
+    with torch.no_grad():
+        losses, t = losses_of(weighted, block, seed=stream(0, "validation"), count=10)
+    schedule = weighted.denoiser.schedule
+    expected = losses * weighting(Epsilon(), schedule.alpha(t), schedule.sigma(t))
+    found = weighted.validate(block)
+    assert float(found["weighted_loss"]) == pytest.approx(float(expected.sum()), rel=1e-5)
+    logs = fit(weighted, [block])[0]
+    assert 0.0 < float(logs["weighted_loss"]) < float(logs["loss"])

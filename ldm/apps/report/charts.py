@@ -14,12 +14,16 @@ _MOST_POINTS = 200  # per curve: more than a chart this wide can show
 
 
 class Curve(NamedTuple):
-    """A named line: points (step, value), the CSS colour, and whether to mark its points."""
+    """A named line: points (step, value), the CSS colour, and whether to mark its points.
+
+    A level is what others are held against: the last value, dashed over the whole chart.
+    """
 
     label: str
     points: list[tuple[float, float]]
     color: str
     marked: bool
+    level: bool = False
 
 
 def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ordered: bool) -> str:
@@ -61,6 +65,12 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ord
             f"{'' if tick else 'step '}{_tick(tick)}</text>"
         )
     for curve in shown:
+        if curve.level:
+            marks.append(
+                f'<path class="curve level" style="stroke:{curve.color}" '
+                f'd="M{_LEFT} {y(curve.points[-1][1]):.1f}H{_RIGHT}"/>'
+            )
+            continue
         where = [f"{x(step):.1f} {y(value):.1f}" for step, value in curve.points]
         kind = "marked" if curve.marked else "plain"
         marks.append(

@@ -1,13 +1,15 @@
 """Which of a run's logged numbers make which chart."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ldm.apps.learning import BINS
 from ldm.apps.report.charts import Curve, line_chart
 from ldm.apps.report.numbers import title
 
 _TRAIN, _HELD_OUT = "var(--train)", "var(--held-out)"
-_BINS = 8
+_FAMILY = re.compile(r"(.*)_(\d+)")  # latent_std_0, latent_std_1, ...
 
 
 class _Chart(NamedTuple):
@@ -23,16 +25,18 @@ def _both(name: str) -> dict[str, str]:
     return {f"train/{name}": "training", f"val/{name}": "held out"}
 
 
+# What predictors that learned nothing pay, beside what the denoiser does.
+_LEVELS = {"val/linear_loss": "linear predictor", "val/zero_loss": "answering zero"}
 _MAIN = (
-    _Chart("Loss", "", _both("loss"), log=True),
+    _Chart("Loss", "", _both("loss") | _LEVELS, log=True),
     _Chart("PSNR", "dB", _both("psnr")),
     _Chart("Retrieval of the right caption", "%", _both("retrieval"), factor=100.0),
     _Chart(
         "Held-out loss by timestep",
         "",
         {
-            f"val/loss_bin_{i}": {0: "least noise", _BINS - 1: "most"}.get(i, f"bin {i}")
-            for i in range(_BINS)
+            f"val/loss_bin_{i}": {0: "least noise", BINS - 1: "most"}.get(i, f"bin {i}")
+            for i in range(BINS)
         },
         log=True,
         ordered=True,
@@ -43,6 +47,7 @@ _MAIN = (
     _Chart("Perceptual distance", "", _both("perceptual")),
 )
 _MORE = (
+    _Chart("Weighted loss", "", _both("weighted_loss"), log=True),
     _Chart("Absolute error", "L1, of a range of 2", _both("l1"), log=True),
     _Chart(
         "Discriminator's logits",
@@ -53,40 +58,66 @@ _MORE = (
         "Adversarial losses", "", {"train/d_loss": "discriminator", "train/g_loss": "autoencoder"}
     ),
     _Chart("Weight of the adversarial loss", "", {"train/d_weight": "weight"}),
+    _Chart(
+        "Largest value in the decoder",
+        "",
+        {"val/decoder_peak_mid": "deepest"}
+        | {f"val/decoder_peak_up_{i}": f"block {i}" for i in range(8)},
+        log=True,
+        ordered=True,
+    ),
+    _Chart("Latents beyond 5 standard deviations", "%", _both("outlier_share"), factor=100.0),
     _Chart("Learning rate", "", {"learning_rate": "learning rate"}),
     _Chart("Speed", "images per second", {"images_per_second": "all processes"}),
     _Chart("Time waiting for data", "%", {"data_wait_fraction": "share"}, factor=100.0),
 )
-_NO_CURVES = {"step", "images_seen"}
+# Constants, which the table of noise levels has, or no numbers of the model.
+_NO_CURVES = re.compile(r"step|images_seen|val/fits_half|val/(linear|zero)_loss_bin_\d+")
 
 
 def charts(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[str]]:
     """The charts of a run: those to look at first, and the rest. Empty ones are left out."""
-    known = {name for chart in _MAIN + _MORE for name in chart.curves} | _NO_CURVES
-    others = sorted({name for row in rows for name in row} - known)
-    bases = dict.fromkeys(name.removeprefix("train/").removeprefix("val/") for name in others)
-    rest = [
-        _Chart(title(base), "", {name: label for name, label in _labels(base) if name in others})
-        for base in bases
-    ]
+    known = {name for chart in _MAIN + _MORE for name in chart.curves}
+    others = {name for row in rows for name in row if not _NO_CURVES.fullmatch(name)} - known
+    families: dict[str, list[str]] = {}
+    for name in sorted(others, key=_place):
+        family = _FAMILY.fullmatch(name)
+        families.setdefault(family[1] if family else name.rpartition("/")[2], []).append(name)
+    rest = [_chart_of(base, names) for base, names in families.items()]
     main = [_drawn(chart, rows) for chart in _MAIN]
     more = [_drawn(chart, rows) for chart in (*_MORE, *rest)]
     return [c for c in main if c], [c for c in more if c]
 
 
-def _labels(base: str) -> list[tuple[str, str]]:
-    return [*_both(base).items(), (base, base)]
+def _chart_of(base: str, names: Sequence[str]) -> _Chart:
+    """The chart of numbers that nothing is known of: training and held out, or a family."""
+    if _FAMILY.fullmatch(names[0]):
+        labels = {name: name.rpartition("_")[2] for name in names}
+        return _Chart(title(base), "", labels, ordered=True)
+    labels = {**_both(base), base: base}
+    return _Chart(title(base), "", {name: label for name, label in labels.items() if name in names})
+
+
+def _place(name: str) -> tuple[str, int]:
+    """Where a name stands among others: a family by its numbers, 2 before 10."""
+    family = _FAMILY.fullmatch(name)
+    return (family[1], int(family[2])) if family else (name, 0)
 
 
 def _drawn(chart: _Chart, rows: Sequence[Mapping[str, float]]) -> str:
     curves = []
     for i, (name, label) in enumerate(chart.curves.items()):
         points = [(row["step"], row[name] * chart.factor) for row in rows if name in row]
-        curves.append(Curve(label, points, _color(name, i), marked=name.startswith("val/")))
+        marked, level = name.startswith("val/"), name in _LEVELS
+        curves.append(Curve(label, points, _color(chart, i), marked=marked, level=level))
     return line_chart(chart.title, chart.unit, curves, log=chart.log, ordered=chart.ordered)
 
 
-def _color(name: str, i: int) -> str:
-    if "_bin_" in name:  # an ordered family: shades between two colours
-        return f"color-mix(in oklab,var(--ramp-end) {100 * i / (_BINS - 1):.0f}%,var(--ramp-start))"
+def _color(chart: _Chart, i: int) -> str:
+    if chart.ordered:  # shades between two colours
+        share = 100 * i / max(1, len(chart.curves) - 1)
+        return f"color-mix(in oklab,var(--ramp-end) {share:.0f}%,var(--ramp-start))"
+    name = list(chart.curves)[i]
+    if name in _LEVELS:
+        return "var(--level)" if name == next(iter(_LEVELS)) else "var(--level-2)"
     return _HELD_OUT if name.startswith("val/") or i == 1 else _TRAIN

@@ -15,6 +15,13 @@ _TITLES = {
     "kl_per_dimension": "KL per latent dimension",
     "retrieval": "Caption retrieval",
     "loss": "Loss",
+    "linear_loss": "Loss of a linear predictor",
+    "zero_loss": "Loss of answering zero",
+    "weighted_loss_bin": "Weighted loss by timestep",
+    "latent_std": "Spread of each latent channel",
+    "dead_channels": "Dead latent channels",
+    "outlier_share": "Latents beyond 5 std",
+    "d_weight": "Weight of the adversarial loss",
 }
 _SHARES = ("accuracy", "retrieval", "share", "usage", "fraction")
 _SAMPLES = ("num_samples", "num_images", "n")

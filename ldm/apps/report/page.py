@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ldm.apps.closing import said
 from ldm.apps.report import stages, tables
 from ldm.apps.report.numbers import duration, samples, title
 from ldm.apps.report.pictures import img, opened
@@ -89,16 +90,16 @@ def _run(run: Path) -> str:
     manifests = {_name(run): manifest} if manifest else {}
     facts = manifest.facts if manifest else {}
     numbers = {
-        name: value
-        for name, value in facts.items()
-        if isinstance(value, float) and "_bin_" not in name
+        name: value for name, value in facts.items() if isinstance(value, float) and said(name)
     }
     kind = stages.stage_of(run)
     newest = stages.last_pictures(run) if kind == "diffusion" else None
     picture = ""
     if newest:
+        words = stages.prompts(run)
         shown = "".join(
-            f"<figure>{_sample(image, 'sample')}</figure>" for image in newest[1][:MOST_SAMPLES]
+            _figure(image, words[i] if i < len(words) else "", "sample")
+            for i, image in enumerate(newest[1][:MOST_SAMPLES])
         )
         picture = _section(f"Samples at step {newest[0]:,}", f'<div class="samples">{shown}</div>')
     parts = [
@@ -141,8 +142,7 @@ def _samples(directory: Path) -> str:
         words = str(row.get("prompt", ""))
         hint = f"{words or path.name}" + (f" (seed {row['seed']})" if "seed" in row else "")
         if image is not None:
-            caption = f"<figcaption>{escape(words)}</figcaption>" if words else ""
-            shown.append(f"<figure>{_sample(image, hint)}{caption}</figure>")
+            shown.append(_figure(image, words, hint))
     if shown:
         of = f"The first {len(shown)} of {len(paths)}" if len(paths) > len(shown) else "All"
         note = f"<p class=muted>{of}, in order and unselected.</p>"
@@ -153,8 +153,9 @@ def _samples(directory: Path) -> str:
     return _section("Samples", img(grid, "sample grid", wide_px=1100, narrow_px=360))
 
 
-def _sample(image: Any, text: str) -> str:
-    return img(image, text, wide_px=128, narrow_px=108)
+def _figure(image: Any, words: str, hint: str) -> str:
+    caption = f"<figcaption>{escape(words)}</figcaption>" if words else ""
+    return f"<figure>{img(image, hint, wide_px=128, narrow_px=108)}{caption}</figure>"
 
 
 def _section(heading: str, content: str) -> str:

@@ -1,6 +1,6 @@
 """One training run as a section of the page: pictures, curves, development, settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from ldm.apps.report.curves import charts
 from ldm.apps.report.numbers import duration, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px, spread
 from ldm.apps.report.tables import manifest_at
+from ldm.manifest import read_json
 
+PROMPTS = "prompts.json"  # in samples/: of the sheets' pictures, in order
 _MOST_PAIRS = 16
-_MOST_STRIPS = 6  # moments of training
+_MOST_STRIPS = 12  # moments of training
 _STRIP_COLUMNS = 12
 _BRIEF = {"global_batch": "batch of {}", "lr": "learning rate {}", "precision": "{}"}
 _BRIEF |= {"size": "{} px", "seed": "seed {}"}
@@ -36,19 +38,26 @@ def configuration(run: Path) -> dict[str, Any]:
 
 def stage(run: Path, seconds: float | None) -> str:
     """Everything but the heading: what is missing in the directory is left out."""
-    from ldm.callbacks.metrics_log import read_jsonl  # with Lightning: not before it is needed
+    from ldm.apps.report.findings import conclusion, latents, noise_levels
+    from ldm.callbacks.metrics_log import read_jsonl  # with Lightning: only when needed
 
     rows = read_jsonl(run / "metrics.jsonl")
+    kind, config, finished = stage_of(run), configuration(run), manifest_at(run) is not None
     parts = [_brief(run, rows, seconds)]
-    paired = stage_of(run) == "autoencoder"
+    if rows:
+        parts.append(conclusion(kind, rows, config, finished=finished))
+    paired = kind == "autoencoder"
     found = _development(run / "samples")
     if paired and found:
         parts.append(_pairs(list(found.values())[-1]))
     main, more = charts(rows)
     if main:
         parts.append(f'<div class="charts">{"".join(main)}</div>')
+    parts.append(noise_levels(rows, config))
+    if paired:
+        parts.append(latents(run, rows))
     if found and (len(found) > 1 or not paired):
-        parts.append(_strip(found, paired))
+        parts.append(_strip(found, prompts(run), paired, len(sheets(run / "samples"))))
     if more:
         parts.append(
             f'<details><summary>{len(more)} more curves</summary><div class="charts">'
@@ -64,6 +73,12 @@ def last_pictures(run: Path) -> tuple[int, list[Image.Image]] | None:
     """The step and the pictures of the run's newest sheet."""
     found = _development(run / "samples")
     return list(found.items())[-1] if found else None
+
+
+def prompts(run: Path) -> list[str]:
+    """What the sample pictures of a run are drawn from; empty where that is not known."""
+    path = run / "samples" / PROMPTS
+    return [str(prompt) for prompt in read_json(path)] if path.is_file() else []
 
 
 def _brief(run: Path, rows: list[dict[str, float]], seconds: float | None) -> str:
@@ -114,7 +129,12 @@ def _pairs(pictures: list[Image.Image]) -> str:
     )
 
 
-def _strip(development: Mapping[int, list[Image.Image]], paired: bool) -> str:
+def _strip(
+    development: Mapping[int, list[Image.Image]],
+    words: Sequence[str],
+    paired: bool,
+    num_sheets: int,
+) -> str:
     """A row of pictures for each moment of training: the same subjects in each column."""
     first = 1 if paired else 0
     rows = [
@@ -126,8 +146,13 @@ def _strip(development: Mapping[int, list[Image.Image]], paired: bool) -> str:
     for label, pictures in rows:
         shown = (img(p, label, wide_px=64, narrow_px=32) for p in pictures[:_STRIP_COLUMNS])
         body.append(f"<tr><th>{label}</th>{''.join(f'<td>{image}</td>' for image in shown)}</tr>")
+    if words:
+        shown = (f"<td><small>{escape(word)}</small></td>" for word in words[:_STRIP_COLUMNS])
+        body.append(f"<tr><th></th>{''.join(shown)}</tr>")
     what = "The same held-out picture" if paired else "The same prompt and seed"
+    of = "All" if num_sheets == len(development) else f"{len(development)} of the"
     return (
-        f"<h3>Over training</h3><p class=muted>{what} in each column.</p>"
+        f"<h3>Over training</h3><p class=muted>{what} in each column, by the averaged weights. "
+        f"{of} {num_sheets} validations.</p>"
         f'<div class="strip"><table>{"".join(body)}</table></div>'
     )

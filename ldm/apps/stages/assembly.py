@@ -37,6 +37,9 @@ class Assembly:
     draw: Callable[[Sequence[int]], Tensor] | None  # images (B, 3, H, W) of sample pictures' rows
     rows: int = 0  # of those pictures
     columns: int | None = None
+    prompts: Sequence[str] = ()  # of what, where they are drawn from words
+    # Likewise of what latents stand, in LATENT_ROWS rows.
+    draw_latents: Callable[[Sequence[int]], Tensor] | None = None
     # How many held-out samples lie together, where the loss depends on that; else validate_block.
     held_out_block: int | None = None
     # Timesteps (B,) of a step's samples, by (step, global indices), where there are such.

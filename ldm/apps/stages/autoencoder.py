@@ -22,6 +22,7 @@ from ldm.apps.stages.assembly import (
 from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
+from ldm.tasks.latent_pictures import LATENT_ROWS, latent_pictures
 
 PREVIEWS = 16
 
@@ -72,6 +73,13 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         pairs = torch.stack([images, autoencoder.decode(latent)], dim=1)
         return pairs.flatten(0, 1).clamp(-1.0, 1.0)
 
+    def draw_latents(rows: Sequence[int]) -> Tensor:
+        chosen = originals[torch.arange(LATENT_ROWS) % len(originals)]
+        pictures = latent_pictures(
+            autoencoder, chosen.to(task.device, autoencoder.last_layer.dtype)
+        )
+        return pictures[list(rows)].flatten(0, 1)
+
     def initialise(folder: Path) -> None:
         autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
 
@@ -89,6 +97,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         draw=draw,
         rows=len(originals),
         columns=8,
+        draw_latents=draw_latents,
     )
 
 

@@ -72,7 +72,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         weighting=build(config.weighting),
         seed=config.seed,
     )
-    captions = list(dict.fromkeys(held_out.examples + cache.examples))
+    prompts = _prompts(config, list(dict.fromkeys(held_out.examples + cache.examples)))
     return Assembly(
         task=task,
         batches=LatentBatches(
@@ -85,8 +85,9 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
         write_trained=lambda folder: write_learned(model, folder),
-        draw=_preview(config, model, captions),
-        rows=config.preview.num,
+        draw=_preview(config, model, prompts) if prompts else None,
+        rows=len(prompts),
+        prompts=prompts,
         timesteps=task.timesteps,
     )
 
@@ -114,15 +115,17 @@ def _denoiser(config: DictConfig) -> Denoiser:
     return Denoiser(network=network, schedule=schedule, prediction=prediction)
 
 
+def _prompts(config: DictConfig, captions: list[str]) -> list[str]:
+    """Those of the sample pictures, as configured, or else of ``captions``."""
+    found = list(config.preview.prompts) or captions
+    return [found[i % len(found)] for i in range(config.preview.num)]
+
+
 def _preview(
-    config: DictConfig, model: TextToImage, captions: list[str]
-) -> Callable[[Sequence[int]], Tensor] | None:
-    """What draws the sample pictures: of the configured prompts, or else of ``captions``."""
+    config: DictConfig, model: TextToImage, prompts: list[str]
+) -> Callable[[Sequence[int]], Tensor]:
+    """What draws the sample pictures of ``prompts``, each from the seed of its place."""
     preview, sampler = config.preview, build(config.sampler)
-    if not preview.num:
-        return None
-    prompts = list(preview.prompts) or captions
-    prompts = [prompts[i % len(prompts)] for i in range(preview.num)]
     model.text_encoder.tokenize(prompts)  # now: what is no class would end the first validation
 
     def draw(rows: Sequence[int]) -> Tensor:
