@@ -12,7 +12,14 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
-from ldm.apps.rules import check_channels, check_weighting, shares_of
+from ldm.apps.rules import (
+    check_channels,
+    check_precision,
+    check_recomputing,
+    check_strategy,
+    check_weighting,
+    shares_of,
+)
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import image_shards
 from ldm.data.latents.buckets import shape_table
@@ -61,6 +68,8 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
+    for rule in (check_precision, check_strategy, check_recomputing):
+        rule(config)
     (share,) = shares_of(config, [(config.size, config.size)])
     if config.stage == "text_encoder" and share.accumulate != 1:
         raise UserError(

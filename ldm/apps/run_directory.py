@@ -17,7 +17,7 @@ FREE = {
     "run", "resume", "max_steps", "checkpoint_every", "keep_checkpoints", "validate_every",
     "log_every", "logger", "accelerator", "devices", "num_nodes", "strategy", "micro_batch",
     "max_micro_pixels", "weights_dir", "workers", "max_bad_fraction", "cache_dir", "cache_gb",
-    "preview", "sampler",
+    "preview", "sampler", "activation_checkpointing", "compile", "force_precision",
 }  # fmt: skip
 
 

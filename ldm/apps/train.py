@@ -48,15 +48,16 @@ def train(config: DictConfig) -> int:
         _initialise(assembly, config.init)
         inputs = inputs | {"init": _init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
-        if not is_first_process():
-            return 0
-        print(f"{run}: {assembly.nothing_to_learn}")
+        if is_first_process():
+            print(f"{run}: {assembly.nothing_to_learn}")
         _finish(config, assembly, inputs, {})
         return 0
     if config.precision == "64-true":
         task.double()  # Lightning would only after the checkpoint is read, and round its moments
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
-    start = 0 if config.resume == "never" else restore(run / "checkpoints", task)
+    start = 0
+    if config.resume != "never":
+        start = restore(run / "checkpoints", task, mmap=config.strategy == "fsdp")
 
     watchers = watch(config, assembly, start)
     trainer = make_trainer(config, watchers)
@@ -66,8 +67,7 @@ def train(config: DictConfig) -> int:
         if trainer.is_global_zero:
             print(f"interrupted at step {task.step}, which is saved; the same command goes on.")
         return INTERRUPTED
-    if trainer.is_global_zero:
-        _finish(config, assembly, inputs, watchers.validation.latest)
+    _finish(config, assembly, inputs, watchers.validation.latest)
     return 0
 
 
@@ -109,10 +109,16 @@ def _finish(
     inputs: dict[str, dict[str, str]],
     facts: dict[str, float],
 ) -> None:
-    """Write the model folder with the averaged weights, then the manifest that says so."""
+    """Write the model folder with the averaged weights, then the manifest that says so.
+
+    All processes call it, since each may hold a part of the weights; the first writes.
+    """
     run, task = Path(config.run), assembly.task
-    with task.trained[task.product].averaged():
-        assembly.write_model(run / "model")
+    with task.trained[task.product].exported():
+        if is_first_process():
+            assembly.write_model(run / "model")
+    if not is_first_process():
+        return
     settings: Any = OmegaConf.to_container(config, resolve=True)
     write_manifest(
         run,

@@ -22,12 +22,12 @@ class Checkpoint:
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Write a checkpoint, read it back, then drop the oldest beyond ``keep``."""
+        together = any(part.sharded for part in module.trained.values())
+        if trainer.is_global_zero or together:
+            trained = {name: part.state_dict() for name, part in module.trained.items()}
         if trainer.is_global_zero:
             path = self.directory / f"step_{module.step:09d}.pt"
-            state = {
-                "step": module.step,
-                "trained": {name: part.state_dict() for name, part in module.trained.items()},
-            }
+            state = {"step": module.step, "trained": trained}
             try:
                 with atomic(path) as temporary:
                     with open(temporary, "wb") as file:
@@ -52,14 +52,15 @@ def _found(directory: Path) -> list[Path]:
     return sorted(directory.glob("step_" + "[0-9]" * 9 + ".pt"))
 
 
-def restore(directory: str | Path, module: Any) -> int:
+def restore(directory: str | Path, module: Any, *, mmap: bool = False) -> int:
     """Load the newest readable checkpoint into a task; its step, 0 when there is none.
 
-    A damaged file is named and the one before it taken.
+    A damaged file is named and the one before it taken. With ``mmap`` the processes of a machine
+    share the pages of the file, which the optimizer's state goes on lying in.
     """
     for path in reversed(_found(Path(directory))):
         try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
+            state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(f"{path} is damaged ({reason}); going on from the checkpoint before it.")

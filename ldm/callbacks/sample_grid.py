@@ -27,14 +27,16 @@ class SampleGrid:
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Draw and write the grid of this step."""
-        if not trainer.is_global_zero:
+        product = module.trained[module.product]
+        if not (trainer.is_global_zero or product.sharded):
             return
         module.eval()
         context = trainer.precision_plugin.forward_context()  # the precision of training
-        with context, torch.no_grad(), module.trained[module.product].averaged():
-            images = self.draw()
+        with context, torch.no_grad(), product.averaged():
+            images = self.draw() if trainer.is_global_zero else None
         module.train()
-        save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)
+        if images is not None:
+            save_grid(images, self.directory / f"step_{module.step:09d}.png", self.columns)
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:
