@@ -12,7 +12,15 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
-from ldm.apps.rules import check_channels, check_split, check_weighting, shares_of
+from ldm.apps.rules import (
+    check_channels,
+    check_precision,
+    check_recomputing,
+    check_split,
+    check_strategy,
+    check_weighting,
+    shares_of,
+)
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import image_shards
 from ldm.data.latents.buckets import shape_table
@@ -61,7 +69,8 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
-    check_split(config)
+    for rule in (check_precision, check_strategy, check_recomputing, check_split):
+        rule(config)
     if config.stage == "diffusion" and config.data.order != "shuffled":
         raise UserError(
             f"data.order={config.data.order} is for image shards; a latent cache is read at random "

@@ -10,14 +10,18 @@ FREE, WARNED, FORBIDDEN = "free", "warned", "forbidden"
 _CLASSES: list[tuple[str, str, str]] = [
     # Where it runs and how the work is cut: the same is learned, but for rounding.
     (FREE, "", "accelerator devices num_nodes strategy micro_batch max_micro_pixels"),
-    (FREE, "", "activation_checkpointing compile channels_last collective_timeout_seconds"),
-    (FREE, "", "data.workers data.cache_dir data.cache_gb weights_dir"),
+    (FREE, "", "activation_checkpointing compile channels_last force_precision"),
+    (FREE, "", "collective_timeout_seconds data.workers data.cache_dir data.cache_gb weights_dir"),
     # Where the inputs lie: that they are the same is told by their fingerprints.
     (FREE, "", "data.root autoencoder_run text_run"),
     # When it ends, and what is kept, shown and guarded.
     (FREE, "", "max_steps learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),
-    (FREE, "", "validate_every log_every logger logger.* preview preview.* sampler sampler.*"),
+    (
+        FREE,
+        "",
+        "validate_every validate_block log_every logger logger.* preview preview.* sampler sampler.*",
+    ),
     (FREE, "", "data.max_bad_fraction max_skipped_in_a_row replay"),
     # How it learns from here on.
     (WARNED, "", "lr disc_lr warmup_steps learning_rate learning_rate.* max_gradient_norm"),

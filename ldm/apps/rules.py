@@ -40,6 +40,52 @@ def shares_of(
         raise UserError(str(error)) from error
 
 
+def check_strategy(config: DictConfig) -> None:
+    """UserError where the weights cannot be shared out among processes."""
+    if config.strategy != "fsdp":
+        return
+    remedies = {
+        f"stage {config.stage} has networks that fit on one device; set strategy=ddp": (
+            config.stage != "diffusion"
+        ),
+        "there is only one process to hold them; set devices=N, or strategy=auto": (
+            config.devices * config.num_nodes == 1
+        ),
+        "Muon needs whole matrices; set optimizer=adamw": (
+            "muon" in str(config.optimizer._target_).lower()
+        ),
+        "what is cut must lie in memory row by row; set channels_last=false": (
+            bool(config.get("channels_last"))
+        ),
+        f"precision={config.precision} does not go with it; set precision=bf16-mixed": (
+            config.precision not in ("32-true", "64-true", "bf16-mixed")
+        ),
+    }
+    for remedy, needed in remedies.items():
+        if needed:
+            raise UserError(f"strategy=fsdp shares the weights out among processes, but {remedy}.")
+
+
+def check_precision(config: DictConfig) -> None:
+    """UserError where weights of 16 bits would harm the stage."""
+    lost = {"bf16-true": 256, "16-true": 2048}.get(config.precision)
+    if lost and config.stage == "autoencoder" and not config.force_precision:
+        raise UserError(
+            f"precision={config.precision} keeps the weights themselves in 16 bits, where a step "
+            f"below 1/{lost} of a weight is lost; between autoencoder and discriminator that "
+            "decides who wins. Set precision=bf16-mixed, or force_precision=true to try it."
+        )
+
+
+def check_recomputing(config: DictConfig) -> None:
+    """UserError where there are no blocks whose activations could be computed again."""
+    if config.activation_checkpointing and config.stage == "text_encoder":
+        raise UserError(
+            "activation_checkpointing is for the denoiser and the autoencoder; text towers fit "
+            "without. Set activation_checkpointing=false."
+        )
+
+
 def choose_regularizer(config: DictConfig, overrides: Sequence[str]) -> None:
     """What ``regularizer=`` asks for, or else the autoencoder's own; then both keys say it.
 

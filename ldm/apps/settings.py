@@ -150,8 +150,13 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "accelerator": _one_of("cpu", "gpu", "auto"),
         "devices": _number(1, whole=True),
         "num_nodes": _number(1, whole=True),
-        "strategy": _one_of("auto", "ddp"),
-        "precision": _one_of("32-true", "bf16-mixed", "16-mixed", "64-true"),
+        "strategy": _one_of("auto", "ddp", "fsdp"),
+        "activation_checkpointing": _FLAG,
+        "compile": _FLAG,
+        "force_precision": _FLAG,
+        "precision": _one_of(
+            "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true"
+        ),
         "logger": _PART,
         "stage": _one_of("text_encoder", "autoencoder", "diffusion"),
         "optimizer": _OBJECT,

@@ -16,41 +16,22 @@ STEPS = "step_" + "[0-9]" * 9
 class Sign(Protocol):
     """Writes a manifest into a folder."""
 
-    def __call__(self, directory: Path, *, facts: dict[str, float]) -> None: ...
-
-
-class SlimModels:
-    """Writes ``directory/step_000002000/``, a model folder, at every multiple of ``every_steps``.
-
-    The last ``keep`` stay, all where that is None. What training does not change is hard links to
-    an earlier model of the run (copies where the disk knows no links), so each costs the trained
-    part only; ``sign`` adds its manifest. Rank 0 writes on the main thread, whole or not at all;
-    what cannot be written is said, and training goes on.
-    """
-
-    def __init__(
-        self,
-        assembly: Assembly,
-        directory: str | Path,
-        *,
-        every_steps: int,
-        keep: int | None,
-        sign: Sign,
-    ) -> None:
-        self.assembly, self.directory, self.sign = assembly, Path(directory), sign
-        self.every_steps, self.keep = every_steps, keep
-
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Write the model of this step, then drop the oldest beyond ``keep``."""
-        if not trainer.is_global_zero or module.step % self.every_steps:
+        if module.step % self.every_steps:
             return  # the end of a run has model/
-        out = self.directory / f"step_{module.step:09d}"
+        with module.trained[module.product].exported():  # by all, since each may hold a part
+            if trainer.is_global_zero:
+                self._write(module.step)
+
+    def _write(self, step: int) -> None:
+        out = self.directory / f"step_{step:09d}"
         try:
             earlier = [path for path in sorted(self.directory.glob(STEPS)) if path < out]
             if out.exists():  # a run that was killed came here again
                 _delete(out)
-            with whole_directory(out) as temporary, module.trained[module.product].averaged():
-                self.sign(temporary, facts={"step": module.step})
+            with whole_directory(out) as temporary:
+                self.sign(temporary, facts={"step": step})
                 if earlier:
                     self.assembly.write_trained(temporary)
                     _link_the_rest(earlier[-1], temporary)
@@ -61,7 +42,7 @@ class SlimModels:
         except OSError as error:
             print(
                 f"could not write the model {out} ({error.strerror or error}). Training goes on; "
-                f"the next is due at step {module.step + self.every_steps}.",
+                f"the next is due at step {step + self.every_steps}.",
                 flush=True,
             )
 

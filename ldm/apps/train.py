@@ -64,14 +64,15 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
     if assembly.nothing_to_learn is not None:
         if is_first_process():
             print(f"{run}: {assembly.nothing_to_learn}")
-            _finish(config, assembly, inputs, {})
+        _finish(config, assembly, inputs, {})
         return exit_codes.FINISHED
     if assembly.prompts and is_first_process():
         write_json(run / "samples" / PROMPTS, assembly.prompts)
     watchers = watch(config, assembly, inputs, interruption)
     start = 0
     if not begins_anew(config):  # then, even where the first process has yet to move the old one
-        start = restore(run / "checkpoints", task, watchers.with_state)
+        mmap = config.strategy == "fsdp"
+        start = restore(run / "checkpoints", task, watchers.with_state, mmap=mmap)
     trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     _announce(config, assembly, shares, start)
     try:
@@ -86,10 +87,9 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         if watchers.checkpoint.failure is not None:
             return _interrupted_in_vain(watchers.checkpoint, task.step)
         return _stopped(trainer, interruption.signal_number, start, task.step)
-    if trainer.is_global_zero:
-        _finish(config, assembly, inputs, watchers.validation.latest or _last_validation(run))
-        if (reason := watchers.checkpoint.failure) is not None:
-            print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
+    _finish(config, assembly, inputs, watchers.validation.latest or _last_validation(run))
+    if (reason := watchers.checkpoint.failure) is not None:
+        print(f"its last checkpoint is missing ({reason}): only a larger max_steps needs that.")
     return exit_codes.FINISHED
 
 
@@ -192,10 +192,16 @@ def _finish(
     inputs: dict[str, dict[str, str]],
     facts: dict[str, float],
 ) -> None:
-    """Write the model folder with the averaged weights, then the manifest that says so."""
+    """Write the model folder with the averaged weights, then the manifest that says so.
+
+    All processes call it, since each may hold a part of the weights; the first writes.
+    """
     run, task = Path(config.run), assembly.task
-    with task.trained[task.product].averaged():
-        assembly.write_model(run / "model")
+    with task.trained[task.product].exported():
+        if is_first_process():
+            assembly.write_model(run / "model")
+    if not is_first_process():
+        return
     line, more = closing(config.stage, read_jsonl(run / "metrics.jsonl"), config)
     sign(run, config, inputs, {"step": task.step, **facts, **more})
     write_report(run)

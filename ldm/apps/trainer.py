@@ -8,6 +8,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy
 
 from ldm.apps.build import device_of
+from ldm.tasks.sharding import ShardedStrategy
 
 
 def make_trainer(config: DictConfig, callbacks: list[Any], loggers: list[Any]) -> pl.Trainer:
@@ -35,6 +36,8 @@ def _strategy(config: DictConfig) -> Any:
     if config.devices * config.num_nodes == 1:
         return "auto"
     backend = "nccl" if device_of(config.accelerator).type == "cuda" else "gloo"
+    if config.strategy == "fsdp":
+        return ShardedStrategy(process_group_backend=backend)
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
 
 

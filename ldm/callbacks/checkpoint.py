@@ -122,17 +122,22 @@ class Checkpoint(Callback):
 
 
 def restore(
-    directory: str | Path, module: Any, watchers: Mapping[str, Watcher] | None = None
+    directory: str | Path,
+    module: Any,
+    watchers: Mapping[str, Watcher] | None = None,
+    *,
+    mmap: bool = False,
 ) -> int:
     """Load the newest readable checkpoint into a task and watchers; its step, 0 without any file.
 
     A damaged file is named and the one before it taken; ValueError where there are only such. A
-    watcher that the checkpoint does not know begins anew.
+    watcher that the checkpoint does not know begins anew. With ``mmap`` the processes of a machine
+    share the pages of the file, which the optimizer's state goes on lying in.
     """
     paths = checkpoint_file.found(Path(directory))
     for path in reversed(paths):
         try:
-            state = checkpoint_file.read(path)
+            state = checkpoint_file.read(path, mmap=mmap)
         except ValueError as error:
             print(f"{path} is damaged ({error}); looking for the checkpoint before it.")
             continue

@@ -45,11 +45,11 @@ def write(path: Path, state: dict[str, Any]) -> None:
             raise OSError(f"what was written is not what is there: {error}") from error
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """The state in a file, all of whose checksums hold; ValueError with the reason otherwise."""
     try:
         _require_checksums(path)
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return state

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ldm.nn.local import local
+
 
 class Ema:
     """fp32 shadow of the trainable parameters of a network, with a warm-up of the decay.
@@ -36,8 +38,8 @@ class Ema:
         Where ``ok`` (a bool on the device) is false it stays, and the host is not asked.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in self._parameters]
-        shadow = list(self.shadow.values())
+        current = [p.detach().float() for p in local(self._parameters)]
+        shadow = local(self.shadow.values())
         if ok is None:
             torch._foreach_lerp_(shadow, current, 1.0 - decay)
         else:

@@ -1,17 +1,21 @@
 """A network in training: its optimizer, learning rate, clipping and moving average."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ldm.nn.ema import Ema
+from ldm.nn.local import local
 from ldm.tasks.loss_scale import LossScale
+from ldm.tasks.sharding import gathered, saying, share_out, whole
 
 
 class Trained:
@@ -20,7 +24,8 @@ class Trained:
     ``make_optimizer`` takes pairs of name and parameter, as torch's optimizers do;
     ``learning_rate`` maps the step (0, 1, ...) to a rate, so there is no scheduler state to save;
     gradients are clipped to ``max_gradient_norm`` over the whole network; ``ema_decay`` None keeps
-    no average.
+    no average. Once ``sharded``, each process holds a part of all this, and whatever says so below
+    is called by all processes together.
 
     A step whose gradient is not finite is skipped on the device: weights, the optimizer's state,
     buffers and the average stay, and the host is not asked. That takes an optimizer with torch's
@@ -28,7 +33,7 @@ class Trained:
     gradient at every step. ``loss_scale`` is that of an fp16 loss.
     """
 
-    sharded = False  # whether each rank holds a part: then ``state_dict`` is for all ranks at once
+    sharded = False
 
     def __init__(
         self,
@@ -58,9 +63,10 @@ class Trained:
     def clip(self) -> Tensor:
         """Clip the accumulated gradients; their norm before that, a scalar on the device."""
         if self.loss_scale is not None:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            gradients = local(p.grad for p in self._parameters if p.grad is not None)
             torch._foreach_mul_(gradients, 1.0 / self.loss_scale.scale)
-        return nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm, foreach=True)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm, foreach=True)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def move(self, step: int, ok: Tensor) -> None:
         """Take step ``step`` along the clipped gradients, or where ``ok`` is false stay and count.
@@ -110,17 +116,49 @@ class Trained:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the network computes with its average, where there is one."""
-        with self.ema.applied(self.network) if self.ema is not None else nullcontext():
+        """Within the block the network computes with its average, where there is one.
+
+        Sharded: entered and left by all processes together; within, each may compute alone.
+        """
+        with ExitStack() as stack:
+            if self.ema is not None:
+                stack.enter_context(self.ema.applied(self.network))
+            if self.sharded:
+                stack.enter_context(gathered(self.network))
             yield
 
+    @contextmanager
+    def exported(self) -> Iterator[None]:
+        """Within the block the network's state is the average, where there is one, to be written.
+
+        Sharded: entered by all processes together; the first has the state, and its network is not
+        to compute.
+        """
+        if not self.sharded:
+            with self.averaged():
+                yield
+            return
+        state = self.network.state_dict() | (self.ema.state_dict() if self.ema is not None else {})
+        with saying(self.network, whole(state)):
+            yield
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Share the weights, optimizer state and average out among the processes of ``mesh``."""
+        share_out(self.network, self.optimizer, self.ema, mesh)
+        self.sharded = True
+        self.follow()
+
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer and average, in plain containers."""
-        return {
+        """Weights, optimizer and average, in plain containers.
+
+        Sharded: called by all processes together; whole tensors on the first.
+        """
+        state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
         }
+        return whole(state) if self.sharded else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` gave; ValueError when the architecture differs."""

@@ -249,7 +249,7 @@ WRONG = {
     "seed=-1": "at least 0", "seed=true": "a whole number", "ema_decay=1": "between 0 and 1",
     "ema_decay=2.0": "between 0 and 1", "drop_rate=1.5": "from 0 to 1", "size=4": "at least 8",
     "resume=maybe": "auto, never", "precision=16": "32-true", "accelerator=tpu": "cpu, gpu",
-    "strategy=fsdp": "auto, ddp", "devices=two": "a whole number", "run=[a]": "text",
+    "strategy=fsdq": "auto, ddp, fsdp", "devices=two": "a whole number", "run=[a]": "text",
     "latent_scale=none": "per_channel, scalar",
 }  # fmt: skip
 

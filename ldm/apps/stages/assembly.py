@@ -17,6 +17,8 @@ from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
 from ldm.data.remote import LocalCopies
 from ldm.data.shards.reader import ImageShards
+from ldm.nn.blocks import recompute_activations
+from ldm.tasks.compiling import compile_in_place
 from ldm.tasks.trained import Trained
 
 # Runs of any seed are validated on the same pairs of sample and noise.
@@ -48,9 +50,16 @@ class Assembly:
 
 
 def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:
-    """A network with the optimizer, learning rate and average of the configuration."""
+    """A network with the optimizer, learning rate and average of the configuration.
+
+    With an ``lr`` of its own it is no product: not averaged, compiled or recomputed.
+    """
     peak = config.lr if lr is None else lr
     averaged = config.ema_decay if lr is None else None
+    if lr is None and config.activation_checkpointing:
+        recompute_activations(network)
+    if lr is None and config.compile:
+        compile_in_place(network)
     try:
         return Trained(
             network,

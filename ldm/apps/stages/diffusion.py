@@ -48,6 +48,11 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     text_encoder = encoder_of(cache, width=config.backbone.get("context_dim"))
     assert isinstance(text_encoder, nn.Module)
     check_widths(config, cache, text_encoder)
+    if config.strategy == "fsdp" and text_encoder.is_learned:
+        raise UserError(
+            "strategy=fsdp shares out the denoiser alone, but these latents have classes, whose "
+            "table learns beside it; set strategy=ddp."
+        )
     model = TextToImage(
         denoiser=_denoiser(config),
         autoencoder=read_autoencoder(vae).requires_grad_(False),
