@@ -16,6 +16,30 @@ STEPS = "step_" + "[0-9]" * 9
 class Sign(Protocol):
     """Writes a manifest into a folder."""
 
+    def __call__(self, directory: Path, *, facts: dict[str, float]) -> None: ...
+
+
+class SlimModels:
+    """Writes ``directory/step_000002000/``, a model folder, at every multiple of ``every_steps``.
+
+    The last ``keep`` stay, all where that is None. What training does not change is hard links to
+    an earlier model of the run (copies where the disk knows no links), so each costs the trained
+    part only; ``sign`` adds its manifest. Rank 0 writes on the main thread, whole or not at all;
+    what cannot be written is said, and training goes on.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        directory: str | Path,
+        *,
+        every_steps: int,
+        keep: int | None,
+        sign: Sign,
+    ) -> None:
+        self.assembly, self.directory, self.sign = assembly, Path(directory), sign
+        self.every_steps, self.keep = every_steps, keep
+
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Write the model of this step, then drop the oldest beyond ``keep``."""
         if module.step % self.every_steps:
