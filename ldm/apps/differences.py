@@ -17,11 +17,8 @@ _CLASSES: list[tuple[str, str, str]] = [
     # When it ends, and what is kept, shown and guarded.
     (FREE, "", "max_steps learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),
-    (
-        FREE,
-        "",
-        "validate_every validate_block log_every logger logger.* preview preview.* sampler sampler.*",
-    ),
+    (FREE, "", "validate_every validate_block log_every logger logger.*"),
+    (FREE, "", "preview preview.* sampler sampler.*"),
     (FREE, "", "data.max_bad_fraction max_skipped_in_a_row replay"),
     # How it learns from here on.
     (WARNED, "", "lr disc_lr warmup_steps learning_rate learning_rate.* max_gradient_norm"),
