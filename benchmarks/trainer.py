@@ -105,7 +105,7 @@ def soak(folder: Path, steps: int) -> Iterator[str]:
         time.sleep(0.5)
     if process.returncode != 0:
         raise RuntimeError(f"the run ended with {process.returncode}")
-    whole = [most[i] for i in sorted(most) if i < steps // FIRST]
+    whole = [most[i] for i in sorted(most) if i < max(1, steps // FIRST)]
     yield (
         f"memory over {steps:,} steps: {whole[0] / 1e6:.1f} MB at most in the first {FIRST:,}, "
         f"{whole[-1] / 1e6:.1f} MB in the last ({whole[-1] / whole[0] - 1.0:+.2%}); most of all "

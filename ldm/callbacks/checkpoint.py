@@ -64,7 +64,8 @@ class Checkpoint(Callback):
             "watchers": {name: watcher.state_dict() for name, watcher in self.watchers.items()},
         }
         if trainer.is_global_zero:
-            self._under_way = self._thread.submit(self._save, self._snapshot.take(state))
+            taken = self._snapshot.take(state)
+            self._under_way = self._thread.submit(self._save, taken, trainer.should_stop)
 
     def wait(self) -> None:
         """Until nothing is under way."""
@@ -95,7 +96,7 @@ class Checkpoint(Callback):
                 flush=True,
             )
 
-    def _save(self, state: dict[str, Any]) -> None:
+    def _save(self, state: dict[str, Any], stopping: bool) -> None:
         """In the thread: write, and drop what is then one too many."""
         step = state["step"]
         path = checkpoint_file.path_of(self.directory, step)
@@ -105,11 +106,8 @@ class Checkpoint(Callback):
             self.failure = error.strerror or str(error)
             newest, again = self.newest(), (step // self.every_steps + 1) * self.every_steps
             there = "no earlier one is there" if newest is None else f"that of step {newest} stays"
-            print(
-                f"could not save {path} ({self.failure}); {there}. Training goes on, and it is "
-                f"tried again at step {again}.",
-                flush=True,
-            )
+            more = "" if stopping else f" Training goes on, and it is tried again at step {again}."
+            print(f"could not save {path} ({self.failure}); {there}.{more}", flush=True)
             return
         self.failure = None
         # A later one is damaged, or the run would have begun there: it does not count.
