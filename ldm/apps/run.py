@@ -1,6 +1,5 @@
 """`ldm run`: a whole road as a list of commands; what is finished is skipped."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.child import run_child
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.main import execute
@@ -58,7 +58,7 @@ def _execute(command: str, arguments: list[str], config_dir: str | None) -> int:
         if config.devices * config.num_nodes > 1:
             more = ["--config-dir", config_dir] if config_dir else []
             words = [sys.executable, "-m", "ldm.apps.main", command, *arguments, *more]
-            return subprocess.run(words).returncode
+            return run_child(words)
     return execute(command, arguments, config_dir=config_dir)
 
 

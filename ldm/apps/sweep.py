@@ -3,13 +3,13 @@
 import itertools
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from ldm.apps.child import run_child
 from ldm.apps.compose import compose, quoted
 from ldm.apps.errors import UserError
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
@@ -43,7 +43,7 @@ def sweep(words: Sequence[str], *, config_dir: str | None) -> int:
         print(f"[{number}/{len(commands)}] {' '.join(jobs[number - 1])}", flush=True)
         extra = ["--config-dir", config_dir] if config_dir else []
         words_of_job = [sys.executable, "-m", "ldm.apps.main", "train", *arguments, *extra]
-        code = subprocess.run(words_of_job).returncode
+        code = run_child(words_of_job)
         if code in (STOPPED, INTERRUPTED):
             return code
         if code:

@@ -250,7 +250,9 @@ WRONG = {
     "ema_decay=2.0": "between 0 and 1", "drop_rate=1.5": "from 0 to 1", "size=4": "at least 8",
     "resume=maybe": "auto, never", "precision=16": "32-true", "accelerator=tpu": "cpu, gpu",
     "strategy=fsdq": "auto, ddp, fsdp", "devices=two": "a whole number", "run=[a]": "text",
-    "latent_scale=none": "per_channel, scalar",
+    "latent_scale=none": "per_channel, scalar", "stop_signals=[SIGKILL]": "SIGTERM, SIGUSR1",
+    "stop_signals=SIGTERM": "a list of signals", "max_time=3600": "in quotes",
+    "max_time=90:00": "HH:MM:SS",
 }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Sweeps: a grid of processes with readable directories; what is finished is skipped."""
 
-import subprocess
 import sys
 
 import pytest
@@ -16,9 +15,9 @@ def in_process(monkeypatch, ldm):
 
     def run(words):
         assert words[:3] == [sys.executable, "-m", "ldm.apps.main"]
-        return subprocess.CompletedProcess(words, ldm(*words[3:]))
+        return ldm(*words[3:])
 
-    monkeypatch.setattr("ldm.apps.sweep.subprocess.run", run)
+    monkeypatch.setattr("ldm.apps.sweep.run_child", run)
 
 
 def test_a_grid_makes_readable_directories_and_goes_on(world, ldm, tmp_path, capfd, in_process):
