@@ -29,11 +29,11 @@ class Killed(NamedTuple):
     most_steps_lost: int
 
 
-def train(words: Sequence[str], **more: object) -> subprocess.Popen[bytes]:
+def train(words: Sequence[str]) -> subprocess.Popen[bytes]:
     """The command in a process of its own, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ldm.apps.main", *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, **more)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 def kill_often(words: Sequence[str], run: Path, *, max_steps: int, kills: int, seed: int) -> Killed:
@@ -43,7 +43,7 @@ def kill_often(words: Sequence[str], run: Path, *, max_steps: int, kills: int, s
     process starts. A save was hit where a temporary file is left.
     """
     draw = random.Random(seed)
-    in_a_save = most_lost = reached = 0
+    in_a_save = most_lost = 0
     for step in sorted(draw.sample(range(1, max_steps * 9 // 10), kills)):
         process = train(words)
         begun = _newest(run)
@@ -56,8 +56,7 @@ def kill_often(words: Sequence[str], run: Path, *, max_steps: int, kills: int, s
         if process.wait() != -signal.SIGKILL:
             raise RuntimeError(f"the run ended by itself ({process.returncode}): more max_steps")
         in_a_save += any((run / "checkpoints").glob(".step_*.tmp"))
-        reached = _last_step(run)
-        most_lost = max(most_lost, reached - _newest(run))
+        most_lost = max(most_lost, _last_step(run) - _newest(run))
     if (code := train(words).wait()) != 0:
         raise RuntimeError(f"the run that was killed ended with {code}")
     return Killed(kills, in_a_save, most_lost)
