@@ -77,8 +77,10 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
     _announce(config, assembly, shares, start)
     try:
         trainer.fit(task, TrainingData(assembly, config, start))
-    except SystemExit as error:  # Lightning's answer to a second Ctrl-C
-        raise KeyboardInterrupt from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # a second Ctrl-C, after Lightning
+            raise error.__context__ from error
+        raise
     except Exception as error:
         if trainer.world_size == 1:
             raise

@@ -167,3 +167,24 @@ def test_a_restart_goes_on_also_with_resume_never(world, sitting, tmp_path, monk
     assert len(sitting("text_encoder", words)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
     assert_same(tmp_path / "run", world.text_encoder)
+
+
+def test_a_second_ctrl_c_ends_at_once_in_a_sentence(world, ldm, tmp_path, monkeypatch, capsys):
+    """What Lightning makes an exit of code 1 is told as what it is; the checkpoint before stays."""
+    original = TextEncoderTask.training_step
+
+    def training_step(task, batch, batch_index):
+        if task.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(task, batch, batch_index)
+
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextEncoderTask, "training_step", training_step)
+        assert ldm(*world.train("text_encoder", run)) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [p.name for p in (run / "checkpoints").glob("*.pt")] == ["step_000000002.pt"]
+    assert ldm(*world.train("text_encoder", run)) == 0
+    assert_same(run, world.text_encoder)
