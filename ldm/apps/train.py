@@ -55,6 +55,9 @@ def train(config: DictConfig) -> int:
     if config.precision == "64-true":
         task.double()  # Lightning would only after the checkpoint is read, and round its moments
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
+    if weights := {"bf16-true": torch.bfloat16, "16-true": torch.float16}.get(config.precision):
+        for part in task.trained.values():
+            part.network.to(weights)
     start = 0
     if config.resume != "never":
         start = restore(run / "checkpoints", task, mmap=config.strategy == "fsdp")

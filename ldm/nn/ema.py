@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Ema:
@@ -32,8 +33,8 @@ class Ema:
     def update(self, network: nn.Module, step: int) -> None:
         """Move the shadow towards the network after optimizer step ``step`` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in network.parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), current, 1.0 - decay)
+        current = [_held(p.detach()).float() for p in network.parameters()]
+        torch._foreach_lerp_([_held(v) for v in self.shadow.values()], current, 1.0 - decay)
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -65,3 +66,8 @@ class Ema:
     def to(self, device: torch.device) -> None:
         """Move the shadow to a device."""
         self.shadow = {name: value.to(device) for name, value in self.shadow.items()}
+
+
+def _held(value: Tensor) -> Tensor:
+    """What this process has of a tensor: a part where it is shared out among several, else all."""
+    return value.to_local() if isinstance(value, DTensor) else value

@@ -99,6 +99,7 @@ class Trained:
         """Share the weights, optimizer state and average out among the processes of ``mesh``."""
         share_out(self.network, self.optimizer, self.ema, mesh)
         self.sharded = True
+        self.follow()
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer and average, in plain containers.
