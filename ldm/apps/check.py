@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from ldm.apps import device_memory
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
@@ -55,13 +56,15 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
                 print(f"before it can run: {error}")
         return 0
     require_sound(config, missing_inputs=False)
-    network, parameters = _dry_pass(config)
+    network = _dry_pass(config)
+    parameters = sum(p.numel() for p in network.parameters())
     (share,) = shares_of(config, [(config.size, config.size)])
     print(
-        f"stage {config.stage}: settings are sound; {network} of {parameters:,} parameters, "
-        f"global batch {share.global_batch} = {share.world_size} process(es) x "
+        f"stage {config.stage}: settings are sound; {type(network).__name__} of "
+        f"{parameters:,} parameters, global batch {share.global_batch} = {share.world_size} process(es) x "
         f"{share.micro_batch} x {share.accumulate}; forward and backward fit"
     )
+    print(device_memory.in_words(config, network, share))
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
     return 0
@@ -140,8 +143,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
                 f"{config.devices} GPU(s) asked for and {found} found; set devices={max(found, 1)} "
                 "or trainer=cpu."
             )
-        elif config.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
-            yield "this GPU has no bf16; set precision=32-true."
+    if config.precision.startswith("bf16") and _is_gpu_without_bf16(config.accelerator):
+        yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
     if config.stage == "autoencoder" and config.perceptual == "lpips":
         from ldm import weights
 
@@ -166,6 +169,11 @@ def obstacles(config: DictConfig) -> Iterator[str]:
         )
 
 
+def _is_gpu_without_bf16(accelerator: str) -> bool:
+    found = accelerator != "cpu" and torch.cuda.is_available()
+    return found and not torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def _network(config: DictConfig) -> Any:
     part = {
         "diffusion": "backbone",
@@ -181,8 +189,8 @@ def _checkpoint_bytes(config: DictConfig) -> int:
     return 16 * sum(p.numel() for p in _network(config).parameters())
 
 
-def _dry_pass(config: DictConfig) -> tuple[str, int]:
-    """One forward and backward of the network on the meta device; its name and size."""
+def _dry_pass(config: DictConfig) -> torch.nn.Module:
+    """The network on the meta device, after one forward and backward."""
     network = _network(config)
     with torch.device("meta"):
         if config.stage == "diffusion":
@@ -204,7 +212,7 @@ def _dry_pass(config: DictConfig) -> tuple[str, int]:
             network.decode(network.regularizer.mode(code)).sum().backward()
             if config.discriminator:
                 build(config.discriminator)(image).sum().backward()
-    return type(network).__name__, sum(p.numel() for p in network.parameters())
+    return network
 
 
 def _stand_ins(command: str, words: Sequence[str]) -> list[str]:

@@ -57,6 +57,9 @@ def check_strategy(config: DictConfig) -> None:
         "what is cut must lie in memory row by row; set channels_last=false": (
             bool(config.get("channels_last"))
         ),
+        "a compiled network is cut wherever weights are gathered; set compile=false": (
+            config.compile
+        ),
         f"precision={config.precision} does not go with it; set precision=bf16-mixed": (
             config.precision not in ("32-true", "64-true", "bf16-mixed")
         ),

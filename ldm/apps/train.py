@@ -138,7 +138,10 @@ def assembled(config: DictConfig) -> Assembly:
     if config.precision == "64-true":
         # Lightning would only after the checkpoint is read, and round its moments.
         assembly.task.double()
-    if config.precision == "16-mixed":
+    if weights := {"bf16-true": torch.bfloat16, "16-true": torch.float16}.get(config.precision):
+        for part in assembly.task.trained.values():
+            part.network.to(weights)
+    if config.precision in ("16-mixed", "16-true"):
         scale = LossScale()
         for part in assembly.task.trained.values():
             part.loss_scale = scale

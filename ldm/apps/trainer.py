@@ -42,9 +42,15 @@ def _strategy(config: DictConfig) -> Any:
 
 
 def _precision(config: DictConfig) -> dict[str, Any]:
-    """What Lightning is told: of fp16 only to compute so, for the loss scale is our own."""
-    if config.precision != "16-mixed":
-        return {"precision": config.precision}
-    mixed = MixedPrecision("16-mixed", device_of(config.accelerator).type)
+    """What Lightning is told. With weights of 16 bits it computes as with mixed precision.
+
+    Its own way would make everything 16 bits, timesteps and random draws too. The loss scale of
+    fp16 is our own.
+    """
+    computes = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
+    precision: Any = computes.get(config.precision, config.precision)
+    if not precision.endswith("-mixed"):
+        return {"precision": precision}
+    mixed = MixedPrecision(precision, device_of(config.accelerator).type)
     mixed.scaler = None
     return {"plugins": [mixed]}

@@ -29,8 +29,11 @@ class ShardedStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Cut what trains, in place of wrapping it."""
         # Over all processes where a machine has one; else within each, where links are fast.
-        sizes = [size for size in (self.num_nodes, self.num_processes) if size > 1]
-        mesh = init_device_mesh(self.root_device.type, tuple(sizes))
+        sizes = {"replicate": self.num_nodes, "shard": self.num_processes}
+        sizes = {name: size for name, size in sizes.items() if size > 1}
+        mesh = init_device_mesh(
+            self.root_device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes)
+        )
         for part in self._trained():
             part.shard(mesh)
 

@@ -3,8 +3,9 @@
 import re
 
 import pytest
+import torch
 
-from ldm.apps.check import check
+from ldm.apps.check import check, obstacles
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 
@@ -100,3 +101,60 @@ def test_a_discriminator_that_normalises_over_the_batch_needs_it_whole():
         check("train", [*AUTOENCODER, *batch, "micro_batch=2"], config_dir=None)
     for words in ([*batch, "micro_batch=null"], ["global_batch=8", "micro_batch=2"]):
         assert check("train", [*AUTOENCODER, *words], config_dir=None) == 0
+
+
+FSDP = ("trainer=ddp", "accelerator=cpu", "devices=2", "strategy=fsdp")
+SHARED = (*FSDP, "optimizer=adamw", "channels_last=false")
+
+
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        ((*AUTOENCODER, *FSDP), "set strategy=ddp"),
+        ((*DIFFUSION, *SHARED, "devices=1"), "set devices=N, or strategy=auto"),
+        ((*DIFFUSION, *SHARED, "optimizer=muon"), "set optimizer=adamw"),
+        ((*DIFFUSION, *SHARED, "channels_last=true"), "set channels_last=false"),
+        ((*DIFFUSION, *SHARED, "compile=true"), "set compile=false"),
+        ((*DIFFUSION, *SHARED, "precision=bf16-true"), "set precision=bf16-mixed"),
+        ((*AUTOENCODER, "precision=bf16-true"), "or force_precision=true"),
+        ((*AUTOENCODER, "precision=16-true"), "below 1/2048 of a weight is lost"),
+        (("experiment=demo_text_encoder", "activation_checkpointing=true"), "text towers fit"),
+    ],
+)
+def test_what_does_not_go_together_says_what_to_set(words, remedy):
+    with pytest.raises(UserError, match=re.escape(remedy)):
+        check("train", words, config_dir=None)
+
+
+@pytest.mark.parametrize(
+    "words", [(*DIFFUSION, *SHARED), (*AUTOENCODER, "precision=bf16-true", "force_precision=true")]
+)
+def test_what_goes_together_passes(words):
+    assert check("train", words, config_dir=None) == 0
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_a_gpu_without_bf16_is_told_what_it_has(accelerator, monkeypatch):
+    words = [*DIFFUSION, "trainer=gpu", f"accelerator={accelerator}"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    missing = [text for text in obstacles(compose("train", words)) if "bf16" in text]
+    assert missing == ["this GPU has no bf16; set precision=16-mixed, or 32-true."]
+    fine = compose("train", [*words, "precision=32-true"])
+    assert not [text for text in obstacles(fine) if "bf16" in text]
+
+
+def test_the_check_says_what_each_device_holds(capsys):
+    words = [*DIFFUSION, *SHARED, "precision=32-true", "micro_batch=null", "devices=4"]
+    for more, factor in (([], 0.25), (["micro_batch=4"], 0.25), (["strategy=ddp"], 1.0)):
+        assert check("train", [*words, *more], config_dir=None) == 0
+        line = next(x for x in capsys.readouterr().out.splitlines() if "each device" in x)
+        sizes = dict(re.findall(r"(\w+) ([\d.]+) MB", line))
+        weights = 4 * 1_462_212 / 1e6
+        whole = 1.0 if more else 0.25
+        expected = {"weights": factor, "gradients": whole, "optimizer": 2 * factor,
+                    "average": factor, "holds": 4 * factor + whole}  # fmt: skip
+        assert sizes.keys() == expected.keys()
+        for name, share in expected.items():
+            assert float(sizes[name]) == pytest.approx(share * weights, abs=0.06)
