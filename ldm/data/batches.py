@@ -25,7 +25,7 @@ from ldm.data.order import (
 )
 from ldm.data.shards.reader import ImageShards
 from ldm.data.source import Bad, Sample
-from ldm.data.workers import begin, start_server
+from ldm.data.workers import CONTEXT, begin, start_server
 from ldm.random import stream, uniform
 
 _MAX_BAD_IN_A_ROW = 100
@@ -230,6 +230,6 @@ def train_loader(
         num_workers=workers,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=CONTEXT if workers else None,
         worker_init_fn=begin if workers else None,
     )

@@ -6,12 +6,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, popen_forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Any
 
 # The signals that may ask a training run to stop, and Ctrl-C. Schedulers send them to every process
 # of a job, and what trains is then still in need of its data.
 STOP_SIGNALS = ("SIGHUP", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _BLOCKED = [signal.Signals[name] for name in (*STOP_SIGNALS, "SIGINT")]
+
+
+class _Popen(popen_forkserver.Popen):
+    def terminate(self) -> None:
+        self.kill()  # it does not hear SIGTERM, which torch and multiprocessing would wait upon
+
+
+class _Process(ForkServerProcess):
+    @staticmethod
+    def _Popen(process: Any) -> _Popen:
+        return _Popen(process)
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
+CONTEXT = _Context()  # for a DataLoader: forkserver, with processes that end when they are told
 
 
 def start_server() -> None:

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import os, signal, sys
 from torch.utils.data import DataLoader
-from ldm.data.workers import begin, start_server
+from ldm.data.workers import CONTEXT, begin, start_server
 
 class Numbers:
     def __len__(self): return 200
@@ -23,13 +23,14 @@ class Numbers:
 if __name__ == "__main__":
     start_server()
     loader = iter(DataLoader(Numbers(), batch_size=None, num_workers=2, worker_init_fn=begin,
-                             multiprocessing_context="forkserver"))
+                             multiprocessing_context=CONTEXT))
     first = next(loader)
     for name in sys.argv[1:]:
         for process in first[:2]:  # the worker, and the server it was forked from
             os.kill(process, signal.Signals[name])
     print(*first[:2], flush=True)
-    sys.stdin.readline()
+    if sys.stdin.readline() == "fail\\n":
+        raise RuntimeError("with the loader in the frames of this error")
     print(1 + sum(1 for _ in loader), flush=True)
 """
 
@@ -60,6 +61,13 @@ def test_every_sample_comes_after_every_signal(loading):
     process, _ = loading(*STOP_SIGNALS, "SIGINT")
     said, _ = process.communicate("\n", timeout=60)
     assert process.returncode == 0 and said.strip() == "200"
+
+
+@pytest.mark.slow
+def test_an_error_does_not_wait_for_them(loading):
+    process, others = loading()
+    process.communicate("fail\n", timeout=60)
+    assert process.returncode == 1 and not _lives(others[0])
 
 
 @pytest.mark.slow
