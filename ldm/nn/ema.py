@@ -36,8 +36,9 @@ class Ema:
         Where ``ok`` (a bool on the device) is false it stays, and the host is not asked.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in self._parameters]
         shadow = list(self.shadow.values())
+        kind = shadow[0].dtype
+        current = [p if p.dtype == kind else p.to(kind) for p in self._parameters]
         if ok is None:
             torch._foreach_lerp_(shadow, current, 1.0 - decay)
         else:
