@@ -12,16 +12,17 @@ class Ema:
 
     After optimizer step n (counted from 1) the decay is min(decay, (1 + n) / (10 + n)), so that
     early averages forget the initialisation (the rule of the reference implementations). Buffers
-    are not averaged: counters and tables are not weights.
+    are not averaged: counters and tables are not weights. What it follows is the memory of the
+    parameters: ``follow`` tells it when they have moved.
     """
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:
         self.decay = decay
-        self._parameters = list(network.parameters())
         self.shadow = {
             name: parameter.detach().to(torch.float32, copy=True)
             for name, parameter in network.named_parameters()
         }
+        self.follow(network)
 
     @torch.no_grad()
     def restart(self, network: nn.Module) -> None:
@@ -37,8 +38,7 @@ class Ema:
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         shadow = list(self.shadow.values())
-        kind = shadow[0].dtype
-        current = [p if p.dtype == kind else p.to(kind) for p in self._parameters]
+        current = [p.to(shadow[0].dtype) for p in self._followed] if self._cast else self._followed
         if ok is None:
             torch._foreach_lerp_(shadow, current, 1.0 - decay)
         else:
@@ -74,8 +74,10 @@ class Ema:
 
     def follow(self, network: nn.Module) -> None:
         """Move the shadow to where the network's parameters are, which may be new ones."""
-        self._parameters = list(network.parameters())
+        self._followed = [parameter.detach() for parameter in network.parameters()]
         self.shadow = {
             name: value.to(parameter.device)
-            for (name, value), parameter in zip(self.shadow.items(), self._parameters, strict=True)
+            for (name, value), parameter in zip(self.shadow.items(), self._followed, strict=True)
         }
+        pairs = zip(self.shadow.values(), self._followed, strict=True)
+        self._cast = any(average.dtype != parameter.dtype for average, parameter in pairs)
