@@ -28,7 +28,7 @@ def make_trainer(config: DictConfig, callbacks: list[Any], loggers: list[Any]) -
         num_sanity_val_steps=0,
         limit_val_batches=0,
         use_distributed_sampler=False,
-        log_every_n_steps=1,
+        log_every_n_steps=10**9,  # MetricsLog logs
     )
 
 

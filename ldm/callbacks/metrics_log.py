@@ -53,7 +53,7 @@ class MetricsLog(Callback):
         self._names: list[str] = []
         self._missing = torch.tensor(float("nan"), device=module.device)
         self._seen_step = module.step
-        self._sums = torch.zeros(2, 0, device=module.device)  # and counts, by name
+        self._sums = self._counts = torch.zeros(0, device=module.device)  # by name
         self._clear()
         if self._restored is not None:
             self._take_up(self._restored)
@@ -78,12 +78,12 @@ class MetricsLog(Callback):
     def _add(self, terms: dict[str, Any]) -> None:
         if new := [name for name in terms if name not in self._names]:
             self._names += new
-            more = self._sums.new_zeros(2, len(new))
-            self._sums = torch.cat([self._sums, more], dim=1)
+            more = self._sums.new_zeros(len(new))
+            self._sums, self._counts = (torch.cat([x, more]) for x in (self._sums, self._counts))
         values = torch.stack([terms.get(name, self._missing) for name in self._names])
         finite = values.isfinite()
-        self._sums[0] += torch.where(finite, values, 0.0)
-        self._sums[1] += finite
+        self._sums.add_(torch.where(finite, values, 0.0))
+        self._counts.add_(finite)
 
     def _write(self, trainer: Trainer) -> None:
         module = self._module
@@ -91,7 +91,7 @@ class MetricsLog(Callback):
         elapsed = time.perf_counter() - self._started
         steps = module.step - self._step
         share = torch.tensor([self.wait.take() / elapsed], device=module.device)
-        means = [self._sums[0] / self._sums[1], share, part.skips()[:1]]
+        means = [self._sums / self._counts, share, part.skips()[:1]]
         *values, waited, skipped = mean_over_ranks(torch.cat(means)).tolist()
         found = sorted(zip(self._names, values, strict=True))
         self.latest = {f"train/{name}": v for name, v in found if math.isfinite(v)} | {
@@ -113,7 +113,8 @@ class MetricsLog(Callback):
         self._clear()
 
     def _clear(self) -> None:
-        self._sums = torch.zeros(2, len(self._names), device=self._missing.device)
+        self._sums = torch.zeros(len(self._names), device=self._missing.device)
+        self._counts = torch.zeros_like(self._sums)
         self._started = time.perf_counter()
         self._step = self._timed = self._module.step
 
@@ -125,6 +126,7 @@ class MetricsLog(Callback):
         return {
             "names": list(self._names),
             "sums": self._sums.clone(),
+            "counts": self._counts.clone(),
             "step": self._step,
             "skips": part.skips().clone(),
         }
@@ -135,7 +137,8 @@ class MetricsLog(Callback):
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._names, self._step = list(state["names"]), state["step"]
-        self._sums = state["sums"].to(self._missing.device)
+        device = self._missing.device
+        self._sums, self._counts = state["sums"].to(device), state["counts"].to(device)
         self._module.trained[self._module.product].skips().copy_(state["skips"])
 
 

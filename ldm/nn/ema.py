@@ -14,16 +14,17 @@ class Ema:
 
     After optimizer step n (counted from 1) the decay is min(decay, (1 + n) / (10 + n)), so that
     early averages forget the initialisation (the rule of the reference implementations). Buffers
-    are not averaged: counters and tables are not weights.
+    are not averaged: counters and tables are not weights. What it follows is the memory of the
+    parameters: ``follow`` tells it when they have moved.
     """
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:
         self.decay = decay
-        self._parameters = list(network.parameters())
         self.shadow = {
             name: parameter.detach().to(torch.float32, copy=True)
             for name, parameter in network.named_parameters()
         }
+        self.follow(network)
 
     @torch.no_grad()
     def restart(self, network: nn.Module) -> None:
@@ -38,8 +39,8 @@ class Ema:
         Where ``ok`` (a bool on the device) is false it stays, and the host is not asked.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in local(self._parameters)]
-        shadow = local(self.shadow.values())
+        shadow = self._averages
+        current = [p.to(shadow[0].dtype) for p in self._followed] if self._cast else self._followed
         if ok is None:
             torch._foreach_lerp_(shadow, current, 1.0 - decay)
         else:
@@ -75,8 +76,12 @@ class Ema:
 
     def follow(self, network: nn.Module) -> None:
         """Move the shadow to where the network's parameters are, which may be new ones."""
-        self._parameters = list(network.parameters())
+        parameters = list(network.parameters())
         self.shadow = {
             name: value.to(parameter.device)
-            for (name, value), parameter in zip(self.shadow.items(), self._parameters, strict=True)
+            for (name, value), parameter in zip(self.shadow.items(), parameters, strict=True)
         }
+        # Where they lie in memory, so that a step has nothing to look up.
+        self._followed, self._averages = local(parameters), local(self.shadow.values())
+        pairs = zip(self._averages, self._followed, strict=True)
+        self._cast = any(average.dtype != parameter.dtype for average, parameter in pairs)

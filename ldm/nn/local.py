@@ -9,5 +9,5 @@ from torch.distributed.tensor import DTensor
 
 @torch.no_grad()
 def local(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The parts that lie here, as plain tensors in the same memory; whole tensors as they are."""
-    return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+    """The parts that lie here, as plain tensors without gradient in the same memory."""
+    return [t.to_local() if isinstance(t, DTensor) else t.detach() for t in tensors]

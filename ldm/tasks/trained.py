@@ -1,5 +1,6 @@
 """A network in training: its optimizer, learning rate, clipping and moving average."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -75,12 +76,10 @@ class Trained:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        moves = True
+        bad = (~ok).float()
         if self._skips_on_device:
-            self.optimizer.found_inf = (~ok).float()
-        else:
-            moves = bool(ok)
-        if moves:
+            self.optimizer.found_inf = bad
+        if self._skips_on_device or bool(ok):
             with torch.autocast(ok.device.type, enabled=False):  # products of weights: no forward
                 self.optimizer.step()
         for parameter in self._parameters:
@@ -88,8 +87,7 @@ class Trained:
         self._keep_buffers(ok)
         if self.ema is not None:
             self.ema.update(step + 1, ok)
-        bad = ~ok if self.loss_scale is None else ~ok & self.loss_scale.is_least
-        self._count(bad.float())
+        self._count(bad if self.loss_scale is None else bad * self.loss_scale.is_least)
 
     def _keep_buffers(self, ok: Tensor) -> None:
         """Statistics of a batch norm that saw what is not finite are those of the step before."""
@@ -181,7 +179,8 @@ class Trained:
         self._buffers = list(self.network.buffers())
         self._kept = [buffer.clone() for buffer in self._buffers]
         self._skips = torch.zeros(3, device=self._parameters[0].device)
-        self.optimizer.grad_scale = None  # gradients are unscaled before they are clipped
+        if self._skips_on_device:
+            self.optimizer.grad_scale = None  # gradients are unscaled before they are clipped
         if self.ema is not None:
             self.ema.follow(self.network)
         if self.loss_scale is not None:
@@ -197,8 +196,9 @@ def step_together(
     have learnt from pictures that its autoencoder did not. Nor do they where ``ok`` is false.
     """
     norms = {name: part.clip() for name, part in parts.items()}
-    finite = [norm.isfinite() for norm in norms.values()]
-    moves = torch.stack(finite if ok is None else [*finite, ok]).all()
+    moves = functools.reduce(Tensor.logical_and, [norm.isfinite() for norm in norms.values()])
+    if ok is not None:
+        moves = moves & ok
     for part in parts.values():
         part.move(step, moves)
     scale = next(iter(parts.values())).loss_scale  # one for all
