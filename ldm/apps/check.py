@@ -61,8 +61,9 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     (share,) = shares_of(config, [(config.size, config.size)])
     print(
         f"stage {config.stage}: settings are sound; {type(network).__name__} of "
-        f"{parameters:,} parameters, global batch {share.global_batch} = {share.world_size} process(es) x "
-        f"{share.micro_batch} x {share.accumulate}; forward and backward fit"
+        f"{parameters:,} parameters, global batch {share.global_batch} = "
+        f"{share.world_size} process(es) x {share.micro_batch} x {share.accumulate}; "
+        "forward and backward fit"
     )
     print(device_memory.in_words(config, network, share))
     for obstacle in obstacles(config):
