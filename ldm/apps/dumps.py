@@ -33,10 +33,10 @@ class Dumps:
         self.config, self.assembly = config, assembly
         self.directory = Path(config.run) / "dumps"
 
-    def __call__(self, step: int) -> Path | None:
-        """The file for a step; None where there are enough already."""
+    def __call__(self, step: int, ends: bool) -> Path | None:
+        """The file for a step; None where there are enough already, unless the run ends there."""
         path = self.directory / f"step_{step:09d}.json"
-        if len(set(self.directory.glob("step_*.json")) - {path}) >= MOST:
+        if not ends and len(set(self.directory.glob("step_*.json")) - {path}) >= MOST:
             return None
         found = checkpoint_file.found(Path(self.config.run) / "checkpoints")
         before = [file for file in found if checkpoint_file.step_of(file) <= step]
