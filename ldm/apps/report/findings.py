@@ -54,7 +54,8 @@ def noise_levels(rows: Rows, config: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, losses: Level) -> str:
-    values = (*map(number, losses), f"{losses.times_below:.1f}")
+    times = losses.times_below
+    values = (*map(number, losses), f"{times:.1f}" if times >= 1.0 else f"{times:.2g}")
     return f"<tr><th>{name}</th>{''.join(f'<td class=number>{v}</td>' for v in values)}</tr>"
 
 
@@ -115,7 +116,7 @@ def _pictures(pictures: Sequence[Any]) -> str:
         shown = (img(p, label, wide_px=64, narrow_px=32) for p in pictures[i::LATENT_COLUMNS])
         cells = "".join(f"<td>{image}</td>" for image in shown)
         body.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
-    return f'<div class="strip"><table>{"".join(body)}</table></div>'
+    return f'<div class="strip wordy"><table>{"".join(body)}</table></div>'
 
 
 def _table(columns: Sequence[str], body: Sequence[str]) -> str:
