@@ -11,9 +11,9 @@ from ldm.apps.learning import BINS, Level, in_words, level
 from ldm.apps.readiness import Rows, reasons_against
 from ldm.apps.report.numbers import metric, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px
+from ldm.tasks.latent_health import HALF_LIMIT
 from ldm.tasks.latent_pictures import LATENT_COLUMNS, PERTURBATIONS
 
-_HALF_LIMIT = 65504.0  # of fp16
 _KINDS = [
     "reconstruction",
     *(f"with {size:g} std of noise on the latents" for size in PERTURBATIONS),
@@ -102,7 +102,7 @@ def _health(last: Mapping[str, float]) -> list[tuple[str, str]]:
         peak = max(value for name, value in last.items() if name.startswith("val/decoder_peak_"))
         verdict = "fp16 will do" if last["val/fits_half"] else "decode in fp32 (force_upcast)"
         found.append(
-            ("largest value in the decoder", f"{number(peak)} of {_HALF_LIMIT:,.0f}: {verdict}")
+            ("largest value in the decoder", f"{number(peak)} of {HALF_LIMIT:,.0f}: {verdict}")
         )
     return found
 
