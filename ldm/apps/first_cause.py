@@ -77,7 +77,10 @@ class FirstCause(Callback):
         except OSError:
             return  # another rank was first, or the disk is what failed
         if "TORCHELASTIC_ERROR_FILE" in os.environ:  # what torchrun shows at its end
-            get_error_handler().record_exception(RuntimeError(_line(cause)))
+            try:
+                raise RuntimeError(_line(cause)) from (None if said else error)
+            except RuntimeError as named:
+                get_error_handler().record_exception(named)
 
     def _read(self) -> dict[str, Any] | None:
         for _ in range(10):

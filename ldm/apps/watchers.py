@@ -45,7 +45,7 @@ def watch(config: DictConfig, assembly: Assembly, start_step: int) -> Watchers:
     validation = Validation(HeldOutBlocks(assembly, config, see=bad_samples.see), patience)
     interruption = Interruption()
     checkpoint = Checkpoint(run / "checkpoints", keep=config.keep_checkpoints)
-    first_cause = FirstCause(run / "failure.json", finish=lambda: None)
+    first_cause = FirstCause(run / "failure.json", finish=lambda: None)  # nothing is under way
     callbacks: list[Any] = [first_cause, patience]
     if config.compare_ranks_every is not None:
         same = SameWeights()  # before a checkpoint is written of weights that are not

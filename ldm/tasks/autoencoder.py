@@ -63,7 +63,7 @@ class AutoencoderTask(LightningModule):
     autoencoder sees the discriminator through detached weights, the discriminator sees detached
     reconstructions, so neither leaves a gradient in the other and DDP reduces each gradient once.
     The adaptive weight is the global batch's: with accumulation a step's pictures are kept until
-    all have come, and decoded once more for it.
+    all have come, and reconstructed once more for it.
     ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
     """
 
@@ -113,8 +113,7 @@ class AutoencoderTask(LightningModule):
         batches, self._kept = self._kept, []
         balance = self.balance(batches)
         logs = [self._micro_step(kept, balance) for kept in batches]
-        means = {name: torch.stack([one[name] for one in logs]).mean() for name in logs[0]}
-        return logs[-1] | means
+        return logs[-1] | {n: torch.stack([one[n] for one in logs]).mean() for n in logs[0]}
 
     def _micro_step(self, batch: ImageBatch, balance: Tensor | None = None) -> dict[str, Tensor]:
         """Forward and backward of one micro-batch, and with a step's last the optimizers' steps."""

@@ -17,6 +17,8 @@ from ldm.data.batches import train_loader
 CHECKOUT = Path(__file__).resolve().parents[2]
 STAGES = ("text_encoder", "autoencoder", "diffusion")
 STEPS = ("max_steps=10", "checkpoint_every=10")  # the GAN's ramp lies within them
+# So young an autoencoder's adaptive weight lies above the usual limit, which would hide it.
+UNCLAMPED = {"autoencoder": ("loss.adaptive_limit=1e9",)}
 DOUBLE = "precision=64-true"
 
 
@@ -49,8 +51,9 @@ def state(run: Path, step: int = 10) -> dict[str, torch.Tensor]:
 def require_same(one: Path, other: Path) -> None:
     first, second = state(one), state(other)
     assert first.keys() == second.keys()
-    gaps = {name: float((second[name] - value).abs().max()) for name, value in first.items()}
-    assert max(gaps.values()) < 1e-9, sorted(gaps.items(), key=lambda gap: -gap[1])[:5]
+    for name, value in first.items():  # averages are float32, which may round either way
+        rtol, atol = (3e-7, 1e-9) if ".ema." in name else (0.0, 1e-9)
+        torch.testing.assert_close(second[name], value, rtol=rtol, atol=atol, msg=name)
     rows = [read_jsonl(directory / "metrics.jsonl") for directory in (one, other)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for a, b in zip(*rows, strict=True):
@@ -61,7 +64,7 @@ def require_same(one: Path, other: Path) -> None:
 
 def compare(world, ldm, tmp_path, stage, *more, processes=2):
     # discriminator and averages on; batches that are powers of two, so that means are exact
-    more = (DOUBLE, *STEPS, *more)
+    more = (DOUBLE, *STEPS, *UNCLAMPED.get(stage, ()), *more)
     said = run([*world.train(stage, tmp_path / "several", *on_cpu(processes)), *more])
     assert f"{processes} process(es)" in said and said.count("finished at step 10") == 1
     whole = tuple(word for word in more if not word.startswith("micro_batch="))
@@ -98,10 +101,12 @@ def test_autoencoder_on_two_processes(world, ldm, tmp_path, more):
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
 def test_accumulation_is_the_whole_batch(world, ldm, tmp_path, stage):
-    more = (DOUBLE, *STEPS)
+    more = (DOUBLE, *STEPS, *UNCLAMPED.get(stage, ()))
     for name, cut in (("one", "micro_batch=null"), ("parts", "micro_batch=2")):
         assert ldm(*world.train(stage, tmp_path / name), *more, cut) == 0
     require_same(tmp_path / "one", tmp_path / "parts")
+    weights = [row.get("train/d_weight", 0.0) for row in read_jsonl(tmp_path / "one/metrics.jsonl")]
+    assert stage == "diffusion" or max(weights) > 5000.0  # not clamped: 0.5 of 1e4 at most
 
 
 def test_accumulation_is_refused_where_a_loss_needs_the_whole_batch(world, ldm, tmp_path, capsys):
@@ -110,12 +115,19 @@ def test_accumulation_is_refused_where_a_loss_needs_the_whole_batch(world, ldm, 
 
 
 def validated_on(world, stage, run_directory, ldm, processes):
-    """What is logged of weights that are the same everywhere: a step of nothing from the world's.
+    """What is logged of weights that are the same everywhere: the initial ones, hardly moved.
 
     Also the sample pictures' bytes.
     """
-    more = ("lr=1e-30", "max_steps=1", "validate_every=1", f"init={getattr(world, stage)}")
-    words = [*world.train(stage, run_directory), *more, "validate_block=3"]
+    words = [
+        *world.train(stage, run_directory), "lr=1e-30", "max_steps=1", "validate_every=1",
+        "validate_block=6",
+    ]  # fmt: skip
+    if stage == "text_encoder":  # without batch norm, whose statistics move at any rate
+        words += [
+            f"text_encoder.vision.{size}" for size in ("layers=1", "width=16", "head_width=8")
+        ]
+        words.append("+text_encoder.vision.patch_size=8")
     if processes == 1:
         assert ldm(*words) == 0
     else:
@@ -128,11 +140,9 @@ def validated_on(world, stage, run_directory, ldm, processes):
     "stage", [pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES[:2]] + [STAGES[2]]
 )
 def test_validation_and_pictures_are_the_same_to_the_last_digit(world, ldm, tmp_path, stage):
-    """Six blocks of 16 held-out pictures, so that one of two processes has an uneven last one."""
+    """Three blocks of 16 held-out pictures for two processes, and four of 16 sample pictures."""
     one, two = (validated_on(world, stage, tmp_path / str(n), ldm, n) for n in (1, 2))
     assert one == two and len(one[0]) == 1
-    assert ldm(*world.train(stage, tmp_path / "one"), "max_steps=1", "validate_every=1") == 0
-    assert read_jsonl(tmp_path / "one" / "metrics.jsonl")[0] != one[0][0]  # it depends on weights
 
 
 def test_initial_weights_are_the_same_on_every_rank_and_noise_is_not(world, monkeypatch, tmp_path):
