@@ -21,6 +21,11 @@ class _Chart(NamedTuple):
     ordered: bool = False
 
 
+def _bins(name: str) -> dict[str, str]:
+    ends = {0: "least noise", BINS - 1: "most"}
+    return {f"val/{name}_bin_{i}": ends.get(i, f"bin {i}") for i in range(BINS)}
+
+
 def _both(name: str) -> dict[str, str]:
     return {f"train/{name}": "training", f"val/{name}": "held out"}
 
@@ -31,16 +36,7 @@ _MAIN = (
     _Chart("Loss", "", _both("loss") | _LEVELS, log=True),
     _Chart("PSNR", "dB", _both("psnr")),
     _Chart("Retrieval of the right caption", "%", _both("retrieval"), factor=100.0),
-    _Chart(
-        "Held-out loss by timestep",
-        "",
-        {
-            f"val/loss_bin_{i}": {0: "least noise", BINS - 1: "most"}.get(i, f"bin {i}")
-            for i in range(BINS)
-        },
-        log=True,
-        ordered=True,
-    ),
+    _Chart("Held-out loss by timestep", "", _bins("loss"), log=True, ordered=True),
     _Chart("KL per latent dimension", "nats", _both("kl_per_dimension")),
     _Chart("Codebook usage", "%", _both("codebook_usage"), factor=100.0),
     _Chart("Codebook perplexity", "codes", _both("codebook_perplexity")),
@@ -48,6 +44,7 @@ _MAIN = (
 )
 _MORE = (
     _Chart("Weighted loss", "", _both("weighted_loss"), log=True),
+    _Chart("Weighted loss by timestep", "", _bins("weighted_loss"), log=True, ordered=True),
     _Chart("Absolute error", "L1, of a range of 2", _both("l1"), log=True),
     _Chart(
         "Discriminator's logits",

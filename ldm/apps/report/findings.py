@@ -11,9 +11,9 @@ from ldm.apps.learning import BINS, Level, in_words, level
 from ldm.apps.readiness import Rows, reasons_against
 from ldm.apps.report.numbers import metric, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px
+from ldm.tasks.latent_health import HALF_LIMIT
 from ldm.tasks.latent_pictures import LATENT_COLUMNS, PERTURBATIONS
 
-_HALF_LIMIT = 65504.0  # of fp16
 _KINDS = [
     "reconstruction",
     *(f"with {size:g} std of noise on the latents" for size in PERTURBATIONS),
@@ -54,7 +54,8 @@ def noise_levels(rows: Rows, config: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, losses: Level) -> str:
-    values = (*map(number, losses), f"{losses.times_below:.1f}")
+    times = losses.times_below
+    values = (*map(number, losses), f"{times:.1f}" if times >= 1.0 else f"{times:.2g}")
     return f"<tr><th>{name}</th>{''.join(f'<td class=number>{v}</td>' for v in values)}</tr>"
 
 
@@ -101,7 +102,7 @@ def _health(last: Mapping[str, float]) -> list[tuple[str, str]]:
         peak = max(value for name, value in last.items() if name.startswith("val/decoder_peak_"))
         verdict = "fp16 will do" if last["val/fits_half"] else "decode in fp32 (force_upcast)"
         found.append(
-            ("largest value in the decoder", f"{number(peak)} of {_HALF_LIMIT:,.0f}: {verdict}")
+            ("largest value in the decoder", f"{number(peak)} of {HALF_LIMIT:,.0f}: {verdict}")
         )
     return found
 
@@ -115,7 +116,7 @@ def _pictures(pictures: Sequence[Any]) -> str:
         shown = (img(p, label, wide_px=64, narrow_px=32) for p in pictures[i::LATENT_COLUMNS])
         cells = "".join(f"<td>{image}</td>" for image in shown)
         body.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
-    return f'<div class="strip"><table>{"".join(body)}</table></div>'
+    return f'<div class="strip wordy"><table>{"".join(body)}</table></div>'
 
 
 def _table(columns: Sequence[str], body: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ _TITLES = {
     "loss": "Loss",
     "linear_loss": "Loss of a linear predictor",
     "zero_loss": "Loss of answering zero",
-    "weighted_loss_bin": "Weighted loss by timestep",
     "latent_std": "Spread of each latent channel",
     "dead_channels": "Dead latent channels",
     "outlier_share": "Latents beyond 5 std",

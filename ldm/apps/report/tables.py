@@ -29,7 +29,9 @@ def tiles(numbers: Mapping[str, Any], notes: Mapping[str, str]) -> str:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    places = [i for i, start in enumerate(_HEADLINES) if name.startswith(start)]
+    places = [
+        i for i, start in enumerate(_HEADLINES) if name.removeprefix("val/").startswith(start)
+    ]
     return (places[0] if places else len(_HEADLINES), name)
 
 
