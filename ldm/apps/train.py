@@ -24,6 +24,7 @@ from ldm.callbacks.checkpoint import restore
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, write_manifest
+from ldm.nn.half import halve_weights
 
 INTERRUPTED = 130  # exit code after Ctrl-C or a termination signal: saved, to be continued
 
@@ -57,7 +58,7 @@ def train(config: DictConfig) -> int:
     # Anew, the directory is empty, even where the first process has not moved the old one yet.
     if weights := {"bf16-true": torch.bfloat16, "16-true": torch.float16}.get(config.precision):
         for part in task.trained.values():
-            part.network.to(weights)
+            halve_weights(part.network, weights)
     start = 0
     if config.resume != "never":
         start = restore(run / "checkpoints", task, mmap=config.strategy == "fsdp")
