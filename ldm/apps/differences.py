@@ -17,7 +17,7 @@ _CLASSES: list[tuple[str, str, str]] = [
     # When it ends, and what is kept, shown and guarded.
     (FREE, "", "max_steps learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),
-    (FREE, "", "validate_every validate_block log_every logger logger.*"),
+    (FREE, "", "validate_every log_every logger logger.*"),
     (FREE, "", "preview preview.* sampler sampler.*"),
     (FREE, "", "data.max_bad_fraction max_skipped_in_a_row replay"),
     # How it learns from here on.
@@ -25,6 +25,7 @@ _CLASSES: list[tuple[str, str, str]] = [
     (WARNED, "", "drop_rate offset_noise weighting weighting.* loss.* gan_watchdog flip"),
     (WARNED, "", "regularizer.loss_weight autoencoder.regularizer.loss_weight"),
     (WARNED, "", "ema_decay precision"),
+    (WARNED, "held-out numbers move in their last digits", "validate_block"),
     (WARNED, "some samples come twice or not in this pass", "global_batch data.order data.lanes"),
     # What it is.
     (FORBIDDEN, "the stage", "stage"),

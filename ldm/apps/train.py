@@ -35,6 +35,7 @@ from ldm.callbacks.metrics_log import read_jsonl
 from ldm.data.order import Share
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint, read_manifest, remove_leftovers, write_json
+from ldm.nn.half import halve_weights
 from ldm.tasks.loss_scale import LossScale
 
 
@@ -140,7 +141,7 @@ def assembled(config: DictConfig) -> Assembly:
         assembly.task.double()
     if weights := {"bf16-true": torch.bfloat16, "16-true": torch.float16}.get(config.precision):
         for part in assembly.task.trained.values():
-            part.network.to(weights)
+            halve_weights(part.network, weights)
     if config.precision in ("16-mixed", "16-true"):
         scale = LossScale()
         for part in assembly.task.trained.values():

@@ -153,7 +153,7 @@ def test_initial_weights_are_the_same_on_every_rank_and_noise_is_not(world, monk
 
     seen = []
 
-    def look(config, assembly, start):
+    def look(config, assembly, *others):
         shares = shares_of(config, assembly.batches.sizes_px, rank=len(seen))
         batch = next(iter(train_loader(assembly.batches, shares, start_step=0, stop_step=1,
                                        workers=0)))  # fmt: skip
