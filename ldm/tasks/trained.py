@@ -136,7 +136,9 @@ class Trained:
             with self.averaged():
                 yield
             return
-        state = self.network.state_dict() | (self.ema.state_dict() if self.ema is not None else {})
+        state = self.network.state_dict()
+        if self.ema is not None:
+            state |= {name: v.to(state[name].dtype) for name, v in self.ema.state_dict().items()}
         with saying(self.network, whole(state)):
             yield
 
