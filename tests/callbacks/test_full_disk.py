@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from ldm.callbacks.metrics_log import JsonlLogger, read_jsonl
+from ldm.callbacks.patience import Patience
 from ldm.callbacks.sample_grid import SampleGrid
 from tests.callbacks.test_checkpoint import make_module
 
@@ -37,7 +38,10 @@ def test_lines_that_cannot_be_written_wait_until_they_can(tmp_path, capsys):
 
 
 def test_pictures_that_cannot_be_written_are_left_out(tmp_path, make_trainer, capsys):
-    grid = SampleGrid(lambda: torch.zeros(4, 3, 64, 64), tmp_path, columns=None)
+    grid = SampleGrid(
+        lambda rows: torch.zeros(len(rows), 3, 64, 64), tmp_path, rows=4, columns=None,
+        patience=Patience(collective_timeout_seconds=5),
+    )  # fmt: skip
     module = make_module()
     task = SimpleNamespace(
         step=5, trained=module.trained, product="denoiser", eval=bool, train=bool
