@@ -18,12 +18,13 @@ from paired import one_core, paired
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ldm.apps.beginning import quiet
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.stages.assembly import Assembly
-from ldm.apps.train import quiet
 from ldm.apps.trainer import make_trainer
 from ldm.apps.watchers import open_loggers, watch
+from ldm.callbacks.interruption import Interruption
 from ldm.data.batches import ImageBatch, train_loader
 from ldm.data.order import OneBucket, Share, Slot
 from ldm.nn.ema import Ema
@@ -141,8 +142,9 @@ def _ours(clock: _Clock, *more: pl.Callback) -> None:
         assembly = Assembly(
             task=task, batches=pictures, held_out=pictures, part="", draw=None,
             initialise=lambda path: None, write_model=lambda path: None,
+            write_trained=lambda path: None,
         )  # fmt: skip
-        callbacks = watch(config, assembly).callbacks
+        callbacks = watch(config, assembly, {}, Interruption()).callbacks
         trainer = make_trainer(config, [*callbacks, *more, clock], open_loggers(config, 0))
         trainer.fit(task, _loader(clock.steps))
 

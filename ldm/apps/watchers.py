@@ -34,7 +34,6 @@ class Watchers:
     """The callbacks of a run, and those of them that are asked afterwards or have a state."""
 
     callbacks: list[Any]
-    validation: Validation
     checkpoint: Checkpoint
     first_cause: FirstCause
     with_state: dict[str, Any]  # by the names under which a checkpoint holds it
@@ -107,7 +106,7 @@ def watch(
         TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
         metrics_log.wait,
     ]
-    return Watchers(callbacks, validation, checkpoint, first_cause, with_state)
+    return Watchers(callbacks, checkpoint, first_cause, with_state)
 
 
 def open_loggers(config: DictConfig, start_step: int) -> list[Any]:
