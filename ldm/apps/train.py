@@ -14,6 +14,7 @@ from ldm.apps.durations import seconds_of
 from ldm.apps.ending import finish, stopped
 from ldm.apps.process_start import BEGUN
 from ldm.apps.report.stages import PROMPTS
+from ldm.apps.restarts import meet_after_restart
 from ldm.apps.rules import shares_of
 from ldm.apps.run_directory import begins_anew, is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
@@ -60,6 +61,7 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
     if not begins_anew(config):  # then, even where the first process has yet to move the old one
         mmap = config.strategy == "fsdp"
         start = restore(run / "checkpoints", task, watchers.with_state, mmap=mmap)
+    meet_after_restart(config)
     trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     _announce(config, assembly, shares, start)
     try:

@@ -25,6 +25,7 @@ from ldm.callbacks.patience import Patience
 from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.skipped_steps import SkippedSteps
+from ldm.callbacks.together import Together
 from ldm.callbacks.validation import Validation
 from ldm.tasks.latent_pictures import LATENT_COLUMNS, LATENT_ROWS
 
@@ -106,7 +107,7 @@ def watch(
         TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
         metrics_log.wait,
     ]
-    return Watchers(callbacks, checkpoint, first_cause, with_state)
+    return Watchers([Together(callbacks)], checkpoint, first_cause, with_state)
 
 
 def open_loggers(config: DictConfig, start_step: int) -> list[Any]:

@@ -42,11 +42,20 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from where it reaches a GPU while that computes."""
-        pinned = copy(self)
+        return self._with(Tensor.pin_memory)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+        """The same batch on a device; itself where it is there already."""
+        if self.index.device == device:
+            return self
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed = copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                setattr(pinned, name, value.pin_memory())
-        return pinned
+                setattr(changed, name, change(value))
+        return changed
 
 
 @dataclass

@@ -30,7 +30,6 @@ def start():
 
     def begin(words, output: Path) -> subprocess.Popen:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as docs/clusters.md says
         with open(output, "w") as file:
             process = subprocess.Popen(
                 [str(word) for word in words], stdout=file, stderr=subprocess.STDOUT,
