@@ -8,12 +8,15 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 FILE_NAME = "manifest.json"
 VERSION = "0.1.0"
@@ -55,6 +58,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(directory)
         finally:
             os.close(directory)
+    except SafetensorError as error:  # which wraps what the system said
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
     except OSError as error:
         if error.errno in _NO_ROOM and not error.filename:  # which does not say what was written
             error.filename = str(path)
@@ -63,9 +71,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether this is a temporary file or folder, which a killed process left where none works."""
+    return path.match(".*.[0-9]*.tmp")
+
+
 def remove_leftovers(directory: str | Path) -> None:
     """Delete the temporary files and folders that killed processes left under a directory."""
-    for path in sorted(Path(directory).rglob(".*.[0-9]*.tmp")):
+    for path in sorted(filter(is_leftover, Path(directory).rglob("*"))):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from ldm.manifest import (
     atomic,
@@ -78,6 +79,15 @@ def test_only_a_full_disk_is_blamed_on_what_is_written(tmp_path: Path) -> None:
     assert failing(OSError(errno.ENOSPC, "No space left on device")) == str(tmp_path / "out")
     assert failing(OSError(errno.EIO, "Input/output error")) is None  # of the input, as may be
     assert failing(OSError(errno.ENOSPC, "No space left", "other")) == "other"
+
+
+def test_a_full_disk_is_one_also_in_the_words_of_safetensors(tmp_path: Path) -> None:
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(OSError) as caught, atomic(tmp_path / "weights"):
+        raise SafetensorError(said)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "weights"))
+    with pytest.raises(SafetensorError, match="shared"), atomic(tmp_path / "weights"):
+        raise SafetensorError("tensors are shared")
 
 
 def test_a_value_that_is_not_json_keeps_the_old_file(tmp_path: Path) -> None:

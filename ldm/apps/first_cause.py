@@ -20,6 +20,9 @@ _LOOK_SECONDS, _GRACE_SECONDS, _OTHERS_SECONDS = 0.5, 2.0, 5.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
+FAILURE = "failure.json"
+
+
 class FirstCause(Callback):
     """Keeps in ``path`` the error of the rank that failed first, from which others only follow.
 
@@ -37,8 +40,6 @@ class FirstCause(Callback):
         if trainer.world_size == 1:
             return
         self._rank = trainer.global_rank
-        if trainer.is_global_zero:
-            self.path.unlink(missing_ok=True)  # an earlier sitting's
         trainer.strategy.barrier("first cause")
         threading.Thread(target=self._look, daemon=True, name="first-cause").start()
 
@@ -106,9 +107,11 @@ class FirstCause(Callback):
             self._say(cause)
             # With a failed neighbour a process may end by itself, and then in good order.
             if not self._leaving.wait(_OTHERS_SECONDS if self._rank else _GRACE_SECONDS):
-                self.finish()
-                sys.stdout.flush()
-                os._exit(cause["code"])
+                try:
+                    self.finish()
+                    sys.stdout.flush()
+                finally:
+                    os._exit(cause["code"])
 
 
 def _line(cause: dict[str, Any]) -> str:

@@ -68,8 +68,9 @@ def _config(run: Path, found: dict[str, Any], words: Sequence[str]) -> DictConfi
         print(f"{run / CONFIG} has changed since; the step may not be the same")
     ranks = config.devices * config.num_nodes
     config.micro_batch = config.micro_batch or config.global_batch // ranks
-    if config.stage == "text_encoder":  # which compares the whole batch
-        config.micro_batch = None
+    discriminator = config.get("discriminator") or {}
+    if config.stage == "text_encoder" or discriminator.get("norm") == "batch":
+        config.micro_batch = None  # they need the batch whole
     for key, value in ONE_PROCESS.items():
         config[key] = value
     for word in words:

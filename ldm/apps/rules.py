@@ -71,8 +71,16 @@ def check_strategy(config: DictConfig) -> None:
 
 def check_precision(config: DictConfig) -> None:
     """UserError where weights of 16 bits would harm the stage."""
-    lost = {"bf16-true": 256, "16-true": 2048}.get(config.precision)
-    if lost and config.stage == "autoencoder" and not config.force_precision:
+    if config.force_precision:
+        return
+    if config.precision == "16-true":
+        raise UserError(
+            "precision=16-true keeps the optimizer's moments in fp16, where squares of small "
+            "gradients are 0 and steps explode. Set precision=16-mixed, or force_precision=true to "
+            "try it."
+        )
+    lost = {"bf16-true": 256}.get(config.precision)
+    if lost and config.stage == "autoencoder":
         raise UserError(
             f"precision={config.precision} keeps the weights themselves in 16 bits, where a step "
             f"below 1/{lost} of a weight is lost; between autoencoder and discriminator that "

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from ldm.apps.differences import FORBIDDEN, WARNED, Difference, differences
 from ldm.apps.errors import UserError
 from ldm.apps.locate import relative_to
-from ldm.manifest import FILE_NAME, atomic, read_json, read_manifest, write_json, write_manifest
+from ldm.data.lock import alone
+from ldm.manifest import (
+    FILE_NAME,
+    atomic,
+    is_leftover,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
 
 CONFIG, INPUTS, HISTORY = "config.yaml", "inputs.json", "config_history.jsonl"
+LOCK = "lock"
 
 # How torchrun, Lightning's own launcher and SLURM tell a process its number.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -44,11 +55,15 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"run={directory} is a file; give the name of a directory.")
     written = directory / CONFIG
-    if directory.is_dir() and begins_anew(config):
+    begun = directory.is_dir() and any(map(_is_of_a_run, directory.iterdir()))
+    if begun and begins_anew(config):
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
+            directory.mkdir()
+            if (aside / LOCK).exists():
+                (aside / LOCK).rename(directory / LOCK)  # still held
             print(f"resume=never: the earlier run is now {aside}")
-    elif directory.is_dir() and {p.name for p in directory.iterdir()} - {CONFIG, INPUTS}:
+    elif begun:
         if is_first_process():
             _take_up(directory, config, inputs)
         reached = _reached(directory)
@@ -67,6 +82,31 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
         with atomic(written) as temporary:
             temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
     return True
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a file says that a run began here; its settings alone do not."""
+    return path.name not in (CONFIG, INPUTS, LOCK) and not is_leftover(path)
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """The run's directory, made where it is not yet, for one command at a time.
+
+    ValueError where another trains in it. Other processes than the first hold nothing.
+    """
+    if not is_first_process() or directory.is_file():
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = directory / LOCK
+    with alone(lock, f"{directory} is being trained by another process; wait for it, or stop it."):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with suppress(OSError):
+                directory.rmdir()  # where nothing came of it
 
 
 def sign(

@@ -12,11 +12,12 @@ from ldm.apps import exit_codes
 from ldm.apps.beginning import assembled, init_input, quiet
 from ldm.apps.durations import seconds_of
 from ldm.apps.ending import finish, stopped
+from ldm.apps.first_cause import FAILURE
 from ldm.apps.process_start import BEGUN
 from ldm.apps.report.stages import PROMPTS
 from ldm.apps.restarts import meet_after_restart
 from ldm.apps.rules import shares_of
-from ldm.apps.run_directory import begins_anew, is_first_process, open_run
+from ldm.apps.run_directory import begins_anew, held, is_first_process, open_run
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words
@@ -29,7 +30,8 @@ from ldm.manifest import read_manifest, remove_leftovers, write_json
 
 def train(config: DictConfig) -> int:
     """Run the stage; its exit code: finished (now or before), stopped, or interrupted."""
-    with Interruption(config.stop_signals, _seconds_left(config)) as interruption:
+    stops = Interruption(config.stop_signals, _seconds_left(config))
+    with stops as interruption, held(Path(config.run)):
         return _train(config, interruption)
 
 
@@ -44,6 +46,7 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         return exit_codes.FINISHED
     if is_first_process():
         remove_leftovers(run)
+        (run / FAILURE).unlink(missing_ok=True)  # an earlier sitting's
     quiet()
     assembly = assembled(config)
     task = assembly.task
@@ -81,7 +84,9 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         print(
             f"the last checkpoint is missing ({checkpoint.failure}): a larger max_steps needs it."
         )
-    return finish(config, assembly, inputs)
+    code = finish(config, assembly, inputs)
+    watchers.patience.gather(None)  # launchers end the first process soon after the others
+    return code
 
 
 def _seconds_left(config: DictConfig) -> float | None:

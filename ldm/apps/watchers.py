@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import build
 from ldm.apps.dumps import Dumps
-from ldm.apps.first_cause import FirstCause
+from ldm.apps.first_cause import FAILURE, FirstCause
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.run_directory import sign
 from ldm.apps.slim_models import SlimModels
@@ -27,6 +27,7 @@ from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.skipped_steps import SkippedSteps
 from ldm.callbacks.together import Together
 from ldm.callbacks.validation import Validation
+from ldm.tasks.latent_health import HalfPrecision
 from ldm.tasks.latent_pictures import LATENT_COLUMNS, LATENT_ROWS
 
 
@@ -37,6 +38,7 @@ class Watchers:
     callbacks: list[Any]
     checkpoint: Checkpoint
     first_cause: FirstCause
+    patience: Patience
     with_state: dict[str, Any]  # by the names under which a checkpoint holds it
 
 
@@ -67,13 +69,16 @@ def watch(
     with_state["metrics_log"] = metrics_log
     if (scale := assembly.task.trained[assembly.task.product].loss_scale) is not None:
         with_state["loss_scale"] = scale
+    if config.stage == "autoencoder":
+        with_state["half_precision"] = HalfPrecision(assembly.task.autoencoder)
     checkpoint = Checkpoint(
         run / "checkpoints",
         keep=config.keep_checkpoints,
         every_steps=config.checkpoint_every,
+        patience=patience,
         watchers=with_state,
     )
-    first_cause = FirstCause(run / "failure.json", finish=checkpoint.wait)
+    first_cause = FirstCause(run / FAILURE, finish=checkpoint.wait)
     same = SameWeights()
     callbacks: list[Any] = [first_cause, patience, same]
     if config.compare_ranks_every is not None:  # before a checkpoint is written of what differs
@@ -107,7 +112,7 @@ def watch(
         TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
         metrics_log.wait,
     ]
-    return Watchers([Together(callbacks)], checkpoint, first_cause, with_state)
+    return Watchers([Together(callbacks)], checkpoint, first_cause, patience, with_state)
 
 
 def open_loggers(config: DictConfig, start_step: int) -> list[Any]:

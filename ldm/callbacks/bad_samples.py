@@ -51,5 +51,8 @@ class BadSamples(Callback):
     def _write(self, row: dict[str, Any]) -> None:
         if not self._named - {row["key"]}:
             print(f"a picture cannot be used and is replaced; such are named in {self.path}")
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            print(f"could not write {self.path} ({error.strerror}): {row}", flush=True)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pytorch_lightning import Callback, Trainer
 
 from ldm.callbacks import checkpoint_file
+from ldm.callbacks.patience import Patience
 from ldm.callbacks.snapshot import Snapshot
 
 LONG_WAIT_SECONDS = 1.0
@@ -31,8 +32,9 @@ class Checkpoint(Callback):
 
     Training waits for a copy in memory only; rank 0 writes that in a thread, one at a time. An old
     checkpoint goes after the new one has been read back. Where one cannot be written, that is said
-    and training goes on: ``failure`` is the reason, None again after the next that succeeds. The
-    process does not end before what is under way is written, whichever way it ends.
+    and training goes on: ``failure`` is the reason, None again after the next that succeeds. No
+    process ends before what is under way is written: launchers end the first one soon after the
+    others. At the end of training all know of a ``failure``.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Checkpoint(Callback):
         *,
         keep: int,
         every_steps: int,
+        patience: Patience,
         watchers: Mapping[str, Watcher] | None = None,
     ) -> None:
         self.directory, self.keep, self.every_steps = Path(directory), keep, every_steps
+        self.patience = patience
         self.watchers = watchers or {}
         self.failure: str | None = None
         self._snapshot = Snapshot()
@@ -54,6 +58,8 @@ class Checkpoint(Callback):
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Take the state of this step and begin to write it."""
         parts = module.trained
+        # Of all ranks, which may have to add up theirs.
+        watched = {name: watcher.state_dict() for name, watcher in self.watchers.items()}
         if trainer.is_global_zero:
             self._wait_for_the_one_before()
         elif not any(part.sharded for part in parts.values()):
@@ -61,7 +67,7 @@ class Checkpoint(Callback):
         state = {
             "step": module.step,
             "trained": {name: part.state_dict() for name, part in parts.items()},
-            "watchers": {name: watcher.state_dict() for name, watcher in self.watchers.items()},
+            "watchers": watched,
         }
         if trainer.is_global_zero:
             taken = self._snapshot.take(state)
@@ -75,6 +81,7 @@ class Checkpoint(Callback):
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
         self.wait()
+        self.failure = self.patience.gather(self.failure)[0]
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
         self.wait()

@@ -14,6 +14,13 @@ from ldm.manifest import atomic
 _CHUNK = 1 << 20
 
 
+# What readers of zips and pickles say of bytes that are others than were written.
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def path_of(directory: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return directory / f"step_{step:09d}.pt"
@@ -58,7 +65,7 @@ def read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} does not hold")
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return state
 

@@ -11,7 +11,9 @@ Action = Callable[[Trainer, Any], None]
 class Every(Callback):
     """Calls ``action(trainer, task)`` at every multiple of ``steps`` and at the end.
 
-    ``when_stopped`` says whether the end counts also when the run was interrupted.
+    ``when_stopped`` says whether the end counts also when the run was interrupted. What is due at
+    the last step is done at the end, all in order: so its checkpoint comes after its validation,
+    and a run that is killed between them goes on before both.
     """
 
     def __init__(self, steps: int, action: Action, *, when_stopped: bool) -> None:
@@ -24,6 +26,8 @@ class Every(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
+        if trainer.is_last_batch:
+            return
         if module.step != self._done and module.step % self.steps == 0:
             self._act(trainer, module)
 

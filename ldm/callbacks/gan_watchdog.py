@@ -72,9 +72,9 @@ class GanWatchdog:
         return {"since": self._since, "said": self._said, "paused": self.task.gan_paused}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave, the pause included."""
+        """Restore what ``state_dict`` gave; the pause where ``action`` still is one."""
         self._since, self._said = dict(state["since"]), list(state["said"])
-        self.task.gan_paused = state["paused"]
+        self.task.gan_paused = state["paused"] and self.action == "pause"
 
 
 def _states(line: dict[str, float]) -> Iterator[str]:

@@ -48,7 +48,7 @@ class Interruption(Callback):
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._noted and number == signal.SIGINT:
+        if self._noted == number == signal.SIGINT:
             raise KeyboardInterrupt
         self._noted = number
         if number == signal.SIGINT and rank_zero_only.rank == 0:  # type: ignore[attr-defined]

@@ -47,12 +47,13 @@ class MetricsLog(Callback):
         self._module: Any = None
         self._restored: dict[str, Any] | None = None
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         self._module = module
         self._step_terms: dict[str, list[Tensor]] = {}
         self._names: list[str] = []
         self._missing = torch.tensor(float("nan"), device=module.device)
         self._seen_step = module.step
+        self._images = module.step * self.global_batch
         self._sums = self._counts = torch.zeros(0, device=module.device)  # by name
         self._clear()
         if self._restored is not None:
@@ -65,6 +66,7 @@ class MetricsLog(Callback):
             self._step_terms.setdefault(name, []).append(value.detach().float())
         if module.step != self._seen_step:  # the step is complete
             self._seen_step = module.step
+            self._images += self.global_batch
             terms = self._step_terms.items()
             self._add({name: sum(v) / len(v) if len(v) > 1 else v[0] for name, v in terms})
             self._step_terms = {}
@@ -96,7 +98,7 @@ class MetricsLog(Callback):
         found = sorted(zip(self._names, values, strict=True))
         self.latest = {f"train/{name}": v for name, v in found if math.isfinite(v)} | {
             "learning_rate": part.learning_rate(module.step - 1),
-            "images_seen": module.step * self.global_batch,
+            "images_seen": self._images,
             "images_per_second": (module.step - self._timed) * self.global_batch / elapsed,
             "data_wait_fraction": waited,
             "skipped_steps": skipped,
@@ -125,9 +127,10 @@ class MetricsLog(Callback):
         part = self._module.trained[self._module.product]
         return {
             "names": list(self._names),
-            "sums": self._sums.clone(),
-            "counts": self._counts.clone(),
+            "sums": mean_over_ranks(self._sums).clone(),  # what each takes up is its share of all
+            "counts": mean_over_ranks(self._counts).clone(),
             "step": self._step,
+            "images_seen": self._images,
             "skips": part.skips().clone(),
         }
 
@@ -137,6 +140,7 @@ class MetricsLog(Callback):
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._names, self._step = list(state["names"]), state["step"]
+        self._images = state["images_seen"]  # at another global batch than now, perhaps
         device = self._missing.device
         self._sums, self._counts = state["sums"].to(device), state["counts"].to(device)
         self._module.trained[self._module.product].skips().copy_(state["skips"])

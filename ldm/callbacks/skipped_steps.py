@@ -42,6 +42,6 @@ class SkippedSteps:
     def _kept(self, step: int, ends: bool) -> str:
         try:
             file = self.dump(step, ends)
-        except OSError as error:  # no reason to end a run, on one rank alone
+        except (OSError, ValueError) as error:  # no reason to end a run, on one rank alone
             return f" It could not be kept for a replay: {error}."
         return f" `ldm train replay={file}` shows why." if file else ""

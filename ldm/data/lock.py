@@ -1,5 +1,6 @@
 """One command at a time in a directory: a lock that lasts as long as a process of it lives."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -26,6 +27,14 @@ def _received(descriptor: Any) -> Lock:
     return Lock(descriptor.detach())
 
 
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):  # no locks on this disk
+            raise
+
+
 @contextmanager
 def alone(file: Path, refusal: str) -> Iterator[Lock]:
     """Held by one command at a time, until it ends in whatever way; ValueError for another.
@@ -35,7 +44,7 @@ def alone(file: Path, refusal: str) -> Iterator[Lock]:
     """
     with open(file, "w") as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(opened.fileno())
             if not os.path.samestat(os.fstat(opened.fileno()), file.stat()):
                 raise FileNotFoundError(file)
         except (BlockingIOError, FileNotFoundError) as error:

@@ -59,6 +59,19 @@ def latent_health(means: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
+class HalfPrecision:
+    """What was found last of decoding in fp16: a resumed run need not look again to say it."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        self.autoencoder = autoencoder
+
+    def state_dict(self) -> dict[str, bool]:
+        return {"force_upcast": self.autoencoder.force_upcast}
+
+    def load_state_dict(self, state: dict[str, bool]) -> None:
+        self.autoencoder.force_upcast = state["force_upcast"]
+
+
 class DecoderPeaks:
     """The largest |value| that any layer of each block of a decoder has handed on."""
 

@@ -18,12 +18,16 @@ while True:
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGUSR1", 75), ("SIGTERM", -15), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("SIGUSR1", 75), ("SIGTERM", 75), ("SIGINT", 130)])
 def test_a_signal_to_the_parent_alone_is_passed_on_and_ctrl_c_is_waited_for(name, code):
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     before = [signal.getsignal(number) for number in numbers]
     assert run_child([sys.executable, "-c", TELLS_ITS_PARENT.format(name)]) == code
     assert before == [signal.getsignal(number) for number in numbers]
+
+
+def test_a_child_that_dies_of_another_signal_has_failed():
+    assert run_child([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == -15
 
 
 def test_an_exit_code_is_passed_on():

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from ldm.apps.report.page import write_report
 from ldm.apps.run_directory import open_run
 from ldm.callbacks.metrics_log import read_jsonl
+from ldm.data.lock import alone
 from ldm.manifest import read_json, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -145,6 +146,19 @@ def test_a_run_that_never_began_does_not_hold_its_directory(world, ldm, tmp_path
     assert ldm(*right, "init=/nowhere") == 2
     assert (tmp_path / "run" / "config.yaml").is_file()
     assert ldm(*right) == 0
+
+
+def test_a_run_that_was_killed_at_its_first_file_goes_on(world, ldm, tmp_path):
+    (tmp_path / ".inputs.json.123.tmp").write_text("{")
+    assert ldm(*world.train("text_encoder", tmp_path)) == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_one_command_at_a_time_trains_in_a_directory(world, ldm, tmp_path, capsys):
+    with alone(tmp_path / "lock", "taken"):
+        assert ldm(*world.train("text_encoder", tmp_path)) == 2
+    assert "is being trained by another process" in capsys.readouterr().err
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_resume_never_moves_the_old_run_aside(world, ldm, tmp_path, capsys):

@@ -117,7 +117,7 @@ SHARED = (*FSDP, "optimizer=adamw", "channels_last=false")
         ((*DIFFUSION, *SHARED, "compile=true"), "set compile=false"),
         ((*DIFFUSION, *SHARED, "precision=bf16-true"), "set precision=bf16-mixed"),
         ((*AUTOENCODER, "precision=bf16-true"), "or force_precision=true"),
-        ((*AUTOENCODER, "precision=16-true"), "below 1/2048 of a weight is lost"),
+        ((*DIFFUSION, "precision=16-true"), "Set precision=16-mixed"),
         (("experiment=demo_text_encoder", "activation_checkpointing=true"), "text towers fit"),
     ],
 )

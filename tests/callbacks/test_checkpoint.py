@@ -15,7 +15,10 @@ from torch import nn
 
 from ldm.callbacks import checkpoint_file
 from ldm.callbacks.checkpoint import Checkpoint, restore
+from ldm.callbacks.patience import Patience
 from ldm.tasks.trained import Trained
+
+PATIENCE = Patience(collective_timeout_seconds=5)
 
 
 def make_module(names=("denoiser",), width=3):
@@ -54,7 +57,7 @@ def marked(module):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    return Checkpoint(tmp_path, keep=2, every_steps=5)
+    return Checkpoint(tmp_path, keep=2, every_steps=5, patience=PATIENCE)
 
 
 @pytest.fixture
@@ -205,7 +208,7 @@ class Watchdog:
 
 def test_the_state_of_watchers_goes_with_it(make_trainer, tmp_path):
     watchers = {"dog": Watchdog(3)}
-    checkpoint = Checkpoint(tmp_path, keep=1, every_steps=1, watchers=watchers)
+    checkpoint = Checkpoint(tmp_path, keep=1, every_steps=1, patience=PATIENCE, watchers=watchers)
     checkpoint(make_trainer(), make_module())
     checkpoint.wait()
     fresh = {"dog": Watchdog(0), "new": Watchdog(7)}
@@ -248,7 +251,10 @@ def test_a_read_only_disk_is_said(save, checkpoint, tmp_path, capsys, monkeypatc
 
 def test_a_directory_that_vanished_is_made_again(make_trainer, tmp_path, capsys):
     place = tmp_path / "run" / "checkpoints"
-    checkpoint, trainer = Checkpoint(place, keep=2, every_steps=5), make_trainer()
+    checkpoint, trainer = (
+        Checkpoint(place, keep=2, every_steps=5, patience=PATIENCE),
+        make_trainer(),
+    )
     module = make_module()
     for step in (5, 10):
         mark(module, step)
@@ -279,3 +285,20 @@ def test_a_disk_that_keeps_other_bytes_is_noticed_before_an_old_one_goes(
     save(module, 10)
     assert names(tmp_path) == ["step_000000005.pt", "step_000000008.pt"]
     assert "what was written is not what is there" in capsys.readouterr().out
+
+
+def test_whatever_is_damaged_is_passed_over(save, tmp_path):
+    save(make_module(), 1)
+    whole = (tmp_path / "step_000000001.pt").read_bytes()
+    damaged = tmp_path / "step_000000002.pt"
+    for i in range(0, len(whole), 61):
+        damaged.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
+        with contextlib.suppress(ValueError):  # where it does not matter nothing is said
+            checkpoint_file.read(damaged)
+
+
+def test_all_ranks_learn_that_the_last_one_failed(tmp_path):
+    patience = SimpleNamespace(gather=lambda value: ["disk full", value])
+    other = Checkpoint(tmp_path, keep=2, every_steps=5, patience=patience)
+    other.on_train_end(None, None)
+    assert other.failure == "disk full"

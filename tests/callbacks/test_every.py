@@ -17,6 +17,7 @@ def act(every_steps, *, start=0, stop, accumulate=1, when_stopped=False, stopped
     for index in range((stop - start) * accumulate):
         if (index + 1) % accumulate == 0:
             module.step += 1
+        trainer.is_last_batch = not stopped and index + 1 == (stop - start) * accumulate
         every.on_train_batch_end(trainer, module, {}, None, index)
     every.on_train_end(trainer, module)
     return seen
@@ -38,3 +39,21 @@ def test_a_resumed_run_keeps_the_beat():
 def test_the_end_of_an_interrupted_run():
     assert act(4, stop=6, stopped=True, when_stopped=True) == [4, 6]
     assert act(4, stop=6, stopped=True, when_stopped=False) == [4]
+
+
+def test_at_the_last_step_all_that_is_due_comes_in_order():
+    seen = []
+    module = SimpleNamespace(step=4)
+    trainer = SimpleNamespace(should_stop=False, is_last_batch=True)
+    often, late = (
+        Every(steps, lambda _, m, name=name: seen.append(name), when_stopped=False)
+        for steps, name in ((100, "validation"), (5, "checkpoint"))
+    )
+    for every in (often, late):
+        every.on_train_start(trainer, module)
+    module.step = 5
+    for every in (often, late):
+        every.on_train_batch_end(trainer, module, {}, None, 0)
+    for every in (often, late):
+        every.on_train_end(trainer, module)
+    assert seen == ["validation", "checkpoint"]

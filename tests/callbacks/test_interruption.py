@@ -139,3 +139,8 @@ def test_what_is_kept_from_lightning_is_there():
     """Other names in another version would bring its handlers back, and they hang (gloo)."""
     assert callable(_SignalConnector.register_signal_handlers)
     assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor)
+
+
+def test_ctrl_c_after_another_signal_still_saves(run):
+    task, found, saved = run({2: [signal.SIGTERM, signal.SIGINT]})
+    assert (task.step, found, saved) == (2, signal.SIGINT, [2])
