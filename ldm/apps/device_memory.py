@@ -30,7 +30,8 @@ def in_words(config: DictConfig, network: nn.Module, share: Share) -> str:
         held |= {name: held[name] / parts for name in cut}
         how = f" (fsdp: {', '.join(n for n in held if n in cut)} in {parts} parts)"
     each = ", ".join(f"{name} {_size(value)}" for name, value in held.items())
-    return f"each device holds {_size(sum(held.values()))} and the activations: {each}{how}"
+    total = _size(sum(held.values()))
+    return f"each device holds {total}, beside activations and frozen networks: {each}{how}"
 
 
 def _optimizer_elements(config: DictConfig, network: nn.Module) -> int:

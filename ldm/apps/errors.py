@@ -21,15 +21,21 @@ def suggestion(word: str, known: Iterable[str], count: int = 3) -> str:
 
 def in_words(error: Exception) -> str | None:
     """What a user is told of an error; None where it is no mistake or want of theirs."""
+    text = str(error)
+    if text.startswith("Caught "):  # in a loader process: torch passes on all of its traceback
+        last = text.strip().rpartition(f"\n{type(error).__name__}: ")[2]
+        return last if isinstance(error, ValueError | OSError) else None
     if isinstance(error, ValueError):
-        # Below the apps, a mistake in settings or inputs is a ValueError with a remedy.
-        text = str(error)  # of one in a loader process torch passes on all of its traceback
-        return text.rpartition("\nValueError: ")[2].strip() if text.startswith("Caught ") else text
+        return text  # below the apps, a mistake in settings or inputs is one with a remedy
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
             return f"no space left on the disk ({error.filename or 'while writing'})."
         return f"{error.filename}: {error.strerror}." if error.filename is not None else None
-    text = str(error)
+    if isinstance(error, RuntimeError) and "exited unexpectedly" in text:
+        return (
+            "a process that loads data was killed, perhaps because memory was full. Set fewer "
+            "data.workers."
+        )
     if isinstance(error, RuntimeError) and (
         "out of memory" in text.lower() or "can't allocate" in text
     ):

@@ -2,6 +2,6 @@
 
 FINISHED = 0
 FAILED = 1  # anything that is not told apart below; Python's own code after a traceback
-MISTAKE = 2  # of the user: said in a sentence, and no attempt will do better
+MISTAKE = 2  # in settings or inputs, or too little disk or memory: said in a sentence, to be mended
 STOPPED = 75  # by a configured signal or max_time: saved, the same command goes on (EX_TEMPFAIL)
 INTERRUPTED = 130  # by Ctrl-C: saved, the same command goes on (128 + SIGINT)

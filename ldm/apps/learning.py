@@ -1,5 +1,6 @@
 """How far a denoiser's held-out loss is below that of predictors that learned nothing."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,7 +17,16 @@ class Level(NamedTuple):
     @property
     def times_below(self) -> float:
         """How many times the loss is below the linear predictor's; under 1: above it."""
-        return self.linear / self.loss if self.loss > 0.0 else float("inf")
+        return _times(self.linear, self.loss)
+
+    @property
+    def times_below_zero(self) -> float:
+        """The same for answering zero."""
+        return _times(self.zero, self.loss)
+
+
+def _times(more: float, less: float) -> float:
+    return more / less if less != 0.0 else float("inf")
 
 
 def level(numbers: Mapping[str, float], end: str = "") -> Level | None:
@@ -31,13 +41,15 @@ def in_words(numbers: Mapping[str, float]) -> str:
     if found is None:
         return ""
     loss, linear, zero = (f"{value:.4g}" for value in found)
-    if not found.times_below > 1.0:  # nor where it is not finite
+    if not math.isfinite(found.loss):
+        return "held-out loss is not finite: lower lr, or train from an earlier checkpoint"
+    if not found.times_below > 1.0:
         return (
             f"held-out loss {loss}: nothing learned from pictures yet, for a linear predictor, "
             f"which knows none, pays {linear} and answering zero {zero}"
         )
     return (
         f"held-out loss {loss}: {found.times_below:.1f} times below a linear predictor, which "
-        f"knows no picture ({linear}), and {found.zero / found.loss:.1f} times below answering "
-        f"zero ({zero})"
+        f"knows no picture ({linear}), and {found.times_below_zero:.1f} times below answering zero "
+        f"({zero})"
     )

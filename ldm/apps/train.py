@@ -65,6 +65,8 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         mmap = config.strategy == "fsdp"
         start = restore(run / "checkpoints", task, watchers.with_state, mmap=mmap)
     meet_after_restart(config)
+    if start == 0 and is_first_process() and (run / "metrics.jsonl").exists():
+        print(f"{run} has no checkpoint: it begins again at step 0, and so does its metrics.jsonl")
     trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     _announce(config, assembly, shares, start)
     try:

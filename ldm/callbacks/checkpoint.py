@@ -108,6 +108,8 @@ class Checkpoint(Callback):
         step = state["step"]
         path = checkpoint_file.path_of(self.directory, step)
         try:
+            if not _is_finite(state["trained"]):
+                raise OSError("its weights are not finite")
             checkpoint_file.write(path, state)
         except OSError as error:
             self.failure = error.strerror or str(error)
@@ -124,6 +126,15 @@ class Checkpoint(Callback):
                 old.unlink(missing_ok=True)
             except OSError as error:
                 print(f"could not delete {old} ({error.strerror}); it stays.", flush=True)
+
+
+def _is_finite(trained: Mapping[str, Any]) -> bool:
+    """Whether networks may take the place of those saved before."""
+    return all(
+        bool(value.isfinite().all())
+        for part in trained.values()
+        for value in part["network"].values()
+    )
 
 
 def restore(

@@ -16,8 +16,8 @@ _CHUNK = 1 << 20
 
 # What readers of zips and pickles say of bytes that are others than were written.
 _DAMAGED = (
-    RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError,
-    zipfile.BadZipFile, zlib.error,
+    RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 
 

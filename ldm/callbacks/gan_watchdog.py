@@ -28,13 +28,21 @@ STATES = {
 }
 
 
+# What pause holds in a state: an attribute of the task, and its name for people.
+_HELD = {
+    "saturated": ("discriminator_paused", "the discriminator's learning is"),
+    "idle": ("gan_paused", "the GAN's part in the autoencoder is"),
+}
+
+
 class GanWatchdog:
     """Names a state of stage autoencoder that has lasted, once, with what to do about it.
 
-    ``action`` pause also takes the GAN's weight from the autoencoder, while the discriminator goes
-    on learning, until it is neither saturated nor idle; a weight at its clamp is only said, for
-    without it there is none to be seen. stop is a ValueError on every rank. It is shown the logged
-    lines, and what it decides is a function of those and of its state.
+    It judges from when the autoencoder feels the discriminator. ``action`` pause also holds the
+    one that is ahead until the state is over: a saturated discriminator does not learn, and the
+    autoencoder does not feel one that is idle; a weight at its clamp is only said, for without it
+    there is none to be seen. stop is a ValueError on every rank. It is shown the logged lines, and
+    what it decides is a function of those and of its state.
     """
 
     def __init__(self, task: Any, action: Action) -> None:
@@ -44,7 +52,8 @@ class GanWatchdog:
 
     def __call__(self, trainer: Trainer, module: Any, line: dict[str, float]) -> None:
         """Look at one logged line."""
-        if "train/d_loss" not in line:
+        task = self.task
+        if "train/d_loss" not in line or not (task.gan > 0.0 or task.gan_paused):
             return
         present = list(_states(line))
         self._since = {name: self._since.get(name, module.step) for name in present}
@@ -56,25 +65,25 @@ class GanWatchdog:
                 self._said.append(state)
                 if trainer.is_global_zero:
                     print(f"step {module.step}, D {state}: {STATES[state]}", flush=True)
-        if self.action == "pause" and {"saturated", "idle"} & set(lasting):
-            self._pause(trainer, module, True)
-        elif not {"saturated", "idle"} & set(present):
-            self._pause(trainer, module, False)
-
-    def _pause(self, trainer: Trainer, module: Any, paused: bool) -> None:
-        if paused != self.task.gan_paused and trainer.is_global_zero:
-            what = "is paused until the discriminator recovers" if paused else "goes on"
-            print(f"step {module.step}: the GAN's part in the autoencoder {what}", flush=True)
-        self.task.gan_paused = paused
+        for state, (name, what) in _HELD.items():
+            paused = getattr(task, name)
+            now = state in lasting if not paused else state in present
+            if self.action == "pause" and paused != now:
+                setattr(task, name, now)
+                if trainer.is_global_zero:
+                    word = f"paused until D is no longer {state}" if now else "no longer paused"
+                    print(f"step {module.step}: {what} {word}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen since when, what was said, and whether the GAN is paused."""
-        return {"since": self._since, "said": self._said, "paused": self.task.gan_paused}
+        """What was seen since when, what was said, and what is paused."""
+        paused = [name for name, _ in _HELD.values() if getattr(self.task, name)]
+        return {"since": self._since, "said": self._said, "paused": paused}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` gave; the pause where ``action`` still is one."""
         self._since, self._said = dict(state["since"]), list(state["said"])
-        self.task.gan_paused = state["paused"] and self.action == "pause"
+        for name, _ in _HELD.values():
+            setattr(self.task, name, name in state["paused"] and self.action == "pause")
 
 
 def _states(line: dict[str, float]) -> Iterator[str]:

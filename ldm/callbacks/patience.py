@@ -12,7 +12,7 @@ _LONG = timedelta(days=7)
 class Patience(Callback):
     """Where ranks meet after work of different length: sampling, validation.
 
-    They meet in a group of their own over the CPU, whose timeout is days. In all other collectives
+    They meet in a group of their own over the CPU, whose timeout is days. In the default group
     ranks arrive together once training runs, so there one that does not come within
     ``collective_timeout_seconds`` has failed.
     """

@@ -35,8 +35,8 @@ class SkippedSteps:
             raise ValueError(
                 f"the last {in_a_row} steps were all skipped (max_skipped_in_a_row="
                 f"{self.max_in_a_row}), for a loss or gradient was not finite. The last checkpoint "
-                f"is intact, and the dump of step {first} is in dumps/ of the run. Lower lr, "
-                "lengthen warmup_steps, or use precision=32-true."
+                f"is intact; a dump of step {first}, if it could be kept, is in dumps/ of the run. "
+                "Lower lr, lengthen warmup_steps, or use precision=32-true."
             )
 
     def _kept(self, step: int, ends: bool) -> str:

@@ -44,13 +44,13 @@ class Validation:
 
 
 def _added(ranks: list[tuple[list[int], Sums]]) -> Sums:
-    """Sums over all blocks in the order of their numbers, each counted once, in float64.
+    """Sums over all blocks in the order of their numbers, in float64.
 
     Of each rank the blocks' numbers (N,) and sums (N, ...); one without blocks names no sums. Of
     what ends in "_max" the largest is taken instead.
     """
     numbers = [number for found, _ in ranks for number in found]
-    order = [numbers.index(number) for number in sorted(set(numbers))]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
     names = {name for _, sums in ranks for name in sums}
     found = {}
     for name in sorted(names):

@@ -18,17 +18,18 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         from torch.distributed.nn.functional import all_reduce
 
         x = x if x.dtype == torch.float64 else x.float()
-        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        mean, square = all_reduce(moments) / torch.distributed.get_world_size()
-        variance = square - mean.square()
+        ranks = torch.distributed.get_world_size()
+        mean = all_reduce(x.mean((0, 2, 3))) / ranks
+        centred = x - mean.view(1, -1, 1, 1)  # before squaring: large means would leave nothing
+        variance = all_reduce(centred.square().mean((0, 2, 3))) / ranks
         assert self.running_mean is not None and self.running_var is not None
         with torch.no_grad():
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
-            count = x.numel() / x.shape[1] * torch.distributed.get_world_size()
+            count = x.numel() / x.shape[1] * ranks
             self.running_mean.lerp_(mean, self.momentum or 0.1)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.1)
-        normal = (x - mean.view(1, -1, 1, 1)) * (variance.view(1, -1, 1, 1) + self.eps).rsqrt()
+        normal = centred * (variance.view(1, -1, 1, 1) + self.eps).rsqrt()
         return normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 

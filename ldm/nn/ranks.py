@@ -28,16 +28,9 @@ def num_ranks() -> int:
 
 
 def turns(count: int) -> Iterator[int]:
-    """Which of ``count`` pieces of work this process does: processes take them in turn.
-
-    Where the pieces do not suffice the last is done again, since a network that is sharded over
-    processes computes only when all of them do.
-    """
-    rank, ranks = 0, 1
-    if _distributed():
-        rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    for first in range(0, count, ranks):
-        yield min(first + rank, count - 1)
+    """Which of ``count`` pieces of work this process does: processes take them in turn."""
+    rank = torch.distributed.get_rank() if _distributed() else 0
+    yield from range(rank, count, num_ranks())
 
 
 def _distributed() -> bool:

@@ -65,7 +65,8 @@ class AutoencoderTask(LightningModule):
     The adaptive weight is the global batch's: with accumulation a step's pictures are kept until
     all have come, and reconstructed once more for it.
     ``discriminator`` None trains without. ``step`` counts the autoencoder's optimizer steps.
-    While ``gan_paused`` the discriminator learns on and the autoencoder does not feel it.
+    While ``gan_paused`` the discriminator learns on and the autoencoder does not feel it; while
+    ``discriminator_paused`` that is still felt and does not learn.
     """
 
     product = "autoencoder"
@@ -84,7 +85,7 @@ class AutoencoderTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.step = 0
-        self.gan_paused = False
+        self.gan_paused = self.discriminator_paused = False
         self.autoencoder, self.likelihood = autoencoder, likelihood
         self.discriminator = discriminator
         # In a tuple: a frozen network is neither trained nor saved, so it is not registered.
@@ -124,12 +125,15 @@ class AutoencoderTask(LightningModule):
         if self._revives:
             self._seen.append((batch.index, code.detach()))
         loss, logs = self.generator_loss(batch.image, reconstruction, code, balance)
-        learns = self.discriminator is not None and self.step >= self.weights.disc_start
+        has_begun = self.discriminator is not None and self.step >= self.weights.disc_start
+        learns = has_begun and not self.discriminator_paused
         if self.discriminator is not None:
-            if learns:
+            if has_begun:
                 more, disc_logs = self.discriminator_loss(batch.image, reconstruction)
                 logs |= disc_logs
-            else:  # DDP waits for every parameter, so an idle one takes part with gradient zero
+            if (
+                not learns
+            ):  # DDP waits for every parameter, so an idle one takes part with gradient zero
                 more = torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0.0
             loss = loss + more
         if self.micro_steps.backward(self, loss, batch.micro_steps):

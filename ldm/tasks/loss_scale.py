@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ldm.nn.ranks import mean_over_ranks
+
 _FIRST, _LEAST, _PATIENCE_STEPS = 2.0**16, 1.0, 2000
 
 
@@ -15,15 +17,29 @@ class LossScale:
 
     def __init__(self) -> None:
         self.scale, self._finite_steps = torch.tensor(_FIRST), torch.tensor(0.0)
+        self._sound = torch.tensor(1.0)  # whether the losses of the present step are finite
 
     def to(self, device: torch.device) -> None:
         """Move it to a device."""
         self.scale, self._finite_steps = self.scale.to(device), self._finite_steps.to(device)
+        self._sound = self._sound.to(device)
 
     @property
     def is_least(self) -> Tensor:
         """Whether it cannot fall, so that a step that is not finite is no matter of range."""
         return self.scale <= _LEAST
+
+    def see(self, loss: Tensor) -> None:
+        """Take note of an unscaled loss of the present step."""
+        self._sound = self._sound * loss.detach().isfinite()
+
+    def take_sound(self) -> Tensor:
+        """Whether all losses of the step were finite on all ranks; then forget them.
+
+        Where they were not, no scale would help; where they were, gradients overflowed.
+        """
+        sound, self._sound = mean_over_ranks(self._sound) == 1.0, torch.ones_like(self._sound)
+        return sound
 
     def update(self, finite: Tensor) -> None:
         """Take note of a step."""

@@ -69,10 +69,10 @@ class Trained:
         norm = nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm, foreach=True)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def move(self, step: int, ok: Tensor) -> None:
+    def move(self, step: int, ok: Tensor, counts: Tensor | None = None) -> None:
         """Take step ``step`` along the clipped gradients, or where ``ok`` is false stay and count.
 
-        A step is not counted while the loss scale can still fall: that is how it is found.
+        Not counted where ``counts`` is false: gradients overflow while a loss scale is found.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -87,7 +87,7 @@ class Trained:
         self._keep_buffers(ok)
         if self.ema is not None:
             self.ema.update(step + 1, ok)
-        self._count(bad if self.loss_scale is None else bad * self.loss_scale.is_least)
+        self._count(bad if counts is None else bad * counts)
 
     def _keep_buffers(self, ok: Tensor) -> None:
         """Statistics of a batch norm that saw what is not finite are those of the step before."""
@@ -201,11 +201,13 @@ def step_together(
     moves = functools.reduce(Tensor.logical_and, [norm.isfinite() for norm in norms.values()])
     if ok is not None:
         moves = moves & ok
-    for part in parts.values():
-        part.move(step, moves)
-    scale = next(iter(parts.values())).loss_scale  # one for all
+    scale, counts = next(iter(parts.values())).loss_scale, None  # one for all
     if scale is not None:
-        scale.update(moves)
+        sound = scale.take_sound()
+        counts = ~sound | scale.is_least
+        scale.update(moves | ~sound)
+    for part in parts.values():
+        part.move(step, moves, counts)
     return norms
 
 
@@ -228,6 +230,7 @@ class MicroSteps:
         factor = loss.detach() * 0.0 + 1.0  # 1, or not finite
         scale = task.trained[task.product].loss_scale  # type: ignore[index,union-attr]
         if scale is not None:
+            scale.see(loss)
             factor = factor * scale.scale
         with strategy.block_backward_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
             task.manual_backward(loss / micro_steps * factor)

@@ -33,3 +33,9 @@ def test_the_closing_of_each_stage():
     assert "8.0 times" in line and facts == {}
     line, facts = closing("autoencoder", [], {})
     assert line.startswith("not ready") and len(facts["not_ready_because"]) == 1
+
+
+def test_a_loss_that_is_not_finite_is_not_praised():
+    numbers = {"val/loss": float("nan"), "val/linear_loss": 0.4, "val/zero_loss": 1.0}
+    assert "is not finite" in in_words(numbers)
+    assert "inf times below" in in_words(numbers | {"val/loss": 0.0})

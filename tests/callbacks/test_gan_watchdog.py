@@ -19,12 +19,13 @@ def watch(dog: GanWatchdog, lines: list[dict[str, float]], start: int = 0) -> li
     for number, line in enumerate(lines):
         dog.task.step = start + EVERY * (number + 1)
         dog(SimpleNamespace(is_global_zero=True), dog.task, line)
-        found.append(dog.task.gan_paused)
+        found.append(dog.task.gan_paused or dog.task.discriminator_paused)
     return found
 
 
 def make(action: str) -> GanWatchdog:
-    return GanWatchdog(SimpleNamespace(step=0, gan_paused=False), action)
+    task = SimpleNamespace(step=0, gan=1.0, gan_paused=False, discriminator_paused=False)
+    return GanWatchdog(task, action)
 
 
 LONG = PATIENCE_STEPS // EVERY + 1  # lines
@@ -55,7 +56,19 @@ def test_pause_lasts_until_the_discriminator_recovers(capsys, line):
     found = watch(make("pause"), [line] * (LONG + 2) + [WELL, line])
     assert found == [False] * (LONG - 1) + [True] * 3 + [False, False]
     said = capsys.readouterr().out
-    assert said.count("is paused until") == 1 and said.count("goes on") == 1
+    assert said.count("is paused until") == 1 and said.count("is no longer paused") == 1
+
+
+def test_the_one_that_is_ahead_is_held():
+    for line, name in ((WON, "discriminator_paused"), (IDLE, "gan_paused")):
+        watch(dog := make("pause"), [line] * LONG)
+        assert {n for n in ("discriminator_paused", "gan_paused") if getattr(dog.task, n)} == {name}
+
+
+def test_before_the_autoencoder_feels_it_it_may_be_ahead():
+    dog = make("stop")
+    dog.task.gan = 0.0
+    assert watch(dog, [WON] * 3 * LONG) == [False] * 3 * LONG
 
 
 def test_a_weight_at_its_clamp_is_not_paused(capsys):

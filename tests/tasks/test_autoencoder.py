@@ -403,6 +403,17 @@ def test_a_paused_gan_is_felt_by_the_discriminator_alone(fit):
     assert not same(before, paused.discriminator.state_dict()) and "d_weight" not in found
 
 
+def test_a_paused_discriminator_is_felt_and_does_not_learn(fit):
+    paused, plain = make(gan=1.0), make(gan=1.0)
+    paused.discriminator_paused = True
+    before = weights_of(paused.discriminator)
+    (found,) = fit(paused, [batch()])
+    fit(plain, [batch()])
+    assert same(paused.autoencoder.state_dict(), plain.autoencoder.state_dict())
+    assert same(before, paused.discriminator.state_dict())
+    assert {"d_weight", "d_loss"} <= found.keys()
+
+
 class Constant(torch.autograd.Function):
     """Adds a number to a loss that its gradient does not know of."""
 
