@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldm.callbacks import checkpoint_file
 from ldm.callbacks.checkpoint import Checkpoint, restore
@@ -302,3 +303,23 @@ def test_all_ranks_learn_that_the_last_one_failed(tmp_path):
     other = Checkpoint(tmp_path, keep=2, every_steps=5, patience=patience)
     other.on_train_end(None, None)
     assert other.failure == "disk full"
+
+
+def test_writing_computes_no_tensor(checkpoint, make_trainer, monkeypatch):
+    """OpenMP would give the thread a team of its own, and training would slow down to half."""
+    computed = []
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            computed.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    def submit(work, *arguments):
+        with Seen():
+            work(*arguments)
+        return SimpleNamespace(result=lambda: None)
+
+    monkeypatch.setattr(checkpoint._thread, "submit", submit)
+    checkpoint(make_trainer(), make_module())
+    assert checkpoint.newest() == 0
+    assert computed == []
