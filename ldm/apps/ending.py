@@ -36,7 +36,8 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
     sign(run, config, inputs, {"step": task.step, **facts, **more})
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))
-    print(f"{run}: finished at step {task.step} ({numbers}); model in {run}/model", flush=True)
+    shown = f" ({numbers})" if numbers else ""
+    print(f"{run}: finished at step {task.step}{shown}; model in {run}/model", flush=True)
     if line:
         print(f"{run}: {line}", flush=True)
     return exit_codes.FINISHED

@@ -15,12 +15,10 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from ldm.apps.errors import in_words
 
+FAILURE = "failure.json"
 # Rank 0 speaks and goes first: Lightning's launcher kills it when one that it started has gone.
 _LOOK_SECONDS, _GRACE_SECONDS, _OTHERS_SECONDS = 0.5, 2.0, 5.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
-
-
-FAILURE = "failure.json"
 
 
 class FirstCause(Callback):

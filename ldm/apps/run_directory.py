@@ -141,13 +141,17 @@ def _take_up(directory: Path, config: DictConfig, inputs: dict[str, dict[str, st
             f"run={directory} holds other files and no run of ldm; choose another run=."
         )
     found = differences(_plain(OmegaConf.load(directory / CONFIG)), _plain(config))
-    finished = _reached(directory)
-    over = finished is not None and finished >= config.max_steps
+    step, finished = _last_step(directory), _reached(directory)
+    if finished is None and step > config.max_steps:
+        raise UserError(
+            f"{directory} has reached step {step}, which is beyond max_steps={config.max_steps}. "
+            f"Give max_steps={step} to end it there, more to go on, or another run=."
+        )
+    over = max(step, finished or 0) >= config.max_steps
     _refuse([d for d in found if d.kind == FORBIDDEN or (over and d.kind == WARNED)], directory)
     _refuse_other_inputs(directory, inputs)
     if not found or over:
         return
-    step = _last_step(directory)
     print(f"{directory} is taken up at step {step} with other settings:")
     for difference in found:
         print(f"  {difference.kind:8} {difference}")

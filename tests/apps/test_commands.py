@@ -154,6 +154,16 @@ def test_a_run_that_was_killed_at_its_first_file_goes_on(world, ldm, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_run_is_not_ended_before_where_it_is(world, ldm, tmp_path, capsys):
+    words = world.train("text_encoder", tmp_path)
+    assert ldm(*words) == 0
+    (tmp_path / "manifest.json").unlink()  # as after a kill at its end
+    assert ldm(*words, "max_steps=2") == 2
+    assert "has reached step 4, which is beyond max_steps=2" in capsys.readouterr().err
+    assert ldm(*words, "lr=2e-3") == 2  # there is no step left to learn otherwise
+    assert ldm(*words) == 0 and (tmp_path / "manifest.json").is_file()
+
+
 def test_one_command_at_a_time_trains_in_a_directory(world, ldm, tmp_path, capsys):
     with alone(tmp_path / "lock", "taken"):
         assert ldm(*world.train("text_encoder", tmp_path)) == 2
