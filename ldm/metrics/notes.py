@@ -1,0 +1,105 @@
+"""What is noted of each picture of a set, block by block: features, judgements, distances.
+
+A set is numbered 0 .. count - 1 and cut into blocks of fixed size, the last one shorter. Blocks
+are noted by any process in any order; numbers are computed from the rows in the order of the
+pictures. So the same notes, and the same numbers to the bit, come of any number of processes and
+of work that was interrupted.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ldm.manifest import atomic
+
+Rows = dict[str, Tensor]
+"""By name, one row (B, ...) for each picture of a block, on the CPU."""
+
+
+def blocks_of(count: int, block: int) -> list[range]:
+    """The numbers 0 .. count - 1 in pieces of ``block``, the last one shorter."""
+    return [range(count)[first : first + block] for first in range(0, count, block)]
+
+
+class Notes(Protocol):
+    """The rows of one set of pictures."""
+
+    @property
+    def count(self) -> int:
+        """How many pictures the set has."""
+        ...
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """The rows called ``name`` of block after block, each (B, ...)."""
+        ...
+
+
+def rows_of(notes: Notes, name: str) -> Tensor:
+    """All rows called ``name`` in the order of the pictures, (count, ...)."""
+    return torch.cat(list(notes.blocks(name)))
+
+
+class NotesInMemory:
+    """Notes of a set that is small: a block's rows by its number."""
+
+    def __init__(self, blocks: Mapping[int, Rows]) -> None:
+        self._blocks = [blocks[number] for number in range(len(blocks))]
+
+    @property
+    def count(self) -> int:
+        return sum(len(next(iter(rows.values()))) for rows in self._blocks)
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        for rows in self._blocks:
+            yield rows[name]
+
+
+class NotesInFiles:
+    """Notes in a directory: ``000012.safetensors`` holds block 12, and is whole or absent.
+
+    Nothing else says what is done: a killed process loses the block it was at, and several
+    processes need no lock where each has blocks of its own.
+    """
+
+    def __init__(self, directory: str | Path, *, count: int, block: int) -> None:
+        self.directory = Path(directory)
+        self._count, self._blocks = count, blocks_of(count, block)
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def missing(self) -> list[int]:
+        """The numbers of blocks that are not noted yet."""
+        return [i for i in range(len(self._blocks)) if not self._file(i).is_file()]
+
+    def write(self, number: int, rows: Rows) -> None:
+        """Note one block; ValueError where a name has not one row for each of its pictures."""
+        expected = len(self._blocks[number])
+        for name, tensor in rows.items():
+            if len(tensor) != expected:
+                raise ValueError(
+                    f"block {number} has {expected} pictures, but {name} has {len(tensor)} rows."
+                )
+        with atomic(self._file(number)) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in rows.items()}, temporary)
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        for number in range(len(self._blocks)):
+            file = self._file(number)
+            try:
+                with safe_open(file, framework="pt") as opened:
+                    yield opened.get_tensor(name)
+            except SafetensorError as error:
+                raise ValueError(
+                    f"{file} is damaged ({error}). Delete it and run the same command; the block "
+                    "is noted again."
+                ) from error
+
+    def _file(self, number: int) -> Path:
+        return self.directory / f"{number:06d}.safetensors"

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from ldm.metrics.notes import NotesInFiles, NotesInMemory, blocks_of, rows_of
+
+
+def test_blocks_cover_every_picture_once():
+    assert [list(block) for block in blocks_of(5, 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_rows_come_in_the_order_of_the_pictures_whoever_noted_them(tmp_path):
+    rows = torch.arange(10.0).view(5, 2)
+    notes = NotesInFiles(tmp_path, count=5, block=2)
+    for number in (2, 0):
+        notes.write(number, {"features": rows[2 * number : 2 * number + 2]})
+    assert notes.missing() == [1]
+    NotesInFiles(tmp_path, count=5, block=2).write(1, {"features": rows[2:4]})
+    assert notes.missing() == [] and notes.count == 5
+    assert torch.equal(rows_of(notes, "features"), rows)
+    in_memory = NotesInMemory({1: {"features": rows[2:]}, 0: {"features": rows[:2]}})
+    assert in_memory.count == 5 and torch.equal(rows_of(in_memory, "features"), rows)
+
+
+def test_a_block_without_a_row_for_each_picture_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="block 0 has 2 pictures, but features has 3 rows"):
+        NotesInFiles(tmp_path, count=5, block=2).write(0, {"features": torch.zeros(3, 1)})
+
+
+def test_a_damaged_block_is_named(tmp_path):
+    notes = NotesInFiles(tmp_path, count=2, block=2)
+    (tmp_path / "000000.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"000000.safetensors is damaged"):
+        rows_of(notes, "features")
