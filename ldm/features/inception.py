@@ -77,4 +77,4 @@ def read_inception(path: str | Path) -> InceptionFeatures:
 
 def pretrained_inception(weights_dir: str | Path | None) -> InceptionFeatures:
     """The FID Inception from ``weights_dir``; ValueError naming the file if it is missing."""
-    return read_inception(weights.find("inception_fid", weights_dir))
+    return read_inception(weights.find("inception_fid", weights_dir).path)
