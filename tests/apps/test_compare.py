@@ -1,10 +1,12 @@
 """`ldm evaluate compare=[A,B]`: differences of what can be compared, reasons for the rest."""
 
+import shutil
+
 import pytest
 
 from ldm.apps.evaluations.compare import compare
 from ldm.apps.main import main
-from ldm.manifest import write_json
+from ldm.manifest import read_json, write_json
 from ldm.metrics.protocol import record
 
 BOTH = {"n": 256, "steps": 20, "guidance": 3.0, "reference": "abcd", "model": "one"}
@@ -73,3 +75,20 @@ def test_mistakes_are_told(tmp_path, capsys):
     assert main(["evaluate", f"compare=[{tmp_path}/a.json,{tmp_path}/b.json]", "steps=3"]) == 2
     assert "steps=3" in capsys.readouterr().err
     assert main(["evaluate", f"compare=[{tmp_path}/a.json,{tmp_path}/nowhere.json]"]) == 2
+
+
+def test_a_tree_that_was_moved_gives_equal_hashes(world, ldm, tmp_path):
+    shutil.copytree(world.root, tmp_path / "moved")
+    records = []
+    for number, root in enumerate((world.root, tmp_path / "moved")):
+        out = tmp_path / f"{number}.json"
+        words = [
+            f"model={root}",
+            f"data.root={root}/shards",
+            "metrics=[reconstruction,clip_score_own]",
+        ]
+        more = ["num_samples=16", "steps=1", "accelerator=cpu", f"out={out}"]
+        assert ldm("evaluate", *words, *more) == 0
+        records.append(read_json(out))
+    hashes = [{name: entry["protocol"]["hash"] for name, entry in each.items()} for each in records]
+    assert hashes[0] and hashes[0] == hashes[1]
