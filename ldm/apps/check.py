@@ -13,6 +13,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder
+from ldm.apps.missing_weights import require_weights
 from ldm.apps.rules import (
     check_channels,
     check_precision,
@@ -31,7 +32,11 @@ from ldm.types import Condition
 
 
 def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
-    """Verify; 0 when the configuration is sound, with what is still missing before it can run."""
+    """Verify; 0 when the configuration is sound, with what is still missing before it can run.
+
+    UserError that names all of them where pretrained files are missing: no command of ours makes
+    those, and this machine may have no network.
+    """
     config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
     if command == "sample":
         from ldm.apps.sample import asked
@@ -49,11 +54,9 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
             )
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
-        if command in ("sample", "evaluate"):
-            try:
-                model_folder(config.model, "unet")
-            except UserError as error:
-                print(f"before it can run: {error}")
+        for lack in _lacking(command, config):
+            print(f"before it can run: {lack}")
+        require_weights(command, config)
         return 0
     require_sound(config, missing_inputs=False)
     network = _dry_pass(config)
@@ -68,7 +71,30 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     print(device_memory.in_words(config, network, share))
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
+    require_weights(command, config)
     return 0
+
+
+def _lacking(command: str, config: DictConfig) -> Iterator[str]:
+    """Which models a command is to read that are not there."""
+    parts = {
+        "sample": [("model", "unet")],
+        "evaluate": [("model", "unet")],
+        "cache": [("autoencoder_run", "vae")],
+    }
+    for key, part in parts.get(command, []):
+        try:
+            model_folder(config[key], part)
+        except UserError as error:
+            yield str(error)
+    if command == "cache":
+        from ldm.apps.conditioning import text_parts, text_runs
+
+        for run in text_runs(config):
+            try:
+                text_parts(run)
+            except UserError as error:
+                yield str(error)
 
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
@@ -114,6 +140,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"loss.gan_start={loss.disc_start} or later."
             )
     if missing_inputs:
+        require_weights("train", config)
         for obstacle in obstacles(config):
             raise UserError(obstacle)
 
@@ -146,14 +173,6 @@ def obstacles(config: DictConfig) -> Iterator[str]:
             )
     if config.precision.startswith("bf16") and _is_gpu_without_bf16(config.accelerator):
         yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
-    if config.stage == "autoencoder" and config.perceptual == "lpips":
-        from ldm import weights
-
-        if config.loss.perceptual > 0.0:
-            try:
-                weights.find("vgg16", config.weights_dir)
-            except ValueError as error:
-                yield str(error)
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
         yield "perceptual=own needs text_run=RUN, your own text encoder's run."
     models = config.max_steps // config.models_every if config.models_every else 0
