@@ -1,7 +1,8 @@
 """`ldm check`: a command's settings and inputs verified in seconds, on no device."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from ldm.apps import device_memory
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder
-from ldm.apps.missing_weights import require_weights
+from ldm.apps.locate import model_folder, parts_at
+from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.rules import (
     check_channels,
     check_precision,
@@ -54,9 +55,11 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
             )
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
+        missing = missing_weights(command, config)
         for lack in _lacking(command, config):
-            print(f"before it can run: {lack}")
-        require_weights(command, config)
+            if lack not in missing:
+                print(f"before it can run: {lack}")
+        require_none(missing)
         return 0
     require_sound(config, missing_inputs=False)
     network = _dry_pass(config)
@@ -71,30 +74,33 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     print(device_memory.in_words(config, network, share))
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
-    require_weights(command, config)
+    require_none(missing_weights(command, config))
     return 0
 
 
 def _lacking(command: str, config: DictConfig) -> Iterator[str]:
-    """Which models a command is to read that are not there."""
-    parts = {
-        "sample": [("model", "unet")],
-        "evaluate": [("model", "unet")],
-        "cache": [("autoencoder_run", "vae")],
-    }
-    for key, part in parts.get(command, []):
+    """What a command is to read that is not there."""
+    for read in _reads(command, config):
         try:
-            model_folder(config[key], part)
-        except UserError as error:
+            read()
+        except ValueError as error:
             yield str(error)
+
+
+def _reads(command: str, config: DictConfig) -> Iterator[Callable[[], object]]:
+    if command == "sample":
+        yield partial(model_folder, config.model, "unet")
+    if command == "evaluate":
+        from ldm.apps.evaluate import asked
+
+        if config.model is not None and not parts_at(config.model, ("unet", "vae")):
+            yield partial(model_folder, config.model, "unet")
+        yield partial(asked, config)
     if command == "cache":
         from ldm.apps.conditioning import text_parts, text_runs
 
-        for run in text_runs(config):
-            try:
-                text_parts(run)
-            except UserError as error:
-                yield str(error)
+        yield partial(model_folder, config.autoencoder_run, "vae")
+        yield from (partial(text_parts, run) for run in text_runs(config))
 
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
@@ -140,7 +146,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"loss.gan_start={loss.disc_start} or later."
             )
     if missing_inputs:
-        require_weights("train", config)
+        require_none(missing_weights("train", config))
         for obstacle in obstacles(config):
             raise UserError(obstacle)
 

@@ -15,12 +15,17 @@ from ldm.text.clip import ClipTowers
 _MANY = 10**9
 
 
-def require_weights(command: str, config: DictConfig) -> None:
-    """UserError that names all pretrained files that a command needs and does not find."""
-    found = dict.fromkeys((*_of_training(command, config), *_of_metrics(command, config)))
-    if found:
-        listed = "".join(f"\n- {sentence}" for sentence in found)
-        raise UserError(f"pretrained files are missing, or do not fit:{listed}")
+def missing_weights(command: str, config: DictConfig) -> list[str]:
+    """A sentence for each pretrained network that a command needs and does not find."""
+    found = (*_of_training(command, config), *_of_metrics(command, config))
+    return list(dict.fromkeys(found))
+
+
+def require_none(missing: Sequence[str]) -> None:
+    """UserError that names all of them."""
+    if missing:
+        listed = "".join(f"\n- {sentence}" for sentence in missing)
+        raise UserError(f"pretrained files are missing:{listed}")
 
 
 def _of_training(command: str, config: DictConfig) -> Iterator[str]:
@@ -30,7 +35,7 @@ def _of_training(command: str, config: DictConfig) -> Iterator[str]:
     if config.perceptual == "lpips" and config.loss.perceptual > 0.0:
         try:
             weights.find("vgg16", config.weights_dir)
-        except ValueError as error:
+        except weights.MissingWeights as error:
             yield str(error)
 
 
@@ -42,14 +47,10 @@ def _of_metrics(command: str, config: DictConfig) -> Iterator[str]:
     for node in (config.metrics or {}).values():
         try:
             build(node)(setting)
-        except _NotYet:
-            continue
-        except ValueError as error:
+        except weights.MissingWeights as error:
             yield str(error)
-
-
-class _NotYet(UserError):
-    """It is not known before there is a model, or pictures."""
+        except ValueError:  # not known yet, or told by what knows model and pictures
+            continue
 
 
 class _NoPictures:
@@ -70,7 +71,7 @@ class _NoPictures:
         return ["any caption"]
 
     def towers(self) -> ClipTowers:
-        raise _NotYet
+        raise UserError("there is no model yet.")
 
     def shards(self) -> tuple[ImageShards, ImageShards]:
-        raise _NotYet
+        raise UserError("there are no pictures yet.")

@@ -13,6 +13,10 @@ _FETCH = (
 )
 
 
+class MissingWeights(ValueError):
+    """A pretrained file is not there, or is another one than the published."""
+
+
 @dataclass(frozen=True)
 class FoundFile:
     """A file of weights that is there; what belongs to it lies beside it."""
@@ -32,9 +36,10 @@ class FoundFile:
 def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = False) -> FoundFile:
     """The weights ``name``, verified: a name of the table, or of a file or folder in weights_dir.
 
-    What the table does not know has no published checksum, and is told apart by its own. ValueError
-    if the name is unknown, no folder is set, or a file is missing or not the published one, unless
-    ``allow_unknown``; the message names each missing file, where it belongs and who publishes it.
+    What the table does not know has no published checksum, and is told apart by its own.
+    ValueError if the name is unknown or no folder is set; MissingWeights if a file is missing, or
+    not the published one, unless ``allow_unknown``. The message names each missing file, where it
+    belongs and who publishes it.
     """
     known = TABLE.get(name) or _known_by_path(name)
     if known is None and not Path(name).suffix:
@@ -48,7 +53,7 @@ def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = Fal
     if missing := [place for place in _places(known, name, folder) if not place[0].is_file()]:
         names, places = (", ".join(said) for said in zip(*map(_in_words, missing), strict=True))
         verb = "are missing; they belong" if len(missing) > 1 else "is missing; it belongs"
-        raise ValueError(
+        raise MissingWeights(
             f"{names} {verb} at {places}. "
             f"{_origin(known)}" + (_FETCH.format(known.name, weights_dir) if known else "")
         )
@@ -59,7 +64,7 @@ def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = Fal
     if expected is None or sha256 == expected:
         return FoundFile(path, sha256, published=True, file=file)
     if not allow_unknown:
-        raise ValueError(
+        raise MissingWeights(
             f"{path} is damaged or another file: its sha256 starts with {sha256[:8]}, expected "
             f"{expected[:8]}. Delete it and fetch it again. {_origin(known)} To try something out, "
             "`ldm evaluate` takes it with allow_unknown_weights=true, which marks the numbers as "

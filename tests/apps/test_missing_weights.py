@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from ldm import weights
 from ldm.apps.main import main
-from ldm.apps.missing_weights import require_weights
+from ldm.apps.missing_weights import missing_weights
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,9 @@ def evaluation(tmp_path, **more):
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_all_files_of_all_measures_are_named_once(tmp_path, command):
     more = {"stage": "diffusion", "evaluate_every": 5, "evaluation": {"num_samples": 8}}
-    with pytest.raises(ValueError) as error:
-        require_weights(command, evaluation(tmp_path, **more if command == "train" else {}))
-    said = str(error.value)
+    found = missing_weights(command, evaluation(tmp_path, **more if command == "train" else {}))
+    assert len(found) == 2
+    said = " ".join(found)
     for network in ("inception_fid", "clip_vit_l14"):
         for file in weights.TABLE[network].files:
             assert said.count(f"{tmp_path / file.path} (from {file.url})") == 1
@@ -58,14 +58,14 @@ def test_stand_ins_are_taken_only_where_they_are_asked_for(tmp_path):
         for file in weights.TABLE[name].files:
             (tmp_path / file.path).parent.mkdir(exist_ok=True)
             (tmp_path / file.path).write_bytes(b"random")
-    with pytest.raises(ValueError, match="allow_unknown_weights=true"):
-        require_weights("evaluate", evaluation(tmp_path))
-    require_weights("evaluate", evaluation(tmp_path, allow_unknown_weights=True))
+    found = missing_weights("evaluate", evaluation(tmp_path))
+    assert len(found) == 2 and all("allow_unknown_weights=true" in said for said in found)
+    assert not missing_weights("evaluate", evaluation(tmp_path, allow_unknown_weights=True))
 
 
 def test_a_run_that_does_not_evaluate_needs_nothing(tmp_path):
     config = evaluation(tmp_path, stage="diffusion", evaluate_every=None)
-    require_weights("train", config)
+    assert not missing_weights("train", config)
 
 
 def test_check_and_training_stop_at_a_missing_trunk(tmp_path, capsys):
@@ -85,3 +85,12 @@ def test_check_names_the_models_that_a_cache_lacks(tmp_path, capsys):
     assert main(["check", "cache", *words, "data.root=SHARDS", "out=LATENTS"]) == 0
     said = capsys.readouterr().out
     assert all(f"before it can run: {tmp_path}/{name} does not exist" in said for name in "atu")
+
+
+def test_check_of_an_evaluation_names_all_files_once(tmp_path, capsys):
+    words = ["metrics=[fid,lpips,fd_own]", f"model={tmp_path}/nowhere", "num_samples=4096"]
+    assert main(["check", "evaluate", *words, f"weights_dir={tmp_path}"]) == 2
+    said = capsys.readouterr()
+    for file in ("vgg16-397923af.pth", "weights-inception-2015-12-05-6726825d.pth"):
+        assert said.err.count(f"{tmp_path / file} (from https://") == 1
+    assert "settings are sound" in said.out and str(tmp_path / "vgg16") not in said.out
