@@ -12,7 +12,7 @@ def fid(subject: Subject) -> Found:
     """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
     count = len(subject.prompts)
     name = "fid" if count >= 10_000 else f"fid_{count}"
-    network = read_inception(weights.find("inception_fid", subject.weights_dir))
+    network = read_inception(weights.find("inception_fid", subject.weights_dir).path)
     features = InceptionFeatures(network, layer=2048, resize="torch_fidelity")
     return _measure(name, features, subject)
 
