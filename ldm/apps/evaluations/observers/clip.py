@@ -1,5 +1,6 @@
 """Pictures and their captions in the joint space of a CLIP, for the CLIP score."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class ClipObserver:
         self.name, self.image = name, image
         self.towers = towers.requires_grad_(False).eval()
         self.protocol = protocol | {
+            "model": _in_words(towers.config),
             "features_hash": weights.hash_tensors(towers.model.state_dict()),
             "activation": "quick_gelu" if towers.config["quick_gelu"] else "gelu",
             "context_length": towers.tokenize.context_length,
@@ -77,6 +79,15 @@ def clip_image(
         "activation": pair.activation,
     }
     return FeaturesObserver("clip_image", _image(pair, found), more)
+
+
+def _in_words(config: Mapping[str, Any]) -> str:
+    """The towers' sizes, by which a reader knows the model."""
+    image, text = (
+        f"{part} {tower['layers']} layers of {tower['width']}"
+        for part, tower in (("image", config["vision_cfg"]), ("text", config["text_cfg"]))
+    )
+    return f"{image}, {text}, joint width {config['embed_dim']}"
 
 
 def _find(setting: Setting, file: str) -> weights.FoundFile:
