@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ldm import weights
 from ldm.apps.evaluations.measure import Block, Setting
+from ldm.apps.evaluations.observers.exact import exact
 from ldm.apps.evaluations.observers.features import FeaturesObserver
 from ldm.features.prepared import PreparedFeatures
 from ldm.interop.clip_pair import ClipPair, read_clip_pair
@@ -38,7 +39,7 @@ class ClipObserver:
             "context_length": towers.tokenize.context_length,
         }
 
-    @torch.no_grad()
+    @exact()
     def __call__(self, block: Block) -> Rows:
         device, captions = block.images.device, list(block.captions)
         image = self.image.to(device)(block.images)

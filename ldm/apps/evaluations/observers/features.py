@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import torch
-
 from ldm.apps.evaluations.measure import Block
+from ldm.apps.evaluations.observers.exact import exact
 from ldm.features.clip_image import ClipImageFeatures
 from ldm.features.prepared import PreparedFeatures
 from ldm.metrics.notes import Rows
@@ -20,6 +19,6 @@ class FeaturesObserver:
         self.num_features = features.num_features
         self.protocol = features.protocol | (more or {})
 
-    @torch.no_grad()
+    @exact()
     def __call__(self, block: Block) -> Rows:
         return {"features": self.features.to(block.images.device)(block.images).cpu()}

@@ -2,10 +2,9 @@
 
 from functools import lru_cache
 
-import torch
-
 from ldm import weights
 from ldm.apps.evaluations.measure import Block, Setting
+from ldm.apps.evaluations.observers.exact import exact
 from ldm.features.inception import InceptionFeatures, read_inception
 from ldm.features.inception_network import InceptionNetwork
 from ldm.metrics.notes import Rows
@@ -25,7 +24,7 @@ class InceptionObserver:
         self.num_features = features.num_features
         self.protocol = features.protocol | file.protocol
 
-    @torch.no_grad()
+    @exact()
     def __call__(self, block: Block) -> Rows:
         features = self.features.to(block.images.device)
         layer = str(self.num_features)
