@@ -21,7 +21,6 @@ EXTRAS = {  # importable module -> what it is for, and the extra that installs i
     "sklearn": ("data=digits and its judge", "digits"),
     "matplotlib": ("plots", "demo"),
     "tensorboard": ("logger=tensorboard", "tensorboard"),
-    "torch_fidelity": ("Inception features", "fid"),
 }
 
 
