@@ -25,11 +25,11 @@ def _measure(name: str, features: InceptionFeatures | ClipImageFeatures, subject
         require_enough(side, count, features.num_features)
 
     def numbers() -> Found:
-        metric = FrechetDistance(features, features.num_features)
+        metric = FrechetDistance(features.num_features)
         for images in subject.images.split(BLOCK):
-            metric.update(images, real=False)
+            metric.update(features(images), real=False)
         for images in subject.real.split(BLOCK):
-            metric.update(images, real=True)
+            metric.update(features(images), real=True)
         yield name, float(metric.compute()), subject.compared_protocol | features.protocol
 
     return numbers()
