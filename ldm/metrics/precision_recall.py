@@ -38,12 +38,7 @@ class PrecisionRecall(Metric):
     def compute(self) -> dict[str, Tensor]:
         real, fake = dim_zero_cat(self.real).double(), dim_zero_cat(self.fake).double()
         for side, count in (("real", len(real)), ("generated", len(fake))):
-            if count <= self.neighbours:
-                raise ValueError(
-                    f"{count} {side} pictures have no {self.neighbours} neighbours each. Precision "
-                    f"and recall need {self.neighbours + 1} of them at least, and say little below "
-                    "some thousands (num_samples=)."
-                )
+            require_neighbours(side, count, self.neighbours)
         centre = real.mean(0)  # which costs no digits and saves some
         real, fake = real - centre, fake - centre
         real_reach, fake_reach = (_reach(side, self.neighbours) for side in (real, fake))
@@ -54,11 +49,21 @@ class PrecisionRecall(Metric):
         return {"precision": torch.cat(in_real).double().mean(), "recall": in_fake.double().mean()}
 
 
+def require_neighbours(side: str, count: int, neighbours: int) -> None:
+    """ValueError where so few pictures have not so many neighbours."""
+    if count <= neighbours:
+        raise ValueError(
+            f"{count} {side} pictures have no {neighbours} neighbours each. Precision and recall "
+            f"need {neighbours + 1} of them at least, and say little below some thousands "
+            "(num_samples=)."
+        )
+
+
 def _reach(features: Tensor, neighbours: int) -> Tensor:
     """The squared distance of each to its so-manieth nearest other one, (N,)."""
     # The nearest of all is the feature itself.
     tiles = _squared_distances(features, features)
-    return torch.cat([squared.kthvalue(neighbours + 1).values for _, squared in tiles])
+    return torch.cat([near.topk(neighbours + 1, largest=False).values[:, -1] for _, near in tiles])
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
