@@ -1,38 +1,83 @@
-"""The CLIP score (Hessel et al. 2021) by the model's own CLIP towers."""
+"""The CLIP score (Hessel et al. 2021), by a published CLIP and by the model's own towers."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Iterator
 
-from ldm.apps.evaluations.own_towers import image_features, own_towers
-from ldm.apps.evaluations.subject import BLOCK, Found, Subject
+from ldm.apps.errors import UserError
+from ldm.apps.evaluations.measure import (
+    REFERENCE,
+    SAMPLES,
+    Measure,
+    Noted,
+    Number,
+    Setting,
+)
+from ldm.apps.evaluations.observers.clip import ClipObserver, clip
+from ldm.apps.evaluations.observers.own import own_pair
 from ldm.metrics.clip_score import ClipScore
+from ldm.metrics.notes import Notes, rows_of
+
+_SCALES = {
+    "raw": "mean cosine",
+    "x100": "100 x mean cosine",
+    "2.5x": "mean of 2.5 x max(cosine, 0), the CLIPScore of Hessel et al. 2021",
+}
 
 
-def clip_score_own(subject: Subject) -> Found:
-    """The mean cosine of pictures and their prompts, and of the real pairs beside it."""
-    if not any(subject.prompts):
-        print("clip_score_own: left out, the pictures have no captions")
-        return iter(())
-    towers = own_towers(subject.model.text_encoder)
-    features = image_features(towers, normalize=True)
+def clip_score(
+    setting: Setting, *, file: str, model: str | None, activation: str | None
+) -> Measure:
+    """By the published pair whose weights ``file`` names; see observers/clip.py.
 
-    def encode_text(captions: list[str]) -> Tensor:
-        with torch.no_grad():
-            ids = towers.tokenize(captions)
-            return F.normalize(towers.model.encode_text(ids), dim=-1)
+    UserError where pictures have no prompts.
+    """
+    setting.captions(SAMPLES)
+    observer = clip(setting, file=file, model=model, activation=activation)
+    return _measure("clip_score", setting, observer)
 
-    def score(images: Tensor, captions: list[str]) -> float:
-        metric = ClipScore(features, encode_text)
-        for start in range(0, len(images), BLOCK):
-            metric.update(images[start : start + BLOCK], captions[start : start + BLOCK])
-        return float(metric.compute())
 
-    def numbers() -> Found:
-        protocol = features.protocol | {"scale": "raw mean cosine"}
-        made = score(subject.images, subject.prompts)
-        yield "clip_score_own", made, subject.generated_protocol | protocol
-        real = score(subject.real, list(subject.held_out.first_captions(len(subject.real))))
-        yield "clip_score_own.real", real, subject.real_protocol | protocol
+def clip_score_own(setting: Setting) -> Measure:
+    """By the model's own towers, which need no download; UserError where it has none.
 
-    return numbers()
+    Pictures without prompts are left out, as recipes ask for it whatever the data are.
+    """
+    if not _has_captions(setting, SAMPLES, "clip_score_own"):
+        return Measure({}, lambda noted: iter(()))
+    return _measure("clip_score_own", setting, own_pair(setting))
+
+
+def _measure(name: str, setting: Setting, observer: ClipObserver) -> Measure:
+    """Of pictures and their prompts, and of the real pairs beside it where these have captions."""
+    has_real = _has_captions(setting, REFERENCE, f"{name}.real")
+    sets = [SAMPLES, REFERENCE] if has_real else [SAMPLES]
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        samples = noted(SAMPLES, observer)
+        protocol = noted.protocol(SAMPLES) | observer.protocol
+        for kind, value in _score(samples).items():
+            shown = name if kind == "raw" else f"{name}.{kind}"
+            yield Number(shown, value, protocol | {"scale": _SCALES[kind]})
+        truncated = float(rows_of(samples, "truncated").double().mean())
+        yield Number(f"{name}.truncated", truncated, protocol | {"scale": "share of captions"})
+        if has_real:
+            real = _score(noted(REFERENCE, observer))["raw"]
+            protocol = noted.protocol(REFERENCE) | observer.protocol
+            yield Number(f"{name}.real", real, protocol | {"scale": _SCALES["raw"]})
+
+    return Measure({pictures: [observer] for pictures in sets}, numbers)
+
+
+def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
+    """Whether pictures have captions; where not, it is said that the number is left out."""
+    try:
+        setting.captions(pictures)
+    except UserError:
+        print(f"{name}: left out, the {pictures} have no captions", flush=True)
+        return False
+    return True
+
+
+def _score(notes: Notes) -> dict[str, float]:
+    metric = ClipScore()
+    for image, text in zip(notes.blocks("image"), notes.blocks("text"), strict=True):
+        metric.update(image, text)
+    return {kind: float(value) for kind, value in metric.compute().items()}
