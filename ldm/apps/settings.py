@@ -235,6 +235,8 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "num_samples": _number(1, whole=True),
         "weights_dir": _text(),
         "out": _text(),
+        "notes": _text(optional=True),
+        "checkpoint": _number(1, whole=True, optional=True),
         "samples": _text(optional=True),
     },
     "export": {
