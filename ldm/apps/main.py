@@ -35,7 +35,10 @@ EXAMPLES = {
         'model=runs/demo prompt="a blue square" image=photo.png mask=white_is_painted.png',
         'model=runs/demo prompt="a red circle" prompt_to="a blue square" seed_to=7 num=9',
     ],
-    "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
+    "evaluate": [
+        "model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]",
+        "-m model=runs/demo guidance=1,2,4,8 metrics=[fd_own,clip_score_own] out=runs/demo/sweep",
+    ],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",
         "model=runs/sd1_256 format=single_file out=exports/sd1_256",
@@ -97,12 +100,17 @@ def _run(command: str, words: list[str]) -> int:
         target = words.pop(0) if words and words[0] in COMMANDS else "train"
         return check(target, words, config_dir=config_dir)
     if multirun:
-        from ldm.apps.errors import UserError
-        from ldm.apps.sweep import sweep
+        if command == "train":
+            from ldm.apps.sweep import sweep
 
-        if command != "train":
-            raise UserError(f"-m sweeps training runs (`ldm train -m`), not `ldm {command}`.")
-        return sweep(words, config_dir=config_dir)
+            return sweep(words, config_dir=config_dir)
+        if command == "evaluate":
+            from ldm.apps.evaluation_sweep import sweep_evaluation
+
+            return sweep_evaluation(words, config_dir=config_dir)
+        from ldm.apps.errors import UserError
+
+        raise UserError(f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`.")
     return execute(command, words, config_dir=config_dir)
 
 
