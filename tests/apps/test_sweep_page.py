@@ -27,10 +27,13 @@ def grid(**more: Any) -> Sweep:
     for guidance in (1, 2, 10):
         for steps in (10, 20):
             last = guidance == 10 and steps == 20
-            samples = {"guidance": float(guidance), "steps": steps, "pixels": f"{guidance}{steps}"}
-            made = numbers(
-                30 - guidance - steps / 10, guidance / 40, samples=samples, **(more if last else {})
-            )
+            protocol = {
+                "guidance": float(guidance),
+                "steps": steps,
+                "samples": f"{guidance}{steps}",
+            }
+            protocol |= more if last else {}
+            made = numbers(30 - guidance - steps / 10, guidance / 40, **protocol)
             rows.append(Row({"guidance": str(guidance), "steps": str(steps)}, made))
     return Sweep(rows)
 

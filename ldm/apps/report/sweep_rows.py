@@ -20,9 +20,15 @@ _FOLLOWS = {
     "model": _MODEL,
     "checkpoint": _MODEL,
     "sampler": ("sampler", "sampler_settings"),
-    "num_samples": ("num_samples", "n"),
-}
-_DRAWN = ("hash", "pixels")  # of every set of pictures, and of a protocol, another one
+    # As many real pictures and prompts are taken as there are samples.
+    "num_samples": ("n", "n_real", "reference", "prompts"),
+    "reference": ("n_real", "prompts"),
+    "samples": (
+        *_MODEL, "sampler", "sampler_settings", "steps", "spacing", "guidance", "guidance_rescale",
+        "guidance_interval", "negative", "sizes", "negative_sizes", "seed", "block", "compressed",
+    ),
+}  # fmt: skip
+_OF_EACH = ("hash", "samples")  # the pixels of the samples
 
 
 class Row(NamedTuple):
@@ -80,10 +86,9 @@ class Sweep(NamedTuple):
         return best(name, values) if len(values) > 1 and not self.differences(name) else None
 
     def _explained(self, key: str) -> bool:
-        """Whether a key of a protocol, as in samples.guidance, differs with what was varied."""
-        follows = {name for varied in self.varied for name in _FOLLOWS.get(varied, ())}
-        words = key.split(".")
-        return not {*_DRAWN, *self.varied, *follows}.isdisjoint((*words, key))
+        """Whether a key of a protocol, as sampler_settings.eta, differs with what was varied."""
+        follows = [name for varied in self.varied for name in _FOLLOWS.get(varied, ())]
+        return key.partition(".")[0] in (*_OF_EACH, *self.varied, *follows)
 
 
 def read_sweep(directory: Path) -> Sweep | None:
