@@ -199,7 +199,7 @@ def test_a_killed_process_is_told_from_those_that_were_ended_for_it(tmp_path, mo
         list(encoded(job, None, tmp_path, [], None, None))
 
 
-def _share(failures, job, shards, directory, shapes, contents, rank, lock):
+def _share(rank, *arguments):
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
