@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.compose import compose
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
-from ldm.apps.locate import MAKES, model_folder, parts_at
+from ldm.apps.lineage import shards_of
+from ldm.apps.locate import MAKES, model_at_step, model_folder, parts_at
 from ldm.apps.report.page import write_report
 from ldm.apps.report.sweep import write_sweep
 from ldm.apps.report.sweep_rows import METRICS, SWEEP
@@ -73,7 +74,7 @@ def _write_state(root: Path, jobs: Sequence[Job], finished: dict[str, str]) -> N
     rows = [
         {
             "directory": directory_name(job.choice),
-            "settings": dict(word.split("=", 1) for word in job.choice),
+            "settings": [word.split("=", 1) for word in job.choice],  # in the order of the words
         }
         for job in jobs
     ]
@@ -89,16 +90,19 @@ def _key(config: DictConfig) -> str:
 
 def _read(config: DictConfig) -> Iterator[Path]:
     """The files and folders that an evaluation reads, as far as they are on this machine."""
-    root = config.data.get("root")
-    named = [root, root and f"{root}/held_out", config.weights_dir]
-    named += [config.get(key) for key in ("reference", "prompts", "text_run")]
-    if (model := config.get("model")) is None:
+    root = config.data.root
+    named = [config.weights_dir, config.reference, config.prompts, config.text_run]
+    if (model := config.model) is None:
         named.append(config.samples)
     else:
-        if (step := config.get("checkpoint")) is not None:
-            model = Path(model) / "models" / f"step_{step:09d}"
-        for part in parts_at(model, MAKES):
-            yield model_folder(str(model), part) / part
+        if config.checkpoint is not None:
+            model = model_at_step(model, config.checkpoint)
+        parts = [model_folder(model, part) / part for part in parts_at(model, MAKES)]
+        named += parts
+        if root is None and config.reference is None and parts:
+            root = shards_of(parts[0].parent)
+    if root is not None:
+        named += [root, f"{root}/held_out"]
     yield from (path for path in map(Path, filter(None, named)) if path.exists())
 
 

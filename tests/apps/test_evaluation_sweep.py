@@ -45,7 +45,7 @@ def jobs(monkeypatch):
 def command(world, tmp_path):
     return [
         "evaluate", "-m", f"model={world.root}", f"data.root={world.shards}", "metrics=[fid]",
-        "negative=blurry, dull", "guidance=1,2,4", "steps=10,20", f"out={tmp_path / 'sweep'}",
+        "negative=blurry, dull", "steps=10,20", "guidance=1,2,4", f"out={tmp_path / 'sweep'}",
     ]  # fmt: skip
 
 
@@ -53,18 +53,18 @@ def test_all_combinations_share_their_notes_and_end_in_one_table(ldm, command, j
     assert ldm(*command) == 0
     root = tmp_path / "sweep"
     assert [(job["guidance"], job["steps"]) for job in jobs.started] == [
-        ("1", "10"), ("1", "20"), ("2", "10"), ("2", "20"), ("4", "10"), ("4", "20"),
+        ("1", "10"), ("2", "10"), ("4", "10"), ("1", "20"), ("2", "20"), ("4", "20"),
     ]  # fmt: skip
     assert {job["notes"] for job in jobs.started} == {str(root / "notes")}
-    assert jobs.started[0]["out"] == str(root / "guidance=1,steps=10" / "metrics.json")
+    assert jobs.started[0]["out"] == str(root / "steps=10,guidance=1" / "metrics.json")
     assert jobs.started[0]["negative"] == "blurry, dull"  # one text, however many commas
     rows = list(csv.DictReader((root / "table.csv").read_text().splitlines()))
     assert len(rows) == 6 and list(rows[0]) == [
-        "guidance", "steps", "FID-256", "clip_score", "clip_score.real",
+        "steps", "guidance", "FID-256", "clip_score", "clip_score.real",
     ]  # fmt: skip
-    assert float(rows[3]["FID-256"]) == 29.0
+    assert float(rows[4]["FID-256"]) == 29.0
     table = (root / "table.md").read_text()
-    assert "| 4 | 20 | **29** | **0.24** |" in table and "| 2 | 20 | **29** | 0.22 |" in table
+    assert "| 20 | 4 | **29** | **0.24** |" in table and "| 20 | 2 | **29** | 0.22 |" in table
     assert "clip_score.real" not in table  # part of another, which is in the CSV
     assert "not joined" not in table
     assert (root / "index.html").is_file()
@@ -76,8 +76,8 @@ def test_finished_jobs_are_not_started_again(ldm, command, jobs, tmp_path, capsy
     jobs.codes.clear()
     jobs.started.clear()
     assert ldm(*command) == 0
-    assert [job["guidance"] for job in jobs.started] == ["4", "4"]
-    assert capsys.readouterr().out.count("finished already") == 4
+    assert [job["guidance"] for job in jobs.started] == ["4", "1", "2", "4"]
+    assert capsys.readouterr().out.count("finished already") == 2
     jobs.started.clear()
     more = [word.replace("guidance=1,2,4", "guidance=1,8") for word in command]
     assert ldm(*more) == 0  # another grid in the same folder
@@ -108,16 +108,16 @@ def test_another_model_in_the_same_place_is_evaluated_anew(ldm, jobs, world, tmp
 
 def test_the_pictures_of_each_job_have_a_folder(ldm, command, jobs, tmp_path):
     assert ldm(*command, f"samples={tmp_path / 'pictures'}") == 0
-    assert jobs.started[1]["samples"] == str(tmp_path / "pictures" / "guidance=1,steps=20")
+    assert jobs.started[1]["samples"] == str(tmp_path / "pictures" / "steps=10,guidance=2")
 
 
 def test_a_failed_job_is_listed_and_the_others_have_their_row(ldm, command, jobs, tmp_path, capsys):
     jobs.codes["2"] = 1
     assert ldm(*command) == 1
-    assert "failed: guidance=2 steps=10" in capsys.readouterr().err
+    assert "failed: steps=10 guidance=2" in capsys.readouterr().err
     table = (tmp_path / "sweep" / "table.md").read_text()
-    assert "| 2 | 10 | – | – |" in table
-    assert "Failed or not finished: guidance=2, steps=20." in table
+    assert "| 10 | 2 | – | – |" in table
+    assert "Failed or not finished: steps=20, guidance=2." in table
 
 
 def test_the_report_beside_it_shows_the_curve(ldm, command, jobs, tmp_path):

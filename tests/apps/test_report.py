@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.apps.evaluations.measure import Block
+from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.report import charts, curves, numbers, pictures
 from ldm.apps.report.page import write_report
+from ldm.apps.sample_folder import read_picture
 from ldm.callbacks.sample_grid import save_grid
 from ldm.manifest import Manifest, write_json, write_manifest
-from ldm.metrics.notes import NotesInFiles, blocks_of
+from ldm.metrics.notes import NotesInFiles, Rows, blocks_of
 
 HOSTILE = '</figcaption><script>alert("x")</script> & <b>'
 VOID = {"meta", "img", "br", "path"}
@@ -324,20 +327,33 @@ def test_numbers_that_count_for_nothing_are_struck_through_and_no_headline(recip
     assert not page.open
 
 
-def note_scores(recipe: Path, cosines: torch.Tensor, **protocol: object) -> None:
+def note_scores(recipe: Path, cosines: torch.Tensor) -> None:
     """The notes and the record of an evaluation in which picture i fits its prompt by cosine i."""
-    notes = NotesInFiles(
-        recipe / "metrics.notes" / "samples-1" / "clip-1", count=len(cosines), block=16
-    )
     angles = torch.arccos(cosines.double())
     image = torch.stack([angles.cos(), angles.sin()], 1)
     text = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(len(cosines), 2)
-    for number, rows in enumerate(blocks_of(len(cosines), 16)):
-        block = slice(rows.start, rows.stop)
-        notes.write(number, {"image": image[block], "text": text[block]})
+    take_notes(recipe, "clip-1", {"image": image, "text": text})
+    note_record(recipe, "clip_score", float(cosines.mean()))
+
+
+def take_notes(recipe: Path, observer: str, rows: Rows) -> None:
+    """Notes of the samples in blocks of 16."""
+    count = len(next(iter(rows.values())))
+    notes = NotesInFiles(recipe / "metrics.notes" / "samples-1" / observer, count=count, block=16)
+    for i, block in enumerate(blocks_of(count, 16)):
+        notes.write(i, {name: value[block.start : block.stop] for name, value in rows.items()})
+
+
+def note_record(recipe: Path, name: str, value: float) -> None:
+    """A record of the very pictures in samples/, and what is noted of their pixels."""
+    files = sorted((recipe / "samples").glob("[0-9]*.png"))
+    block = Block(torch.stack([read_picture(file) for file in files]), [""] * len(files))
+    take_notes(recipe, "pixels-1", Pixels()(block))
+    digests = NotesInFiles(
+        recipe / "metrics.notes" / "samples-1" / "pixels-1", count=len(files), block=16
+    )
     records = json.loads((recipe / "metrics.json").read_text())
-    for name in ("clip_score", "memorisation.copies"):
-        records[name] = {"value": float(cosines.mean()), "protocol": protocol}
+    records[name] = {"value": value, "protocol": {"samples": hash_of(digests, "digest")}}
     write_json(recipe / "metrics.json", records)
 
 
@@ -352,21 +368,28 @@ def test_best_and_worst_samples_have_picture_prompt_and_cosine(recipe: Path) -> 
     assert section.count(HOSTILE) == 16 and not page.open
 
 
-def test_notes_of_other_pictures_show_none(recipe: Path) -> None:
-    cosines = torch.linspace(0.1, 0.9, 40)
-    note_scores(recipe, cosines, seed=0, guidance=3.0)
-    write_json(
-        recipe / "samples" / "samples.json",
-        {"protocol": {"guidance": 4.0}, "pictures": [{"file": "a", "prompt": "", "seed": 0}] * 40},
-    )
+def test_only_the_pictures_that_were_judged_are_shown(recipe: Path) -> None:
+    note_scores(recipe, torch.linspace(0.1, 0.9, 40))
+    best = recipe / "samples" / "000039.png"
+    save_grid(images(1)[..., ::2, :], best)  # another one since
     page = Page(write_report(recipe))
-    assert "were not kept" in page.text and "samples=DIR" in page.text and "0.900" not in page.text
-    note_scores(recipe, cosines[:32])  # of another evaluation than the record
-    records = json.loads((recipe / "metrics.json").read_text())
-    records["clip_score"]["value"] = 0.3
-    write_json(recipe / "metrics.json", records)
-    assert "Best and worst" not in Page(write_report(recipe)).text
-    next((recipe / "metrics.notes").rglob("*.safetensors")).write_bytes(b"half a file")
+    assert "0.879" in page.text and "0.900" not in page.text
+    for file in (recipe / "samples").glob("*.png"):
+        file.unlink()
+    page = Page(write_report(recipe))
+    assert "were not kept" in page.text and "samples=DIR" in page.text and "0.879" not in page.text
+
+
+def test_notes_of_another_evaluation_are_left_alone(recipe: Path) -> None:
+    note_scores(recipe, torch.linspace(0.1, 0.9, 40))
+    whole = json.loads((recipe / "metrics.json").read_text())
+    for change in ({"value": 0.3}, {"protocol": {"samples": "other"}}, {"protocol": {}}):
+        other = whole | {"clip_score": whole["clip_score"] | change}
+        write_json(recipe / "metrics.json", other)
+        assert "Best and worst" not in Page(write_report(recipe)).text, change
+    write_json(recipe / "metrics.json", whole)
+    for file in (recipe / "metrics.notes").rglob("000001.safetensors"):
+        file.write_bytes(b"half a file")
     assert "Best and worst" not in Page(write_report(recipe)).text
 
 
@@ -378,7 +401,8 @@ def test_nearest_training_pictures_stand_beside_their_samples(world, tmp_path: P
     for row, image in zip(rows, images(3), strict=True):
         save_grid(image[None], recipe / "samples" / row["file"])
     write_json(recipe / "samples" / "samples.json", {"protocol": {}, "pictures": rows})
-    write_json(recipe / "metrics.json", {"memorisation.copies": {"value": 0.1, "protocol": {}}})
+    write_json(recipe / "metrics.json", {})
+    note_record(recipe, "memorisation.copies", 0.1)
     near = [{"sample": 2, "training": 63, "distance": 0.0125}]
     near += [{"sample": 0, "training": 64, "distance": 0.5}]  # beyond the shards: not shown
     near += [{"sample": 3, "training": 0, "distance": 0.5}]  # beyond the samples

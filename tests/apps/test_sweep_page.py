@@ -40,7 +40,9 @@ def grid(**more: Any) -> Sweep:
 
 def write(directory: Path, sweep: Sweep) -> str:
     """The page of a sweep whose jobs left these records; one without any failed."""
-    jobs = [{"directory": str(i), "settings": r.settings} for i, r in enumerate(sweep.rows)]
+    jobs = [
+        {"directory": str(i), "settings": [*r.settings.items()]} for i, r in enumerate(sweep.rows)
+    ]
     finished = {str(i): "key" for i, row in enumerate(sweep.rows) if row.records}
     write_json(directory / "sweep.json", {"jobs": jobs, "finished": finished})
     for i, row in enumerate(sweep.rows):

@@ -135,5 +135,6 @@ def _shown(row: Row, name: str) -> str:
 
 
 def _is_best(sweep: Sweep, row: Row, name: str) -> bool:
-    value = row.value(name)
-    return value is not None and value == sweep.best(name)
+    """Whether this is the best, or looks the same with the digits that are shown."""
+    found = None if row.value(name) is None else sweep.best(name)
+    return found is not None and _shown(row, name) == metric(name, found)

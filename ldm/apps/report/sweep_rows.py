@@ -102,7 +102,7 @@ def read_sweep(directory: Path) -> Sweep | None:
 def _row(directory: Path, job: Mapping[str, Any], finished: Mapping[str, str]) -> Row:
     file = directory / job["directory"] / METRICS
     is_there = job["directory"] in finished and file.is_file()
-    return Row(job["settings"], read_json(file) if is_there else {})
+    return Row(dict(job["settings"]), read_json(file) if is_there else {})
 
 
 def lines(sweep: Sweep, along: str, names: Sequence[str]) -> dict[str, list[Row]]:
