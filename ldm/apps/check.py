@@ -57,7 +57,7 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
                     measured(config)
                 else:
                     model_folder(config.model, "unet")
-            except UserError as error:
+            except ValueError as error:
                 print(f"before it can run: {error}")
         return 0
     require_sound(config, missing_inputs=False)

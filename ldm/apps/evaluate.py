@@ -7,7 +7,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.build import device_of
-from ldm.apps.evaluations.measure import SAMPLES, Measure
+from ldm.apps.errors import UserError
+from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure
 from ldm.apps.evaluations.noted import NotedInFiles
 from ldm.apps.evaluations.noting import measures_of, note
 from ldm.apps.evaluations.sets.generated import GeneratedPictures
@@ -22,8 +23,9 @@ from ldm.apps.sample_folder import (
     read_picture,
     write_grid,
 )
-from ldm.manifest import write_json
-from ldm.metrics.protocol import record
+from ldm.manifest import fingerprint, write_json
+from ldm.metrics.protocol import record, versions
+from ldm.metrics.statistics import Observed, write_statistics
 
 
 def evaluate(config: DictConfig) -> int:
@@ -37,6 +39,8 @@ def evaluate(config: DictConfig) -> int:
         assert isinstance(kept, GeneratedPictures) and kept.folder is not None
         open_samples(kept.folder, kept.record)
     note(setting, noted, measures)
+    if setting.builds_statistics:
+        return _build_statistics(setting, noted, measures)
     if kept is not None:
         _finish(kept)
     results: dict[str, Any] = {}
@@ -60,8 +64,38 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
     require_devices(device_of(config.accelerator).type, config.devices)
     setting = CommandSetting(config)
     measures = measures_of(config, setting)
+    if setting.builds_statistics and Path(config.out).suffix != ".safetensors":
+        raise UserError(
+            "there is nothing to judge: give samples=DIR, or model=RUN that makes pictures. To "
+            "make a file of statistics of the reference, give out=FILE.safetensors."
+        )
     setting.check({name for measure in measures for name in measure.observers})
     return setting, measures
+
+
+def _build_statistics(setting: CommandSetting, noted: NotedInFiles, measures: list[Measure]) -> int:
+    """Write what the measures' observers noted of the reference into one file."""
+    out, reference = Path(setting.config.out), setting.pictures(REFERENCE)
+    observed = {
+        (o.name, fingerprint(o.protocol)): Observed(o.name, o.protocol, noted(REFERENCE, o))
+        for measure in measures
+        for o in measure.observers.get(REFERENCE, ())
+    }
+    about = noted.protocol(REFERENCE)
+    write_statistics(
+        out,
+        list(observed.values()),
+        size_px=reference.size_px,
+        protocol={"reference": about.pop("pictures"), "n_real": about.pop("n"), **about},
+        provenance={
+            "made_from": setting.config.reference,
+            "pictures": reference.identity,
+            "versions": versions(),
+        },
+    )
+    names = ", ".join(name for name, _ in observed)
+    print(f"{out}: statistics of {reference.count} pictures as seen by {names}")
+    return 0
 
 
 def _finish(kept: GeneratedPictures) -> None:

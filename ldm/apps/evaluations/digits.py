@@ -30,11 +30,11 @@ class GreyAreas:
 
 def digits(setting: Setting) -> Measure:
     """Accuracy by a classifier of real scans, and the within-class spread over the real one."""
-    wanted = [parse(prompt) for prompt in setting.captions(SAMPLES)]
     shards, held_out_shards = setting.shards()
     size_px = setting.size_px(SAMPLES)[0]
     train, train_digits = _areas(shards, size_px)
     held_out, held_out_digits = _areas(held_out_shards, size_px)
+    wanted = [parse(prompt) for prompt in setting.captions(SAMPLES)]
     classifier = DigitClassifier(
         as_scans(train),
         train_digits,

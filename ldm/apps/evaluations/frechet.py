@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
+from ldm import weights
 from ldm.apps.evaluations.measure import (
     REFERENCE,
     SAMPLES,
@@ -16,9 +14,9 @@ from ldm.apps.evaluations.measure import (
 )
 from ldm.apps.evaluations.own_towers import image_features
 from ldm.features.clip_image import ClipImageFeatures
-from ldm.features.inception import InceptionFeatures, pretrained_inception
+from ldm.features.inception import InceptionFeatures, read_inception
 from ldm.metrics.frechet import frechet_distance, require_enough
-from ldm.metrics.notes import Notes, Rows
+from ldm.metrics.notes import Rows
 
 Features = InceptionFeatures | ClipImageFeatures
 
@@ -37,7 +35,11 @@ def fid(setting: Setting) -> Measure:
     """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
     count = setting.count(SAMPLES)
     name = "fid" if count >= 10_000 else f"fid_{count}"
-    return _measure(name, "inception", pretrained_inception(setting.weights_dir), setting)
+    found = weights.find(
+        "inception_fid", setting.weights_dir, allow_unknown=setting.allow_unknown_weights
+    )
+    features = InceptionFeatures(read_inception(found.path), layer=2048, resize="torch_fidelity")
+    return _measure(name, "inception", features, setting)
 
 
 def fd_own(setting: Setting) -> Measure:
@@ -51,19 +53,8 @@ def _measure(name: str, kind: str, features: Features, setting: Setting) -> Meas
     observer = Observed(kind, features)
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        real, made = (_moments(noted(p, observer)) for p in (REFERENCE, SAMPLES))
+        real, made = (noted.moments(p, observer, "features") for p in (REFERENCE, SAMPLES))
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
-        yield Number(name, float(frechet_distance(*real, *made)), protocol)
+        yield Number(name, float(frechet_distance(real, made)), protocol)
 
     return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)
-
-
-def _moments(notes: Notes) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) in float64."""
-    blocks = [block.double() for block in notes.blocks("features")]
-    total = torch.stack([block.sum(0) for block in blocks]).sum(0)
-    outer = torch.zeros(len(total), len(total), dtype=torch.float64)
-    for block in blocks:
-        outer += block.T @ block
-    mean = total / notes.count
-    return mean, (outer - notes.count * torch.outer(mean, mean)) / (notes.count - 1)

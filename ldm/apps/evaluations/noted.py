@@ -8,7 +8,8 @@ from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Ob
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.evaluations.setting import CommandSetting
 from ldm.manifest import fingerprint, write_json
-from ldm.metrics.notes import NotesInFiles
+from ldm.metrics.frechet import Moments, moments
+from ldm.metrics.notes import Notes, NotesInFiles
 from ldm.metrics.protocol import versions
 
 
@@ -26,16 +27,35 @@ class NotedInFiles:
         self._directories: dict[str, Path] = {}
         self._hashes: dict[str, str] = {}
 
-    def __call__(self, pictures: str, observer: Observer) -> NotesInFiles:
+    def __call__(self, pictures: str, observer: Observer) -> Notes:
+        statistics = self._setting.statistics
+        if pictures == REFERENCE and statistics is not None:
+            return statistics.notes(observer.name, observer.protocol)
+        return self.in_files(pictures, observer)
+
+    def in_files(self, pictures: str, observer: Observer) -> NotesInFiles:
+        """The notes of pictures that are here, as far as they are made."""
         return NotesInFiles(
             self._directory(pictures) / f"{observer.name}-{fingerprint(observer.protocol)}",
             count=self._setting.count(pictures),
             block=self._setting.config.block,
         )
 
+    def moments(self, pictures: str, observer: Observer, name: str) -> Moments:
+        statistics = self._setting.statistics
+        if pictures == REFERENCE and statistics is not None:
+            return statistics.moments(observer.name, observer.protocol, name)
+        return moments(self.in_files(pictures, observer).blocks(name))
+
+    def keep(self, name: str, value: Any) -> None:
+        write_json(self.root / f"{name}.json", value)
+
     def protocol(self, *pictures: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in pictures:
+            if name == REFERENCE and self._setting.statistics is not None:
+                found |= self._setting.statistics.protocol
+                continue
             of, pixels = self._setting.pictures(name), self._pixels(name)
             found |= of.protocol
             if name == SAMPLES:

@@ -71,6 +71,10 @@ class _Left:
         self._setting, self._noted = setting, noted
         self.observers = {name: _observers(name, setting, measures) for name in SETS}
         self.observers = {name: each for name, each in self.observers.items() if each}
+        if setting.statistics is not None:  # has been noted in its own time
+            self.observers.pop(REFERENCE, None)
+        if setting.builds_statistics:
+            self.observers = {REFERENCE: self.observers[REFERENCE]}
 
     def pictures(self, name: str) -> int:
         """How many pictures of a set lie in blocks that are not finished."""
@@ -88,13 +92,13 @@ class _Left:
                 for observer in lacking:
                     with torch.no_grad():
                         found = observer(block)
-                    self._noted(name, observer).write(number, found)
+                    self._noted.in_files(name, observer).write(number, found)
                 yield name, len(rows)
 
     def _blocks(self, name: str) -> Iterator[tuple[int, range, list[Observer]]]:
         """Number and pictures of each block of a set with something left, and who lacks notes."""
         pictures = self._setting.pictures(name)
-        missing = [(o, {*self._noted(name, o).missing()}) for o in self.observers[name]]
+        missing = [(o, {*self._noted.in_files(name, o).missing()}) for o in self.observers[name]]
         for number, rows in enumerate(blocks_of(pictures.count, self._setting.config.block)):
             lacking = [observer for observer, numbers in missing if number in numbers]
             if lacking or not pictures.is_kept(rows):

@@ -37,13 +37,14 @@ class ShapeJudge:
 
 
 def prompt_accuracy(setting: Setting) -> Measure:
-    """The exact judge's verdict on samples, real pictures and, with a model, reconstructions."""
+    """The exact judge's verdict on samples, and on the reference as it is and reconstructed."""
     observer = ShapeJudge()
     asked = [_coded(parse(prompt)) for prompt in setting.captions(SAMPLES)]
-    shown = [_coded(parse(caption)) for caption in setting.captions(REFERENCE)]
-    others = {"real": REFERENCE}
-    with suppress(UserError):  # given pictures have no autoencoder
-        setting.count(RECONSTRUCTIONS)
+    others, shown = {}, []
+    with suppress(UserError):  # none was given, or it has no captions
+        shown = [_coded(parse(caption)) for caption in setting.captions(REFERENCE)]
+        others["real"] = REFERENCE
+        setting.count(RECONSTRUCTIONS)  # which need an autoencoder
         others["reconstructed"] = RECONSTRUCTIONS
 
     def numbers(noted: Noted) -> Iterator[Number]:

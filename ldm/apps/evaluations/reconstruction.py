@@ -49,13 +49,12 @@ def ssim(setting: Setting) -> Measure:
 
 def lpips(setting: Setting) -> Measure:
     """The mean learned perceptual distance (Zhang et al. 2018), by VGG16."""
-    distance = pretrained_lpips(setting.weights_dir)
-    protocol = {"lpips": "0.1, VGG16", "range": "-1..1"}
+    distance = pretrained_lpips(setting.weights_dir, allow_unknown=setting.allow_unknown_weights)
 
     def compare(original: Tensor, reconstruction: Tensor) -> Tensor:
         return distance.to(original.device)(original, reconstruction)
 
-    return _mean(setting, Pairs("lpips", compare, protocol))
+    return _mean(setting, Pairs("lpips", compare, distance.protocol))
 
 
 def reconstruction(setting: Setting) -> Measure:

@@ -28,6 +28,7 @@ from ldm.interop.condition_encoders import TEXT_ENCODERS, read_condition_encoder
 from ldm.interop.diffusers_autoencoder import empty_autoencoder
 from ldm.interop.pipeline import is_inpainting, pictures_px
 from ldm.manifest import read_json
+from ldm.metrics.statistics import Statistics, read_statistics
 from ldm.text.clip import ClipText, ClipTowers
 
 USUAL_SAMPLES = 256  # where nothing says how many
@@ -43,6 +44,8 @@ class CommandSetting:
         self.config = config
         self.weights_dir: str = config.weights_dir
         self.allow_unknown_weights: bool = config.allow_unknown_weights
+        self._is_autoencoder = config.model is not None and _is_autoencoder(config.model)
+        self.statistics = _statistics(config.reference)
         self._sets: dict[str, Pictures] = {}
         self._networks = Networks(config)
         self._towers: ClipTowers | None = None
@@ -97,6 +100,14 @@ class CommandSetting:
         return self._shards
 
     @property
+    def builds_statistics(self) -> bool:
+        """Whether there is nothing to judge: then the reference is to become a file.
+
+        It stands for the samples too, so that measures say what they would note of it.
+        """
+        return self.config.model is None and self.config.samples is None
+
+    @property
     def generates(self) -> bool:
         """Whether the samples are made here."""
         return self.config.model is not None and not self._is_autoencoder
@@ -108,16 +119,19 @@ class CommandSetting:
 
     def check(self, names: Collection[str]) -> None:
         """UserError where pictures that are to be compared have not one size."""
-        if {SAMPLES, REFERENCE} <= {*names}:
-            samples, reference = self.pictures(SAMPLES), self.pictures(REFERENCE)
-            if samples.size_px != reference.size_px:
-                side = samples.size_px[0]
+        if REFERENCE not in names:
+            return
+        if self.statistics is None:
+            reference: tuple[int, int] | None = self.size_px(REFERENCE)
+        else:
+            reference = self.statistics.size_px  # None where nobody knows
+        for name in {SAMPLES, RECONSTRUCTIONS} & {*names}:
+            if reference is not None and self.size_px(name) != reference:
                 raise UserError(
-                    f"the samples are {in_words(samples.size_px)} (height x width) and the "
-                    f"reference is {in_words(reference.size_px)}; scores of such pictures say more "
-                    "about the sizes. Make the reference anew: ldm prepare data=folder "
-                    f"data.path={self.config.reference} data.size_px={side} out=SHARDS, then "
-                    "reference=SHARDS."
+                    f"the {name} are {in_words(self.size_px(name))} (height x width) and the "
+                    f"reference is {in_words(reference)}; what compares them would tell the sizes "
+                    "apart. Make the reference anew: ldm prepare data=folder data.path=PICTURES "
+                    f"data.size_px={self.size_px(name)[0]} out=SHARDS, then reference=SHARDS."
                 )
 
     def _samples(self) -> Pictures:
@@ -130,11 +144,8 @@ class CommandSetting:
                 "reconstructions can be measured (reconstruction, psnr, ssim, lpips, rfid, "
                 "rfd_own). For others give model= a run of stage diffusion."
             )
-        if config.samples is None:
-            raise UserError(
-                "these metrics need pictures to judge: give samples=DIR, or model=RUN that makes "
-                "them."
-            )
+        if self.builds_statistics:
+            return self.pictures(REFERENCE)
         lines = None if config.prompts is None else read_prompts(config.prompts)
         if _is_shards(config.samples):
             shards = self._image_shards(config.samples)
@@ -198,7 +209,7 @@ class CommandSetting:
 
     def _others_captions(self) -> Iterator[str]:
         """Of the reference that was given, else of held-out pictures and then of training's."""
-        if self.config.reference is not None:
+        if self.config.reference is not None and self.statistics is None:
             captions = self.pictures(REFERENCE).captions
             if any(captions):
                 return iter(captions)
@@ -210,18 +221,27 @@ class CommandSetting:
 
     def _reference(self) -> Readable:
         config = self.config
+        if self.statistics is not None:
+            raise UserError(
+                f"reference={config.reference} is a file of statistics, and a metric needs the "
+                "pictures themselves: give reference=DIR or SHARDS, or leave that metric out."
+            )
         if config.reference is None:
-            train, held_out = self._shards
-            wanted = config.num_samples
-            if self.generates or config.samples is not None:
-                wanted = self.count(SAMPLES)
-            kind = {"reference_is": "training pictures"} if held_out is train else {}
-            count = min(len(held_out), wanted or len(held_out))
-            return ShardPictures(held_out, count, self._square_px, kind)
+            return self._held_out()
         if _is_shards(config.reference):
             shards = self._image_shards(config.reference)
             return ShardPictures(shards, len(shards), self._model_px, {})
         return read_folder(config.reference, captions=None, lossy=None)
+
+    def _held_out(self) -> ShardPictures:
+        """As many held-out pictures as there are samples, or so many of reconstructions."""
+        train, held_out = self._shards
+        wanted = self.config.num_samples
+        if self.generates or self.config.samples is not None:
+            wanted = self.count(SAMPLES)
+        kind = {"reference_is": "training pictures"} if held_out is train else {}
+        count = min(len(held_out), wanted or len(held_out))
+        return ShardPictures(held_out, count, self._square_px, kind)
 
     def _training(self) -> Readable:
         train, _ = self._shards
@@ -233,8 +253,7 @@ class CommandSetting:
             raise UserError(
                 "metrics of reconstructions need an autoencoder: give model=RUN, or leave them out."
             )
-        reference = self.pictures(REFERENCE)
-        assert isinstance(reference, ShardPictures) or hasattr(reference, "images")
+        reference = self._held_out() if self.statistics else self._reference()
         vae = model_folder(config.model, "vae") / "vae"
         autoencoder = empty_autoencoder(vae)
         if any(side % autoencoder.stride for side in reference.size_px):
@@ -250,18 +269,10 @@ class CommandSetting:
             )
         made_by = part_input(config.model, "vae")["fingerprint"]
         return ReconstructedPictures(
-            reference,  # type: ignore[arg-type]
+            reference,
             self._networks,
             {"autoencoder": made_by, "latent": "posterior mode"},
         )
-
-    @cached_property
-    def _is_autoencoder(self) -> bool:
-        """Whether model= is an autoencoder without a denoiser."""
-        found = parts_at(self.config.model, ("unet", "vae"))
-        if not found:
-            model_folder(self.config.model, "unet")  # which says what makes one
-        return found == ["vae"]
 
     @cached_property
     def _model_px(self) -> int | None:
@@ -304,6 +315,25 @@ class CommandSetting:
 
     def _data(self, root: str) -> DictConfig:
         return OmegaConf.create({**self.config.data, "root": root})
+
+
+def _is_autoencoder(model: str) -> bool:
+    """Whether there is no denoiser; UserError naming what makes one where there is nothing."""
+    found = parts_at(model, ("unet", "vae"))
+    if not found:
+        model_folder(model, "unet")
+    return found == ["vae"]
+
+
+def _statistics(reference: str | None) -> Statistics | None:
+    """The reference where it is a file of statistics."""
+    if reference is None or is_url(reference):
+        return None
+    if Path(reference).suffix not in (".safetensors", ".npz"):
+        return None
+    if not Path(reference).is_file():
+        raise UserError(f"reference={reference}: there is no such file.")
+    return read_statistics(reference)
 
 
 def _is_shards(path: str) -> bool:
