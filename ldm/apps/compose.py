@@ -83,7 +83,7 @@ def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str | None], lis
         elif argument.startswith("-"):
             raise UserError(
                 f"option {argument!r} is unknown; settings are written key=value, and the options "
-                "are --help, --config-dir DIR and, for train, -m."
+                "are --help, --config-dir DIR and, for train and evaluate, -m."
             )
         elif not equals and not argument.startswith("~"):
             raise UserError(f"{argument!r} is no setting; settings are written key=value.")

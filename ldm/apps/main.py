@@ -39,6 +39,7 @@ EXAMPLES = {
     "evaluate": [
         "model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]",
         "compare=[runs/a/metrics.json,runs/b/metrics.json]   (number by number)",
+        "-m model=runs/demo guidance=1,2,4,8 metrics=[fd_own,clip_score_own] out=runs/demo/sweep",
     ],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",
@@ -106,12 +107,17 @@ def _run(command: str, words: list[str]) -> int:
 
         return weights(words, config_dir=config_dir)
     if multirun:
-        from ldm.apps.errors import UserError
-        from ldm.apps.sweep import sweep
+        if command == "train":
+            from ldm.apps.sweep import sweep
 
-        if command != "train":
-            raise UserError(f"-m sweeps training runs (`ldm train -m`), not `ldm {command}`.")
-        return sweep(words, config_dir=config_dir)
+            return sweep(words, config_dir=config_dir)
+        if command == "evaluate":
+            from ldm.apps.evaluation_sweep import sweep_evaluation
+
+            return sweep_evaluation(words, config_dir=config_dir)
+        from ldm.apps.errors import UserError
+
+        raise UserError(f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`.")
     return execute(command, words, config_dir=config_dir)
 
 

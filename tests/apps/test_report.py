@@ -10,10 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.apps.evaluations.measure import Block
+from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.report import charts, curves, numbers, pictures
 from ldm.apps.report.page import write_report
+from ldm.apps.sample_folder import read_picture
 from ldm.callbacks.sample_grid import save_grid
 from ldm.manifest import Manifest, write_json, write_manifest
+from ldm.metrics.notes import NotesInFiles, Rows, blocks_of
 
 HOSTILE = '</figcaption><script>alert("x")</script> & <b>'
 VOID = {"meta", "img", "br", "path"}
@@ -311,3 +315,150 @@ def test_numbers_are_rounded_and_carry_units() -> None:
         "0.8 s", "42 s", "1 min 00 s", "3 min 05 s", "2 h 10 min",
     ]  # fmt: skip
     assert numbers.title("val/prompt_accuracy.color") == "Prompt accuracy (color)"
+
+
+def test_numbers_that_count_for_nothing_are_struck_through_and_no_headline(recipe: Path) -> None:
+    records = json.loads((recipe / "metrics.json").read_text())
+    records["FID-256"] = {"value": 7.5, "protocol": {}, "valid": False, "why": "w.pth is <other>"}
+    write_json(recipe / "metrics.json", records)
+    page = Page(write_report(recipe))
+    assert "not valid: w.pth is <other>" in page.text and "<s>7.5</s>" in page.source
+    assert "FID-256" not in page.text.split("Evaluation")[0]
+    assert not page.open
+
+
+def note_scores(recipe: Path, cosines: torch.Tensor) -> None:
+    """The notes and the record of an evaluation in which picture i fits its prompt by cosine i."""
+    angles = torch.arccos(cosines.double())
+    image = torch.stack([angles.cos(), angles.sin()], 1)
+    text = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(len(cosines), 2)
+    take_notes(recipe, "clip-1", {"image": image, "text": text})
+    note_record(recipe, "clip_score", float(cosines.mean()))
+
+
+def take_notes(recipe: Path, observer: str, rows: Rows) -> None:
+    """Notes of the samples in blocks of 16."""
+    count = len(next(iter(rows.values())))
+    notes = NotesInFiles(recipe / "metrics.notes" / "samples-1" / observer, count=count, block=16)
+    for i, block in enumerate(blocks_of(count, 16)):
+        notes.write(i, {name: value[block.start : block.stop] for name, value in rows.items()})
+
+
+def note_record(recipe: Path, name: str, value: float) -> None:
+    """A record of the very pictures in samples/, and what is noted of their pixels."""
+    files = sorted((recipe / "samples").glob("[0-9]*.png"))
+    block = Block(torch.stack([read_picture(file) for file in files]), [""] * len(files))
+    take_notes(recipe, "pixels-1", Pixels()(block))
+    digests = NotesInFiles(
+        recipe / "metrics.notes" / "samples-1" / "pixels-1", count=len(files), block=16
+    )
+    records = json.loads((recipe / "metrics.json").read_text())
+    records[name] = {"value": value, "protocol": {"samples": hash_of(digests, "digest")}}
+    write_json(recipe / "metrics.json", records)
+
+
+def test_best_and_worst_samples_have_picture_prompt_and_cosine(recipe: Path) -> None:
+    note_scores(recipe, torch.linspace(-0.5, 0.9, 40))
+    page = Page(write_report(recipe))
+    assert "Best and worst samples: CLIP score" in page.text and "of 40 samples" in page.text
+    best, worst = (page.text.index(number) for number in ("0.900", "-0.500"))
+    assert best < page.text.index("0.649") < worst < page.text.index("-0.249")
+    assert "0.613" not in page.text  # the ninth
+    section = page.text.split("Best and worst")[1].split("Text encoder")[0]
+    assert section.count(HOSTILE) == 16 and not page.open
+
+
+def test_only_the_pictures_that_were_judged_are_shown(recipe: Path) -> None:
+    note_scores(recipe, torch.linspace(0.1, 0.9, 40))
+    best = recipe / "samples" / "000039.png"
+    save_grid(images(1)[..., ::2, :], best)  # another one since
+    page = Page(write_report(recipe))
+    assert "0.879" in page.text and "0.900" not in page.text
+    for file in (recipe / "samples").glob("*.png"):
+        file.unlink()
+    page = Page(write_report(recipe))
+    assert "were not kept" in page.text and "samples=DIR" in page.text and "0.879" not in page.text
+
+
+def test_notes_of_another_evaluation_are_left_alone(recipe: Path) -> None:
+    note_scores(recipe, torch.linspace(0.1, 0.9, 40))
+    whole = json.loads((recipe / "metrics.json").read_text())
+    for change in ({"value": 0.3}, {"protocol": {"samples": "other"}}, {"protocol": {}}):
+        other = whole | {"clip_score": whole["clip_score"] | change}
+        write_json(recipe / "metrics.json", other)
+        assert "Best and worst" not in Page(write_report(recipe)).text, change
+    write_json(recipe / "metrics.json", whole)
+    for file in (recipe / "metrics.notes").rglob("000001.safetensors"):
+        file.write_bytes(b"half a file")
+    assert "Best and worst" not in Page(write_report(recipe)).text
+
+
+def test_nearest_training_pictures_stand_beside_their_samples(world, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe"
+    (recipe / "diffusion").mkdir(parents=True)
+    (recipe / "shards").symlink_to(world.shards)
+    rows = [{"file": f"{i:06d}.png", "prompt": f"prompt {i}", "seed": i} for i in range(3)]
+    for row, image in zip(rows, images(3), strict=True):
+        save_grid(image[None], recipe / "samples" / row["file"])
+    write_json(recipe / "samples" / "samples.json", {"protocol": {}, "pictures": rows})
+    write_json(recipe / "metrics.json", {})
+    note_record(recipe, "memorisation.copies", 0.1)
+    near = [{"sample": 2, "training": 63, "distance": 0.0125}]
+    near += [{"sample": 0, "training": 64, "distance": 0.5}]  # beyond the shards: not shown
+    near += [{"sample": 3, "training": 0, "distance": 0.5}]  # beyond the samples
+    write_json(recipe / "metrics.notes" / "nearest.json", near)
+    page = Page(write_report(recipe))
+    assert "Nearest training pictures" in page.text and "distance 0.0125" in page.text
+    assert page.count("img", "alt", "training picture") == 1
+    assert page.count("img", "alt", "sample: prompt 2") == 1 and "distance 0.5" not in page.text
+    (recipe / "metrics.notes" / "nearest.json").write_text('[{"sam')
+    assert "Nearest training" not in Page(write_report(recipe)).text
+    (recipe / "shards").unlink()
+    assert "Nearest training" not in Page(write_report(recipe)).text
+
+
+def test_evaluations_during_training_have_curves_and_protocols(tmp_path: Path) -> None:
+    rows = [
+        {"step": s, "val/fd_own-128": 9.0 / s, "val/clip_score_own-128": 0.1 * s,
+         "val/clip_score_own.real-128": 0.9, "val/kid_own_std-128": 0.1, "val/loss": 1.0}
+        for s in (1.0, 2.0)
+    ]  # fmt: skip
+    run = tmp_path / "run"
+    make_run(run, "diffusion", rows)
+    latest = {n.removeprefix("val/"): v for n, v in rows[-1].items() if "-128" in n}
+    protocol = {"n": 128, "guidance": 3.0}
+    records = {n: {"value": v, "protocol": protocol, "step": 2} for n, v in latest.items()}
+    write_json(run / "evaluation.json", records)
+    page = Page(write_report(run))
+    assert "Evaluation during training" in page.text and "the numbers of step 2" in page.text
+    section = page.text.split("Evaluation during training")[1].split("all settings")[0]
+    assert "Fréchet distance, own features, 128 pictures" in section and "real pictures" in section
+    assert page.source.count('data-chart="') == 1 + 2  # the loss; no chart of a spread
+    assert page.count("path", value="curve level") == 1 and not page.open
+
+
+def test_damaged_numbers_of_a_sweep_are_no_error(recipe: Path) -> None:
+    for text in ('{"jobs": [], "finished": {}}', '{"jobs": ['):
+        (recipe / "sweep").mkdir(exist_ok=True)
+        (recipe / "sweep" / "sweep.json").write_text(text)
+        assert "Sweep" not in Page(write_report(recipe)).text
+
+
+def test_names_say_how_many_pictures_they_are_of() -> None:
+    assert numbers.title("FID-256") == "FID-256" and numbers.title("val/rFID-64").endswith("FID-64")
+    assert numbers.title("val/fd_own-128") == "Fréchet distance, own features, 128 pictures"
+    assert numbers.title("clip_score.2.5x") == "CLIP score (2.5x)"
+    assert numbers.title("kid_own") == "Kernel distance, own features"
+    assert numbers.is_headline("val/kid_own-128") and not numbers.is_headline("kid_std-128")
+    assert not numbers.is_headline("clip_score_own.real-128")
+    assert numbers.is_frechet("fd_dinov2") and not numbers.is_frechet("rFID-64")
+
+
+def test_the_best_of_a_metric_is_its_least_or_its_most() -> None:
+    values = [2.0, float("nan"), 1.0, 3.0]
+    for name in ("FID-256", "rFID", "fd_own", "kid_own-128", "lpips"):
+        assert numbers.best(name, values) == 1.0, name
+    for name in ("clip_score", "precision", "prompt_accuracy", "ssim", "inception_score"):
+        assert numbers.best(name, values) == 3.0, name
+    assert numbers.best("memorisation.ratio", values) is None
+    assert numbers.best("fd_own", []) is None is numbers.best("psnr", [])

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from ldm.apps.errors import UserError
-from ldm.apps.sweep import LONGEST, _directory, sweep
+from ldm.apps.sweep import LONGEST, directory_name, sweep
 from ldm.manifest import read_manifest
 
 
@@ -76,8 +76,8 @@ def test_a_sweep_inside_a_multi_process_job_is_refused(monkeypatch):
 
 
 def test_directory_names_are_readable_safe_and_unique():
-    assert _directory(["lr=0.001", "backbone=unet_demo"]) == "lr=0.001,backbone=unet_demo"
-    assert "/" not in _directory(["init=/a/b c"])
+    assert directory_name(["lr=0.001", "backbone=unet_demo"]) == "lr=0.001,backbone=unet_demo"
+    assert "/" not in directory_name(["init=/a/b c"])
     long = [[f"preview.prompts=[{'x' * 200}{i}]"] for i in range(2)]
-    names = {_directory(choice) for choice in long}
+    names = {directory_name(choice) for choice in long}
     assert len(names) == 2 and all(len(name) < LONGEST + 20 for name in names)

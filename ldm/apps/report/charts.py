@@ -16,7 +16,8 @@ _MOST_POINTS = 200  # per curve: more than a chart this wide can show
 class Curve(NamedTuple):
     """A named line: points (step, value), the CSS colour, and whether to mark its points.
 
-    A level is what others are held against: the last value, dashed over the whole chart.
+    A level is what others are held against: the last value, dashed over the whole chart. ``names``
+    stand beside the points, which are then all shown; there are as many, or none.
     """
 
     label: str
@@ -24,25 +25,33 @@ class Curve(NamedTuple):
     color: str
     marked: bool
     level: bool = False
+    names: Sequence[str] = ()
 
 
-def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ordered: bool) -> str:
+def line_chart(
+    title: str,
+    unit: str,
+    curves: Sequence[Curve],
+    *,
+    log: bool,
+    ordered: bool,
+    across: str = "step",
+) -> str:
     """A figure with one chart; "" if no curve has a finite point.
 
     log: a logarithmic value axis, taken only where every value is positive and they span a
     factor of ten. ordered: the curves are a family, whose legend names the first and the last.
+    across: what the horizontal axis is; that of steps begins at 0, others where their values do.
     Long curves are shown as the means of neighbouring points, at most 200.
     """
-    finite = [
-        c._replace(points=_thin([p for p in c.points if math.isfinite(p[1])])) for c in curves
-    ]
-    shown = [curve for curve in finite if curve.points]
+    shown = [curve for curve in map(_finite, curves) if curve.points]
     if not shown:
         return ""
     values = [value for curve in shown for _, value in curve.points]
     steps = [step for curve in shown for step, _ in curve.points]
     log = log and min(values) > 0 and max(values) >= 10 * min(values)
-    first, last = min(0, *steps), max(steps)
+    by_step = across == "step"
+    first, last = (min(0, *steps), max(steps)) if by_step else _range(steps, False)
     low, high = _range(values, log)
     position = math.log10 if log else float
 
@@ -62,7 +71,12 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ord
     for tick in ticks(first, last, 5):
         marks.append(
             f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
-            f"{'' if tick else 'step '}{_tick(tick)}</text>"
+            f"{'step ' if by_step and not tick else ''}{_tick(tick)}</text>"
+        )
+    if not by_step:
+        marks.append(
+            f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT + 8}" text-anchor="middle">'
+            f"{escape(across)}</text>"
         )
     for curve in shown:
         if curve.level:
@@ -79,8 +93,15 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ord
         if (curve.marked and len(where) <= 40) or len(where) == 1:
             dots = "".join(f"M{point}h0" for point in where)
             marks.append(f'<path class="dots" style="stroke:{curve.color}" d="{dots}"/>')
+        for name, (step, value) in zip(curve.names, curve.points, strict=False):
+            above = y(value) - 8 if y(value) - 8 > _TOP + 8 else y(value) + 18
+            marks.append(
+                f'<text class="name" x="{x(step):.1f}" y="{above:.1f}" text-anchor="middle">'
+                f"{escape(name)}</text>"
+            )
     frame = f"{title}{f', {unit}' if unit else ''}"
     hover = {
+        "across": across,
         "frame": [_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, first, last],
         "curves": [[c.label, [[s, number(v)] for s, v in c.points]] for c in shown],
     }
@@ -89,7 +110,8 @@ def line_chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool, ord
         f'<figure class="chart" data-chart="{escape(json.dumps(hover, separators=(",", ":")))}">'
         f"<figcaption><b>{escape(title)}</b>{f' <span>{escape(unit)}</span>' if unit else ''}"
         f"{scale}{_legend(shown, ordered)}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"><title>{escape(frame)} by step</title>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT if by_step else _HEIGHT + 14}" role="img">'
+        f"<title>{escape(frame)} by {escape(across)}</title>"
         f'{"".join(marks)}<path class="cursor" d="M0 {_TOP}V{_BOTTOM}"/></svg></figure>'
     )
 
@@ -122,6 +144,15 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
         return low / air, high * air
     air = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
     return (0.0 if 0 <= low < 0.3 * high else low - air), high + air
+
+
+def _finite(curve: Curve) -> Curve:
+    """The points that can be shown, few enough for a chart; a named one keeps its name."""
+    if not curve.names:
+        return curve._replace(points=_thin([p for p in curve.points if math.isfinite(p[1])]))
+    pairs = zip(curve.points, curve.names, strict=True)
+    kept = [(p, name) for p, name in pairs if math.isfinite(p[0]) and math.isfinite(p[1])]
+    return curve._replace(points=[p for p, _ in kept], names=[name for _, name in kept])
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ldm.apps.learning import BINS
 from ldm.apps.report.charts import Curve, line_chart
-from ldm.apps.report.numbers import title
+from ldm.apps.report.numbers import is_headline, split_count, title
+from ldm.apps.report.tables import rank
 
 _TRAIN, _HELD_OUT = "var(--train)", "var(--held-out)"
 _FAMILY = re.compile(r"(.*)_(\d+)")  # latent_std_0, latent_std_1, ...
@@ -66,6 +67,7 @@ _MORE = (
     _Chart("Latents beyond 5 standard deviations", "%", _both("outlier_share"), factor=100.0),
     _Chart("Learning rate", "", {"learning_rate": "learning rate"}),
     _Chart("Speed", "images per second", {"images_per_second": "all processes"}),
+    _Chart("Time of an evaluation", "seconds", {"evaluate_seconds": "of all processes"}),
     _Chart("Time waiting for data", "%", {"data_wait_fraction": "share"}, factor=100.0),
 )
 # Constants, which the table of noise levels has, or no numbers of the model.
@@ -84,6 +86,34 @@ def charts(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[str]]:
     main = [_drawn(chart, rows) for chart in _MAIN]
     more = [_drawn(chart, rows) for chart in (*_MORE, *rest)]
     return [c for c in main if c], [c for c in more if c]
+
+
+def split_evaluation(
+    rows: Sequence[Mapping[str, float]], records: Mapping[str, Any]
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The logged rows as two: numbers of evaluations, which ``records`` names, and all others."""
+    names = {f"val/{name}" for name in records}
+    evaluated = [{k: v for k, v in row.items() if k in names or k == "step"} for row in rows]
+    rest = [{k: v for k, v in row.items() if k not in names} for row in rows]
+    return evaluated, rest
+
+
+def evaluation_charts(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """A chart for each headline number of evaluations; its value for real pictures as a level."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    shown = sorted((n for n in names if n.startswith("val/") and is_headline(n)), key=rank)
+    found = []
+    for name in shown:
+        curves = []
+        base, count = split_count(name)
+        real = f"{base}.real-{count}" if count else f"{base}.real"
+        for logged, label in ((name, "samples"), (real, "real pictures")):
+            points = [(row["step"], row[logged]) for row in rows if logged in row]
+            level = logged != name
+            color = "var(--level)" if level else _HELD_OUT
+            curves.append(Curve(label, points, color, marked=True, level=level))
+        found.append(line_chart(title(name), "", curves, log=False, ordered=False))
+    return [chart for chart in found if chart]
 
 
 def _chart_of(base: str, names: Sequence[str]) -> _Chart:

@@ -1,7 +1,8 @@
 "use strict";
-/* A vertical line and the values of the nearest step under the pointer. */
+/* A vertical line and the values at the nearest place (a step, or what it is across). */
 for (const figure of document.querySelectorAll("figure.chart")) {
-  const {frame: [left, right, , , width, first, last], curves} = JSON.parse(figure.dataset.chart);
+  const {across, frame: [left, right, , , width, first, last], curves} =
+    JSON.parse(figure.dataset.chart);
   const svg = figure.querySelector("svg"), cursor = figure.querySelector(".cursor");
   const tip = figure.appendChild(document.createElement("div"));
   tip.className = "tip";
@@ -13,7 +14,7 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     const step = nearest(steps, first + (at - left) / (right - left) * (last - first));
     const x = left + (step - first) / ((last - first) || 1) * (right - left);
     cursor.style.transform = `translateX(${x}px)`;
-    tip.replaceChildren(`step ${step.toLocaleString("en")}`);
+    tip.replaceChildren(`${across} ${step.toLocaleString("en", {maximumSignificantDigits: 6})}`);
     curves.forEach(([label, points], i) => {
       const value = points.find(p => p[0] === step);
       if (!value) return;

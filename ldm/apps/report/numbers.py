@@ -1,6 +1,7 @@
 """Names and numbers as people read them: units, percent, sensible rounding."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 _TITLES = {
@@ -9,9 +10,19 @@ _TITLES = {
     "digit_spread": "Within-class spread",
     "psnr": "Reconstruction PSNR",
     "ssim": "Reconstruction SSIM",
-    "clip_score_own": "CLIP score, own towers",
+    "lpips": "Reconstruction LPIPS",
+    "FID": "FID",
+    "rFID": "Reconstruction FID",
     "fd_own": "Fréchet distance, own features",
-    "fid": "Fréchet Inception distance",
+    "rfd_own": "Reconstruction Fréchet distance, own features",
+    "fd_dinov2": "Fréchet distance, DINOv2",
+    "kid": "Kernel Inception distance",
+    "kid_std": "Kernel Inception distance, spread over subsets",
+    "kid_own": "Kernel distance, own features",
+    "kid_own_std": "Kernel distance, own features, spread over subsets",
+    "inception_score_std": "Inception score, spread over splits",
+    "clip_score": "CLIP score",
+    "clip_score_own": "CLIP score, own towers",
     "kl_per_dimension": "KL per latent dimension",
     "retrieval": "Caption retrieval",
     "loss": "Loss",
@@ -22,18 +33,49 @@ _TITLES = {
     "outlier_share": "Latents beyond 5 std",
     "d_weight": "Weight of the adversarial loss",
 }
-_SHARES = ("accuracy", "retrieval", "share", "usage", "fraction")
+_SHARES = ("accuracy", "retrieval", "share", "usage", "fraction", "truncated", "copies")
+_LESS_IS_BETTER = ("fid", "rfid", "fd_", "rfd_", "kid", "lpips")
+_MORE_IS_BETTER = (
+    "precision", "recall", "inception_score", "clip_score", "psnr", "ssim", "prompt_accuracy",
+    "digit_accuracy",
+)  # fmt: skip
 _SAMPLES = ("num_samples", "num_images", "n")
 
 
 def title(name: str) -> str:
     """The human name of a metric, step or directory: "Train diffusion" of "train_diffusion"."""
-    name, _, rest = name.rpartition("/")[2].partition(".")
-    kind, _, count = name.partition("_")
-    if kind == "fid" and count.isdigit():
-        return f"FID-{count}"
+    name, count = split_count(name.rpartition("/")[2])
+    name, _, rest = name.partition(".")
     words = _TITLES.get(name) or name.replace("_", " ")
+    if count:  # FID-256 is a name of its own
+        words += f"-{count}" if name.endswith("FID") else f", {count} pictures"
     return words[:1].upper() + words[1:] + (f" ({rest})" if rest else "")
+
+
+def split_count(name: str) -> tuple[str, str]:
+    """A number's name and how many pictures it says, "" if none: "kid_own-128" has 128."""
+    base, _, count = name.rpartition("-")
+    return (base, count) if base and count.isdigit() else (name, "")
+
+
+def is_headline(name: str) -> bool:
+    """Whether a number stands for itself: no part of another, and not the spread of one."""
+    base, _ = split_count(name)
+    return "." not in base and not base.endswith("_std")
+
+
+def is_frechet(name: str) -> bool:
+    """Whether this is a Fréchet distance of samples, as FID-256 and fd_own are."""
+    return name.removeprefix("val/").lower().startswith(("fid", "fd_"))
+
+
+def best(name: str, values: Sequence[float]) -> float | None:
+    """The best of a metric's values; None where neither more nor less is better, or of none."""
+    base = name.removeprefix("val/").lower()
+    found = [value for value in values if math.isfinite(value)]
+    if not found or base.startswith(_LESS_IS_BETTER):
+        return min(found, default=None)
+    return max(found) if base.startswith(_MORE_IS_BETTER) else None
 
 
 def metric(name: str, value: Any) -> str:

@@ -1,22 +1,24 @@
 """The report: a self-contained page about a recipe's directory or a single run."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ldm.apps.closing import said
-from ldm.apps.report import stages, tables
+from ldm.apps.report import judged, stages, tables
+from ldm.apps.report.document import document, section
 from ldm.apps.report.numbers import duration, samples, title
 from ldm.apps.report.pictures import img, opened
+from ldm.apps.report.sweep_charts import clip_chart
+from ldm.apps.report.sweep_rows import SWEEP, read_sweep
+from ldm.apps.report.tables import why_not_valid
 from ldm.manifest import VERSION, Manifest, atomic, read_json
 
 RUNS = ("text_encoder", "autoencoder", "diffusion")  # the sub-folders of a recipe that are runs
 ARTEFACTS = ("shards", "shards/held_out", "text_encoder", "autoencoder", "latents", "diffusion")
 MOST_SAMPLES = 32
-# The page may show and run what it carries, and load nothing.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_report(directory: Path) -> Path:
@@ -38,23 +40,8 @@ def write_report(directory: Path) -> Path:
         )
     path = directory / "report.html"
     with atomic(path) as temporary:
-        temporary.write_text(_document(_name(directory), body), encoding="utf-8")
+        temporary.write_text(document(_name(directory), body), encoding="utf-8")
     return path
-
-
-def _document(name: str, body: str) -> str:
-    style, script = (_resource(file) for file in ("style.css", "hover.js"))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)} · report</title><style>{style}</style></head><body>\n"
-        f"{body}\n<script>{script}</script></body></html>\n"
-    )
-
-
-def _resource(name: str) -> str:
-    return resources.files("ldm.apps.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _name(directory: Path) -> str:
@@ -66,20 +53,21 @@ def _recipe(directory: Path) -> str:
     records = _json(directory / "metrics.json")
     found = {name: tables.manifest_at(directory / name) for name in ARTEFACTS}
     manifests = {name: manifest for name, manifest in found.items() if manifest is not None}
-    values = {name: record["value"] for name, record in records.items()}
-    notes = {name: samples(record.get("protocol", {})) for name, record in records.items()}
+    valid = {name: record for name, record in records.items() if not why_not_valid(record)}
+    values = {name: record["value"] for name, record in valid.items()}
+    notes = {name: samples(record.get("protocol", {})) for name, record in valid.items()}
     runs = {name: directory / name for name in RUNS if (directory / name).is_dir()}
     parts = [
         _header(directory, "A latent diffusion model and how it was trained", manifests, timings),
         _samples(directory / "samples"),
         tables.tiles(values, notes),
-        _section("Metrics", tables.metrics(records)) if records else "",
+        _evaluation(directory, records),
         *(
-            _section(title(name), stages.stage(run, timings.get(f"train_{name}")))
+            section(title(name), stages.stage(run, timings.get(f"train_{name}")))
             for name, run in runs.items()
         ),
-        _section("Time", tables.times(timings)) if timings else "",
-        _section("Made from", tables.provenance(manifests)) if manifests else "",
+        section("Time", tables.times(timings)) if timings else "",
+        section("Made from", tables.provenance(manifests)) if manifests else "",
         _footer(manifests),
     ]
     return "\n".join(part for part in parts if part)
@@ -101,13 +89,14 @@ def _run(run: Path) -> str:
             _figure(image, words[i] if i < len(words) else "", "sample")
             for i, image in enumerate(newest[1][:MOST_SAMPLES])
         )
-        picture = _section(f"Samples at step {newest[0]:,}", f'<div class="samples">{shown}</div>')
+        picture = section(f"Samples at step {newest[0]:,}", f'<div class="samples">{shown}</div>')
     parts = [
         _header(run, f"One run of stage {title(kind).lower()}" if kind else "One run", {}, {}),
         picture,
         tables.tiles(numbers, dict.fromkeys(numbers, "held out, at the end")),
-        _section("Training", stages.stage(run, None)),
-        _section("Made from", tables.provenance(manifests)) if manifests else "",
+        _evaluation(run, _json(run / "metrics.json")),
+        section("Training", stages.stage(run, None)),
+        section("Made from", tables.provenance(manifests)) if manifests else "",
         _footer(manifests),
     ]
     return "\n".join(part for part in parts if part)
@@ -146,20 +135,29 @@ def _samples(directory: Path) -> str:
     if shown:
         of = f"The first {len(shown)} of {len(paths)}" if len(paths) > len(shown) else "All"
         note = f"<p class=muted>{of}, in order and unselected.</p>"
-        return _section("Samples", f'{note}<div class="samples">{"".join(shown)}</div>')
+        return section("Samples", f'{note}<div class="samples">{"".join(shown)}</div>')
     grid = opened(directory / "grid.png")
     if grid is None:
         return ""
-    return _section("Samples", img(grid, "sample grid", wide_px=1100, narrow_px=360))
+    return section("Samples", img(grid, "sample grid", wide_px=1100, narrow_px=360))
+
+
+def _evaluation(directory: Path, records: Mapping[str, Any]) -> str:
+    """What `ldm evaluate` measured here: numbers, curves of a sweep, and single samples."""
+    parts = [tables.metrics(records)] if records else []
+    for file in sorted(directory.glob(f"*/{SWEEP}")):
+        with suppress(ValueError):  # damaged
+            if (sweep := read_sweep(file.parent)) and (curve := clip_chart(sweep)):
+                parts.append(f"<h3>Sweep <code>{escape(file.parent.name)}</code></h3>{curve}")
+    if records:
+        parts += [judged.by_clip_score(directory, records), judged.neighbours(directory, records)]
+    content = "".join(parts)
+    return section("Evaluation", content) if content else ""
 
 
 def _figure(image: Any, words: str, hint: str) -> str:
     caption = f"<figcaption>{escape(words)}</figcaption>" if words else ""
     return f"<figure>{img(image, hint, wide_px=128, narrow_px=108)}{caption}</figure>"
-
-
-def _section(heading: str, content: str) -> str:
-    return f"<section><h2>{escape(heading)}</h2>{content}</section>"
 
 
 def _footer(manifests: Mapping[str, Manifest]) -> str:

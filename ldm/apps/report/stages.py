@@ -8,13 +8,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
-from ldm.apps.report.curves import charts
+from ldm.apps.report.curves import charts, evaluation_charts, split_evaluation
 from ldm.apps.report.numbers import duration, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px, spread
-from ldm.apps.report.tables import manifest_at
+from ldm.apps.report.tables import manifest_at, metrics
 from ldm.manifest import read_json
 
 PROMPTS = "prompts.json"  # in samples/: of the sheets' pictures, in order
+EVALUATION = "evaluation.json"  # the latest numbers of evaluations during training
 _MOST_PAIRS = 16
 _MOST_STRIPS = 12  # moments of training
 _STRIP_COLUMNS = 12
@@ -50,9 +51,13 @@ def stage(run: Path, seconds: float | None) -> str:
     found = _development(run / "samples")
     if paired and found:
         parts.append(_pairs(list(found.values())[-1]))
-    main, more = charts(rows)
+    records = read_json(run / EVALUATION) if (run / EVALUATION).is_file() else {}
+    evaluated, rest = split_evaluation(rows, records)
+    main, more = charts(rest)
     if main:
         parts.append(f'<div class="charts">{"".join(main)}</div>')
+    if records:
+        parts.append(_evaluation(evaluated, records))
     parts.append(noise_levels(rows, config))
     if paired:
         parts.append(latents(run, rows))
@@ -67,6 +72,20 @@ def stage(run: Path, seconds: float | None) -> str:
         text = escape((run / "config.yaml").read_text().strip())
         parts.append(f"<details><summary>all settings</summary><pre>{text}</pre></details>")
     return "".join(parts)
+
+
+def _evaluation(
+    rows: Sequence[Mapping[str, float]], records: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """What evaluations during training measured: curves, and the latest with their protocols."""
+    step = max((record.get("step", 0) for record in records.values()), default=0)
+    return (
+        "<h3>Evaluation during training</h3><p class=muted>On few pictures, to watch a run by: "
+        "numbers are comparable within a curve. For numbers to report use <code>ldm evaluate"
+        f'</code>.</p><div class="charts">{"".join(evaluation_charts(rows))}</div>'
+        f"<details><summary>the numbers of step {step:,} with their protocols</summary>"
+        f"{metrics(records)}</details>"
+    )
 
 
 def last_pictures(run: Path) -> tuple[int, list[Image.Image]] | None:

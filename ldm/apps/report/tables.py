@@ -5,11 +5,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ldm.apps.report.numbers import duration, metric, number, samples, title
+from ldm.apps.report.numbers import duration, is_headline, metric, number, samples, title
 from ldm.manifest import FILE_NAME, Manifest, read_manifest
 
 _HEADLINES = (
-    "prompt_accuracy", "digit_accuracy", "digit_spread", "fid", "psnr", "clip_score", "fd_",
+    "prompt_accuracy", "digit_accuracy", "digit_spread", "FID", "psnr", "clip_score", "fd_",
+    "kid", "precision", "recall", "inception_score", "rFID", "rfd_", "ssim", "lpips",
 )  # fmt: skip
 _MOST_TILES = 6
 _ROAD = ("prepare", "train_text_encoder", "train_autoencoder", "cache", "train_diffusion", "sample")
@@ -23,12 +24,13 @@ def tiles(numbers: Mapping[str, Any], notes: Mapping[str, str]) -> str:
         f'<div class="tile"><b>{escape(metric(name, numbers[name]))}</b>'
         f'<span>{escape(title(name))}</span><span class="note">{escape(notes.get(name, ""))}</span>'
         "</div>"
-        for name in [n for n in sorted(numbers, key=_rank) if "." not in n][:_MOST_TILES]
+        for name in [n for n in sorted(numbers, key=rank) if is_headline(n)][:_MOST_TILES]
     ]
     return f'<div class="tiles">{"".join(found)}</div>' if found else ""
 
 
-def _rank(name: str) -> tuple[int, str]:
+def rank(name: str) -> tuple[int, str]:
+    """The place of a number among others: the most important ones first."""
     places = [
         i for i, start in enumerate(_HEADLINES) if name.removeprefix("val/").startswith(start)
     ]
@@ -36,20 +38,32 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 def metrics(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every metric with its value; its protocol unfolds in its row."""
+    """Every metric with its value, or why that counts for nothing; its protocol unfolds."""
     rows = []
-    for name in sorted(records, key=_rank):
+    for name in sorted(records, key=rank):
         record = records[name]
         protocol = record.get("protocol", {})
         brief = [samples(protocol), *(f"{k} {protocol[k]}" for k in _SUMMARY if k in protocol)]
         summary = " · ".join(part for part in brief if part) or "protocol"
+        why = why_not_valid(record)
+        remark = f'<br><span class="invalid">not valid: {escape(why)}</span>' if why else ""
         rows.append(
-            f"<tr><th>{escape(title(name))}<br><code class=muted>{escape(name)}</code></th>"
-            f'<td class="number">{escape(metric(name, record.get("value")))}</td>'
-            f"<td><details><summary>{escape(summary)}</summary>{_listed(protocol)}</details></td>"
+            f"<tr><th>{escape(title(name))}<br><code class=muted>{escape(name)}</code>{remark}</th>"
+            f'<td class="number">{struck(metric(name, record.get("value")), why)}</td>'
+            f"<td><details><summary>{escape(summary)}</summary>{listed(protocol)}</details></td>"
             "</tr>"
         )
-    return _table("metrics", ("metric", "value", "protocol"), rows)
+    return table("metrics", ("metric", "value", "protocol"), rows)
+
+
+def why_not_valid(record: Mapping[str, Any]) -> str:
+    """Why a number counts for nothing, "" where it counts."""
+    return "" if record.get("valid", True) else str(record.get("why", "")) or "no reason is given"
+
+
+def struck(text: str, why: str) -> str:
+    """The text, struck through where there is a reason why it is not valid."""
+    return f"<s>{escape(text)}</s>" if why else escape(text)
 
 
 def times(timings: Mapping[str, float]) -> str:
@@ -86,10 +100,11 @@ def provenance(manifests: Mapping[str, Manifest]) -> str:
             f"<tr><th>{escape(name)}</th><td><code>{escape(manifest.fingerprint)}</code></td>"
             f"<td>{inputs or '–'}</td><td>{escape(_holds(manifest))}</td></tr>"
         )
-    return _table("chain", ("artefact", "fingerprint", "made from", "holds"), rows)
+    return table("chain", ("artefact", "fingerprint", "made from", "holds"), rows)
 
 
-def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+def table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    """A table with rows of ready markup, which is moved sideways where it is too wide."""
     head = "".join(f"<th>{column}</th>" for column in columns)
     return (
         f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead>'
@@ -109,7 +124,7 @@ def _holds(manifest: Manifest) -> str:
     return ", ".join(parts)
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def listed(values: Mapping[str, Any]) -> str:
     """A protocol as a list of definitions, nested keys joined by dots."""
 
     def flat(node: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:

@@ -1,0 +1,140 @@
+"""A sweep of evaluations as table.csv, table.md, and a page with the table and its curves."""
+
+import csv
+import io
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+from ldm.apps.report.document import document, section
+from ldm.apps.report.numbers import metric, title
+from ldm.apps.report.sweep_charts import charts_across, clip_chart
+from ldm.apps.report.sweep_rows import Row, Sweep, read_sweep
+from ldm.apps.report.tables import listed, struck, table, why_not_valid
+from ldm.manifest import VERSION, atomic
+from ldm.metrics.protocol import differences
+
+PAGE = "index.html"
+
+
+def write_sweep(directory: Path) -> Path:
+    """Write the tables and the page of a sweep into its folder; the page's path."""
+    sweep = read_sweep(directory)
+    assert sweep is not None, f"{directory} is no sweep"
+    files = {"table.csv": _csv(sweep), "table.md": _markdown(sweep), PAGE: _page(directory, sweep)}
+    for name, text in files.items():
+        with atomic(directory / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return directory / PAGE
+
+
+def remarks(sweep: Sweep) -> Iterator[str]:
+    """Sentences on jobs that failed, numbers that do not count, and what may not be compared."""
+    for row in sweep.rows:
+        if not row.records:
+            yield f"Failed or not finished: {_choice(row)}."
+    reasons = {why_not_valid(record) for row in sweep.rows for record in row.records.values()}
+    for why in sorted(reasons - {""}):
+        yield f"Numbers that are struck through are not valid: {why}."
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in sweep.headlines:
+        found.setdefault(tuple(sweep.differences(name)), []).append(name)
+    for keys, names in found.items():
+        if keys:
+            yield (
+                f"{', '.join(names)}: the protocols of these jobs differ in more than what was "
+                f"varied ({', '.join(keys)}). They are not joined by a line, and none is the best."
+            )
+
+
+def _choice(row: Row) -> str:
+    return ", ".join(f"{key}={value}" for key, value in row.settings.items())
+
+
+def _csv(sweep: Sweep) -> str:
+    """Every number of every job in full; empty where there is none, or it is not valid."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*sweep.varied, *sweep.names])
+    for row in sweep.rows:
+        values = (row.value(name) for name in sweep.names)
+        writer.writerow([*row.settings.values(), *("" if v is None else repr(v) for v in values)])
+    return text.getvalue()
+
+
+def _markdown(sweep: Sweep) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    columns = [*sweep.varied, *sweep.headlines]
+    rows = [line(columns), line(["---"] * len(sweep.varied) + ["---:"] * len(sweep.headlines))]
+    for row in sweep.rows:
+        cells = list(row.settings.values())
+        for name in sweep.headlines:
+            text = _shown(row, name)
+            if why_not_valid(row.records.get(name, {})):
+                text = f"~~{text}~~"
+            cells.append(f"**{text}**" if _is_best(sweep, row, name) else text)
+        rows.append(line(cells))
+    said = [f"- {remark}" for remark in remarks(sweep)]
+    return "\n".join([*rows, "", *said, *([""] if said else [])])
+
+
+def _page(directory: Path, sweep: Sweep) -> str:
+    finished = sum(bool(row.records) for row in sweep.rows)
+    facts = f"<span>Evaluations over {escape(' × '.join(sweep.varied))}</span>"
+    facts += f"<span><b>{finished}</b> of {len(sweep.rows)} jobs finished</span>"
+    said = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(sweep))
+    curve = clip_chart(sweep)
+    parts = [
+        f'<header><h1>{escape(directory.resolve().name)}</h1><p class="facts">{facts}</p></header>',
+        f'<div class="verdict"><ul>{said}</ul></div>' if said else "",
+        section("Fidelity and agreement with the prompt", curve) if curve else "",
+        section("All jobs", _table(sweep)),
+    ]
+    for along in sweep.numeric():
+        if charts := charts_across(sweep, along):
+            across = f'<div class="charts">{"".join(charts)}</div>'
+            parts.append(section(f"Across {along}", across))
+    parts += [section("Protocols", _protocols(sweep)), f"<footer>Made by ldm {VERSION}.</footer>"]
+    return document(directory.resolve().name, "\n".join(part for part in parts if part))
+
+
+def _table(sweep: Sweep) -> str:
+    rows = []
+    for row in sweep.rows:
+        cells = [f"<th>{escape(value)}</th>" for value in row.settings.values()]
+        for name in sweep.headlines:
+            text = struck(_shown(row, name), why_not_valid(row.records.get(name, {})))
+            is_best = _is_best(sweep, row, name)
+            cells.append(f'<td class="number">{f"<b>{text}</b>" if is_best else text}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    columns = [escape(key) for key in sweep.varied] + [escape(title(n)) for n in sweep.headlines]
+    note = "<p class=muted>The best of each column is bold; all numbers are in table.csv.</p>"
+    return note + table("sweep", columns, rows)
+
+
+def _protocols(sweep: Sweep) -> str:
+    """What the records of all jobs have in common, by number."""
+    found = []
+    for name in sweep.headlines:
+        records = [row.records[name] for row in sweep.rows if name in row.records]
+        differing = {key for other in records for key in differences(records[0], other)}
+        common = {
+            key: value
+            for key, value in records[0]["protocol"].items()
+            if key != "hash" and not any(d == key or d.startswith(f"{key}.") for d in differing)
+        }
+        summary = f"{title(name)}: what all jobs have in common"
+        found.append(f"<details><summary>{escape(summary)}</summary>{listed(common)}</details>")
+    return "".join(found)
+
+
+def _shown(row: Row, name: str) -> str:
+    return metric(name, row.records[name]["value"]) if name in row.records else "–"
+
+
+def _is_best(sweep: Sweep, row: Row, name: str) -> bool:
+    """Whether this is the best, or looks the same with the digits that are shown."""
+    found = None if row.value(name) is None else sweep.best(name)
+    return found is not None and _shown(row, name) == metric(name, found)
