@@ -1,0 +1,223 @@
+"""What evaluations during training look at: held-out pictures, and what the model makes of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, cycle, islice
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ldm.apps.build import build
+from ldm.apps.errors import UserError
+from ldm.apps.evaluations.measure import (
+    RECONSTRUCTIONS,
+    REFERENCE,
+    SAMPLES,
+    TRAINING,
+    Block,
+    Measure,
+    Observer,
+)
+from ldm.autoencoders.convolutional import Autoencoder
+from ldm.callbacks.evaluation import Found, Piece, Records
+from ldm.data.batches import crop
+from ldm.data.shards.reader import ImageShards
+from ldm.features.quantise import quantise
+from ldm.manifest import fingerprint
+from ldm.metrics.notes import NotesInMemory, Rows, blocks_of
+from ldm.metrics.protocol import record
+from ldm.text.clip import ClipTowers
+
+Draw = Callable[[Sequence[int]], Tensor]
+"""Images (B, C, H, W) in [-1, 1] of some pictures of a set, by their numbers."""
+
+
+class TrainingSetting:
+    """A ``Setting`` of evaluations during training, known before any network is there.
+
+    ``draws`` says whether the stage has samples, with the captions of held-out pictures as prompts
+    (or none where it is ``unconditional``). The reference are the first held-out pictures, at most
+    as many. ``read_towers`` gives the own towers, UserError where there are none.
+    """
+
+    statistics = None  # the reference are pictures
+
+    def __init__(
+        self,
+        config: DictConfig,
+        shards: ImageShards,
+        read_towers: Callable[[], ClipTowers],
+        *,
+        draws: bool,
+        unconditional: bool = False,
+    ) -> None:
+        number = config.evaluation.num_samples
+        self.train, self.held_out = shards, shards.held_out() or shards
+        self.weights_dir = config.weights_dir
+        self.allow_unknown_weights = config.evaluation.allow_unknown_weights
+        self.towers, self.size_px = read_towers, config.size
+        self._counts = dict.fromkeys((REFERENCE, RECONSTRUCTIONS), min(number, len(self.held_out)))
+        self._captions: dict[str, list[str]] = {
+            name: list(self.held_out.first_captions(n)) for name, n in self._counts.items()
+        }
+        if draws:
+            captions = chain(self.held_out.first_captions(), self.train.first_captions())
+            prompts = cycle([""] if unconditional else captions)
+            self._counts[SAMPLES] = number
+            self._captions[SAMPLES] = list(islice(prompts, number))
+
+    def count(self, pictures: str) -> int:
+        self._require(pictures)
+        return self._counts[pictures]
+
+    def captions(self, pictures: str) -> Sequence[str]:
+        self._require(pictures)
+        return self._captions[pictures]
+
+    def shards(self) -> tuple[ImageShards, ImageShards]:
+        return self.train, self.held_out
+
+    def originals(self, rows: Sequence[int]) -> Tensor:
+        """Some of the held-out pictures (B, C, H, W) in [-1, 1]."""
+        return torch.stack([crop(self.held_out[i].image, self.size_px) for i in rows])
+
+    @property
+    def reference(self) -> str:
+        """The held-out pictures, as a protocol names them."""
+        kind = "training" if self.held_out is self.train else "held-out"
+        return f"{kind} shards {self.held_out.manifest.fingerprint}"
+
+    def _require(self, pictures: str) -> None:
+        if pictures in self._counts:
+            return
+        what = {
+            SAMPLES: "draws no pictures: choose metrics of reconstructions",
+            TRAINING: "does not look at all training pictures: leave that to `ldm evaluate`",
+        }
+        raise UserError(f"evaluation during this stage {what[pictures]}.")
+
+
+class Evaluated:
+    """The sets of pictures of a stage, what the measures note of them, and the numbers.
+
+    ``draw`` makes the samples as ``drawn`` (part of a protocol) says; without it the autoencoder
+    is what learns, and otherwise it does not change.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        setting: TrainingSetting,
+        autoencoder: Autoencoder,
+        device: Callable[[], torch.device],
+        *,
+        made_by: Mapping[str, Any],
+        draw: Draw | None = None,
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.setting, self.autoencoder, self.device, self.draw = setting, autoencoder, device, draw
+        self.measures = list(measures(config, setting))
+        self._blocks = partial(blocks_of, block=config.evaluation.block)
+        observed: dict[str, dict[str, Observer]] = {}
+        for measure in self.measures:
+            for pictures, observers in measure.observers.items():
+                for observer in observers:
+                    observed.setdefault(pictures, {})[_key(observer)] = observer
+        self._observed = observed
+        learned = SAMPLES if draw is not None else RECONSTRUCTIONS
+        self.lasting = [p for p in self._pieces() if p[0] != learned]
+        self.changing = [p for p in self._pieces() if p[0] == learned]
+        shown = {"pictures": setting.reference, "n": setting.count(REFERENCE)}
+        weights = "raw" if config.ema_decay is None else "averaged"
+        made = {"weights": weights, "precision": config.precision, **made_by}
+        self._protocols = {
+            REFERENCE: shown,
+            RECONSTRUCTIONS: {**shown, **made, "latent": "posterior mode"},
+        }
+        if drawn is not None:
+            prompts = f"captions of {setting.reference}"
+            self._protocols[SAMPLES] = {
+                **made, **drawn, "prompts": prompts, "n": setting.count(SAMPLES)
+            }  # fmt: skip
+
+    def note(self, piece: Piece) -> dict[str, Rows]:
+        """What all observers note of a block of pictures, by their keys."""
+        pictures, number = piece
+        rows = self._blocks(self.setting.count(pictures))[number]
+        block = self._block(pictures, rows)
+        with torch.autocast(block.images.device.type, enabled=False):
+            found = {key: observer(block) for key, observer in self._observed[pictures].items()}
+        return {
+            key: {name: rows.detach().cpu() for name, rows in each.items()}
+            for key, each in found.items()
+        }
+
+    def conclude(self, found: Found) -> Records:
+        """The records of all measures, under names that carry the number of pictures."""
+        noted = _Noted(found, self._protocols)
+        return {
+            _named(number.name, number.protocol.get("n")): record(number.value, **number.protocol)
+            for measure in self.measures
+            for number in measure.numbers(noted)
+        }
+
+    def _pieces(self) -> Iterator[Piece]:
+        for pictures in self._observed:
+            for number in range(len(self._blocks(self.setting.count(pictures)))):
+                yield pictures, number
+
+    def _block(self, pictures: str, rows: Sequence[int]) -> Block:
+        captions = [self.setting.captions(pictures)[i] for i in rows]
+        if pictures == SAMPLES:
+            assert self.draw is not None
+            return Block(quantise(self.draw(rows)), captions)
+        originals = self.setting.originals(rows).to(self.device())
+        if pictures == REFERENCE:
+            return Block(quantise(originals), captions)
+        model = self.autoencoder.to(self.device())
+        code = model.encode(originals.to(model.last_layer.dtype))
+        made = model.decode(model.regularizer.mode(code))
+        return Block(quantise(made), captions, quantise(originals))
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """Rows in memory as a measure is given them."""
+
+    found: Found
+    protocols: Mapping[str, Mapping[str, Any]]
+
+    def __call__(self, pictures: str, observer: Observer) -> NotesInMemory:
+        key = _key(observer)
+        return NotesInMemory(
+            {number: rows[key] for (name, number), rows in self.found.items() if name == pictures}
+        )
+
+    def protocol(self, *pictures: str) -> dict[str, Any]:
+        judged = dict(self.protocols[pictures[0]])
+        for other in pictures[1:]:
+            there = self.protocols[other]
+            judged |= {other: there["pictures"], "n_real": there["n"]}
+        return judged
+
+
+def measures(config: DictConfig, setting: TrainingSetting) -> Iterator[Measure]:
+    """Those of metrics=; UserError naming the one that lacks something, and what."""
+    for name, node in config.metrics.items():
+        try:
+            yield build(node)(setting)
+        except ValueError as error:
+            raise UserError(f"metrics={name}: {error}") from error
+
+
+def _key(observer: Observer) -> str:
+    """Equal for observers that note the same."""
+    return f"{observer.name}-{fingerprint(observer.protocol)}"
+
+
+def _named(name: str, count: int | None) -> str:
+    """A number's name with the number of pictures, once: these are few, and named for it."""
+    return name if count is None or name.endswith(f"-{count}") else f"{name}-{count}"
