@@ -21,7 +21,6 @@ EXTRAS = {  # importable module -> what it is for, and the extra that installs i
     "sklearn": ("data=digits and its judge", "digits"),
     "matplotlib": ("plots", "demo"),
     "tensorboard": ("logger=tensorboard", "tensorboard"),
-    "torch_fidelity": ("Inception features", "fid"),
 }
 
 
@@ -122,17 +121,18 @@ def weights(weights_dir: str | None) -> Check:
     except (ImportError, OSError) as error:
         return Check("weights", "fail", f"cannot be read without torch: {error}", INSTALL)
     intact, absent = [], []
-    for name, file in TABLE.items():
-        if not (Path(weights_dir).expanduser() / file.file_name).is_file():
-            absent.append(file.file_name)
+    for name, network in TABLE.items():
+        if not (Path(weights_dir).expanduser() / network.weights.path).is_file():
+            absent.append(name)
             continue
         try:
             find(name, weights_dir)
         except ValueError as error:
             return Check("weights", "fail", str(error))
-        intact.append(file.file_name)
+        intact.append(name)
     detail = f"intact: {', '.join(intact) or 'none'}; absent: {', '.join(absent) or 'none'}"
-    return Check("weights", "ok", detail)
+    remedy = f"To have one: `ldm weights fetch NAME weights_dir={weights_dir}`." if absent else ""
+    return Check("weights", "ok", detail, remedy)
 
 
 def lightning(found: Probe) -> Check:

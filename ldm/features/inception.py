@@ -1,11 +1,8 @@
-"""The Inception of the Frechet Inception distance: 2,048 features, as torch-fidelity computes them.
+"""Features of the Inception by which Frechet, kernel and Inception scores are defined.
 
-The network of Szegedy et al. 2015 with TensorFlow's 2015-12-05 weights and its bilinear resize
-without antialiasing (Heusel et al. 2017). torch-fidelity supplies the layers, the file comes
-from ``weights_dir``.
+The network is that of ``inception_network``, its file comes from ``weights_dir``.
 """
 
-import io
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,22 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from ldm import weights
+from ldm.features.inception_network import SIZE_PX, InceptionNetwork
 from ldm.features.quantise import to_uint8
+from ldm.features.resize import kernel
 from ldm.features.rgb import as_rgb
+
+WIDTHS = (64, 192, 768, 2048)
 
 
 class InceptionFeatures(nn.Module):
-    """The pooled features before the classifier: images (B, 3, H, W) in [-1, 1] -> (B, 2048).
+    """Features of one layer: images (B, 3 or 1, H, W) in [-1, 1] -> (B, layer).
 
-    Images are clipped and rounded to 8 bits, then resized to 299 px by the network itself.
+    ``layer`` is called by its width. Images are clipped and rounded to 8 bits, then resized to
+    299 px by the kernel that ``resize`` names. Computed in float32 even under autocast. ValueError
+    for a layer or a kernel that does not exist.
     """
 
-    num_features = 2048
-
-    def __init__(self, network: nn.Module, weights_hash: str) -> None:
+    def __init__(self, network: InceptionNetwork, *, layer: int, resize: str) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False).eval()
-        self._weights_hash = weights_hash
+        if layer not in WIDTHS:
+            raise ValueError(f"layer={layer!r} is unknown; choose one of {WIDTHS}.")
+        self.network, self.num_features = network, layer
+        self.kernel = kernel(resize)
+        self._hash = weights.hash_tensors(network.state_dict())
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: the network is frozen."""
@@ -39,42 +43,38 @@ class InceptionFeatures(nn.Module):
         """What a metric's record must say about these features."""
         return {
             "features": "inception",
-            "features_hash": self._weights_hash,
-            "resize": "bilinear 299 px, TensorFlow 1 corners, antialias off",
+            "layer": self.num_features,
+            "features_hash": self._hash,
+            "resize": self.kernel.protocol((SIZE_PX, SIZE_PX)),
             "quantisation": "8 bit, rounded",
         }
 
     def forward(self, images: Tensor) -> Tensor:
+        layer = str(self.num_features)
+        return self.layers(images, layer)[layer]
+
+    def layers(self, images: Tensor, *layers: str) -> dict[str, Tensor]:
+        """Features of layers by the names that the network knows them by."""
         with torch.autocast(images.device.type, enabled=False):
-            (features,) = self.network(to_uint8(as_rgb(images)))
-        return features.float()
+            levels = to_uint8(as_rgb(images)).float()
+            resized = self.kernel.resize(levels, (SIZE_PX, SIZE_PX))
+            found = self.network((resized - self.kernel.zero) / self.kernel.one, layers)
+        return dict(found)
 
 
-def read_inception(path: str | Path) -> InceptionFeatures:
-    """The FID Inception with the weights of a local file, read without running code from it.
+def read_inception(path: str | Path) -> InceptionNetwork:
+    """The Inception with the weights of torch-fidelity's file, read without running code from it.
 
-    ValueError if torch-fidelity is not installed or the file does not fit.
+    ValueError naming the file if it holds another network.
     """
+    with torch.device("meta"):
+        network = InceptionNetwork()
+    state = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.load_state_dict(path).items()
+    }
     try:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ImportError as error:
-        raise ValueError(
-            "The Inception features need torch-fidelity: pip install 'ldm[fid]', "
-            "or measure with the features of the own image tower (fd_own)."
-        ) from error
-    state = weights.load_state_dict(path)
-    # torch-fidelity unpickles what it is given without protection. It is therefore given our own
-    # copy, written in memory from tensors that were read safely.
-    copy = io.BytesIO()
-    torch.save(state, copy)
-    copy.seek(0)
-    try:
-        network = FeatureExtractorInceptionV3("inception", ["2048"], copy)
+        network.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{path} is not the FID Inception of torch-fidelity: {error}") from error
-    return InceptionFeatures(network, weights.hash_tensors(state))
-
-
-def pretrained_inception(weights_dir: str | Path | None) -> InceptionFeatures:
-    """The FID Inception from ``weights_dir``; ValueError naming the file if it is missing."""
-    return read_inception(weights.find("inception_fid", weights_dir))
+    return network.requires_grad_(False)

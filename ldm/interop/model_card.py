@@ -163,7 +163,7 @@ def _licences(
     if autoencoder is not None and autoencoder.settings.get("perceptual") == "lpips":
         vgg = TABLE["vgg16"]
         lines.append(
-            f"- The autoencoder was trained against {vgg.source}, licence {vgg.licence}, and the "
+            f"- The autoencoder was trained against {vgg.source}, licence {vgg.terms}, and the "
             "LPIPS heads (BSD-2-Clause); neither is part of this model."
         )
     started = {

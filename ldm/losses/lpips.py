@@ -2,9 +2,9 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,17 @@ class LPIPS(nn.Module):
     ``trunk`` gives the five feature maps of VGG16, ``heads`` weigh their channels: five of
     (1, C, 1, 1). Always in eval mode, nothing trainable, float32 even under autocast; the
     gradient is finite for constant and for identical images. Values beyond [-1, 1], which
-    decoders produce, are allowed.
+    decoders produce, are allowed. ``protocol`` is what a metric's record must say about it.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, trunk: nn.Module, heads: Sequence[Tensor]) -> None:
+    def __init__(
+        self, trunk: nn.Module, heads: Sequence[Tensor], protocol: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
+        self.protocol = {"distance": "LPIPS 0.1 on VGG16", **(protocol or {})}
         self.trunk = trunk
         self.heads = nn.ParameterList(nn.Parameter(head.detach().float()) for head in heads)
         # ImageNet's mean and std, moved from [0, 1] to [-1, 1] and rounded as in the original.
@@ -77,6 +80,10 @@ def read_heads() -> list[Tensor]:
     raise ValueError("The heads of LPIPS come with torchmetrics: pip install torchmetrics.")
 
 
-def pretrained_lpips(weights_dir: str | Path | None) -> LPIPS:
-    """LPIPS with VGG16 from ``weights_dir``; ValueError naming the file if it is missing."""
-    return LPIPS(read_vgg16(weights.find("vgg16", weights_dir)), read_heads())
+def pretrained_lpips(weights_dir: str | Path | None, *, allow_unknown: bool = False) -> LPIPS:
+    """LPIPS with VGG16 from ``weights_dir``; ValueError naming the file if it is missing.
+
+    ``allow_unknown`` takes another file than the published one, which the protocol says.
+    """
+    found = weights.find("vgg16", weights_dir, allow_unknown=allow_unknown)
+    return LPIPS(read_vgg16(found.path), read_heads(), found.protocol)

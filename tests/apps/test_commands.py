@@ -518,7 +518,7 @@ def test_a_measure_says_what_it_lacks_before_anything_is_drawn(
     shards = f"data.root={world.root / 'shards'}"
     words = ["evaluate", f"model={world.root}", shards, f"out={tmp_path / 'm.json'}"]
     for metric, message in {
-        "fid": "weights|torch-fidelity",
+        "fid": "weights-inception-2015-12-05-6726825d.pth is missing",
         "digits": "reads shards of data=digits",
         "fd_own": "4 generated images are too few",
     }.items():

@@ -1,9 +1,10 @@
 """The Frechet distance of generated to held-out pictures, in two feature spaces."""
 
+from ldm import weights
 from ldm.apps.evaluations.own_towers import image_features, own_towers
 from ldm.apps.evaluations.subject import BLOCK, Found, Subject
 from ldm.features.clip_image import ClipImageFeatures
-from ldm.features.inception import InceptionFeatures, pretrained_inception
+from ldm.features.inception import InceptionFeatures, read_inception
 from ldm.metrics.frechet import FrechetDistance, require_enough
 
 
@@ -11,7 +12,9 @@ def fid(subject: Subject) -> Found:
     """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
     count = len(subject.prompts)
     name = "fid" if count >= 10_000 else f"fid_{count}"
-    return _measure(name, pretrained_inception(subject.weights_dir), subject)
+    network = read_inception(weights.find("inception_fid", subject.weights_dir).path)
+    features = InceptionFeatures(network, layer=2048, resize="torch_fidelity")
+    return _measure(name, features, subject)
 
 
 def fd_own(subject: Subject) -> Found:
@@ -25,11 +28,11 @@ def _measure(name: str, features: InceptionFeatures | ClipImageFeatures, subject
         require_enough(side, count, features.num_features)
 
     def numbers() -> Found:
-        metric = FrechetDistance(features, features.num_features)
+        metric = FrechetDistance(features.num_features)
         for images in subject.images.split(BLOCK):
-            metric.update(images, real=False)
+            metric.update(features(images), real=False)
         for images in subject.real.split(BLOCK):
-            metric.update(images, real=True)
+            metric.update(features(images), real=True)
         yield name, float(metric.compute()), subject.compared_protocol | features.protocol
 
     return numbers()
