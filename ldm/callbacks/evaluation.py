@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Evaluation(Callback):
     those in ``changing`` with the averaged weights at every call. Pieces are the same for any
     number of ranks, which take them in turn; ``conclude`` makes the records on rank 0. With
     ``beside`` it does so in a thread while training goes on, which is for training on a GPU: on
-    the CPU a second team of threads would slow down both. ``path`` holds the latest records.
+    the CPU there is no other core for it. ``path`` holds the latest records.
 
     What fails is told in one line, and training goes on. The state is what is under way, so that
     a resumed run logs it too.
@@ -132,7 +133,7 @@ class Evaluation(Callback):
 
     def _begin(self, step: int, seconds: float, found: Found) -> None:
         if self._beside:
-            records = self._thread.submit(self.conclude, found)
+            records = self._thread.submit(_on_one_core, partial(self.conclude, found))
         else:
             records, begun = Future(), time.perf_counter()
             try:
@@ -162,6 +163,16 @@ class Evaluation(Callback):
     def _tell(self, trainer: Trainer, step: int, reason: str) -> None:
         if trainer.is_global_zero:
             print(f"step {step} could not be evaluated ({reason}). Training goes on.", flush=True)
+
+
+def _on_one_core(work: Callable[[], Records]) -> Records:
+    """Do the work without a team of threads, which would take cores that feed the GPUs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_short(error: Exception) -> str:

@@ -19,7 +19,9 @@ from ldm.apps.evaluations.measure import (
     TRAINING,
     Block,
     Measure,
+    Noted,
     Observer,
+    Setting,
 )
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.callbacks.evaluation import Found, Piece, Records
@@ -27,8 +29,10 @@ from ldm.data.batches import crop
 from ldm.data.shards.reader import ImageShards
 from ldm.features.quantise import quantise
 from ldm.manifest import fingerprint
+from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import NotesInMemory, Rows, blocks_of
 from ldm.metrics.protocol import record
+from ldm.metrics.statistics import Statistics
 from ldm.text.clip import ClipTowers
 
 Draw = Callable[[Sequence[int]], Tensor]
@@ -43,7 +47,7 @@ class TrainingSetting:
     as many. ``read_towers`` gives the own towers, UserError where there are none.
     """
 
-    statistics = None  # the reference are pictures
+    statistics: Statistics | None = None  # the reference is pictures
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ class Evaluated:
 
     def conclude(self, found: Found) -> Records:
         """The records of all measures, under names that carry the number of pictures."""
-        noted = _Noted(found, self._protocols)
+        noted: Noted = _Noted(found, self._protocols)
         return {
             _named(number.name, number.protocol.get("n")): record(number.value, **number.protocol)
             for measure in self.measures
@@ -196,6 +200,12 @@ class _Noted:
             {number: rows[key] for (name, number), rows in self.found.items() if name == pictures}
         )
 
+    def moments(self, pictures: str, observer: Observer, name: str) -> Moments:
+        return moments(self(pictures, observer).blocks(name))
+
+    def keep(self, name: str, value: Any) -> None:
+        """Not kept: it would be of one step among many."""
+
     def protocol(self, *pictures: str) -> dict[str, Any]:
         judged = dict(self.protocols[pictures[0]])
         for other in pictures[1:]:
@@ -204,7 +214,7 @@ class _Noted:
         return judged
 
 
-def measures(config: DictConfig, setting: TrainingSetting) -> Iterator[Measure]:
+def measures(config: DictConfig, setting: Setting) -> Iterator[Measure]:
     """Those of metrics=; UserError naming the one that lacks something, and what."""
     for name, node in config.metrics.items():
         try:
