@@ -179,6 +179,11 @@ def test_what_fails_on_any_rank_or_at_the_end_is_told_once(world, capsys):
     one.evaluation.note = one.note  # what lasts is noted with the first that succeeds
     one(8)
     assert [row["step"] for row in one.rows] == [8] and one.asked == LASTING + CHANGING
+    (one.path / "file").touch()
+    one.evaluation.path = one.path / "file" / "evaluation.json"
+    one(9)
+    assert "Training goes on." in capsys.readouterr().out
+    assert [row["step"] for row in one.rows] == [8, 9]
     for beside in (False, True):
 
         def conclude(found):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ldm.apps.build import build
+from ldm.apps.build import build, device_of
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import (
     RECONSTRUCTIONS,
@@ -62,7 +62,7 @@ class TrainingSetting:
         self.train, self.held_out = shards, shards.held_out() or shards
         self.weights_dir = config.weights_dir
         self.allow_unknown_weights = config.evaluation.allow_unknown_weights
-        self.towers, self.size_px = read_towers, config.size
+        self.towers, self.size_px = cache(read_towers), config.size
         self._counts = dict.fromkeys((REFERENCE, RECONSTRUCTIONS), min(number, len(self.held_out)))
         self._captions: dict[str, list[str]] = {
             name: list(self.held_out.first_captions(n)) for name, n in self._counts.items()
@@ -136,16 +136,24 @@ class Evaluated:
         self.changing = [p for p in self._pieces() if p[0] == learned]
         shown = {"pictures": setting.reference, "n": setting.count(REFERENCE)}
         weights = "raw" if config.ema_decay is None else "averaged"
-        made = {"weights": weights, "precision": config.precision, **made_by}
+        made = {
+            "weights": weights,
+            "precision": config.precision,
+            "device": device_of(config.accelerator).type,
+            **made_by,
+        }
         self._protocols = {
             REFERENCE: shown,
             RECONSTRUCTIONS: {**shown, **made, "latent": "posterior mode"},
         }
         if drawn is not None:
-            prompts = f"captions of {setting.reference}"
+            prompts = list(setting.captions(SAMPLES))
             self._protocols[SAMPLES] = {
-                **made, **drawn, "prompts": prompts, "n": setting.count(SAMPLES)
-            }  # fmt: skip
+                **made,
+                **drawn,
+                "prompts": fingerprint(prompts) if any(prompts) else "none",
+                "n": len(prompts),
+            }
 
     def note(self, piece: Piece) -> dict[str, Rows]:
         """What all observers note of a block of pictures, by their keys."""
