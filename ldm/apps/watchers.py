@@ -68,7 +68,9 @@ def watch(
         readers=readers,
     )
     with_state["metrics_log"] = metrics_log
-    if (evaluated := assembly.evaluated) is not None:
+    evaluation = None
+    if assembly.evaluated is not None and config.evaluate_every is not None:
+        evaluated = assembly.evaluated()
         with_state["evaluation"] = evaluation = Evaluation(
             evaluated.note,
             evaluated.conclude,
@@ -108,7 +110,7 @@ def watch(
         if draw is not None:
             grid = SampleGrid(draw, run / directory, rows=rows, columns=width, patience=patience)
             callbacks.append(Every(config.validate_every, grid, when_stopped=False))
-    if assembly.evaluated is not None:
+    if evaluation is not None:
         callbacks += [Every(config.evaluate_every, evaluation, when_stopped=False), evaluation]
     if config.models_every is not None:
         models = SlimModels(

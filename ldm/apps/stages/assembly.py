@@ -47,7 +47,7 @@ class Assembly:
     held_out_block: int | None = None
     # Timesteps (B,) of a step's samples, by (step, global indices), where there are such.
     timesteps: Callable[[int, Tensor], Tensor] | None = None
-    evaluated: Evaluated | None = None  # what evaluate_every looks at
+    evaluated: Callable[[], Evaluated] | None = None  # what evaluate_every looks at
     nothing_to_learn: str | None = None  # why the product is complete as initialised
 
 

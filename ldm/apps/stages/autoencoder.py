@@ -19,7 +19,8 @@ from ldm.apps.stages.assembly import (
     shards_input,
     trained,
 )
-from ldm.apps.stages.evaluated import Evaluated, TrainingSetting
+from ldm.apps.stages.evaluated import Evaluated
+from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
@@ -116,7 +117,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         rows=len(originals),
         columns=8,
         draw_latents=draw_latents,
-        evaluated=None if config.evaluate_every is None else evaluated(),
+        evaluated=evaluated,
     )
 
 

@@ -1,34 +1,30 @@
 """Stage diffusion: a denoiser on a latent cache, which names its autoencoder and text encoder."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ldm.apps.build import build
 from ldm.apps.conditioning import encoder_of
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import SAMPLES
-from ldm.apps.evaluations.own_towers import own_towers
-from ldm.apps.locate import input_folder
 from ldm.apps.run_directory import is_first_process
-from ldm.apps.stages.assembly import HELD_OUT_SEED, Assembly, image_shards, trained
-from ldm.apps.stages.evaluated import Evaluated, TrainingSetting
+from ldm.apps.stages.assembly import HELD_OUT_SEED, Assembly, trained
 from ldm.apps.stages.latents import (
     check_size,
     check_widths,
     latent_scale,
     verified_inputs,
 )
+from ldm.apps.stages.samples import evaluated_samples, sampling_setting
+from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
 from ldm.data.latents.cache import LatentCache
 from ldm.data.order import InBuckets, Once, Share
-from ldm.data.remote import is_url
-from ldm.data.shards.reader import ImageShards
 from ldm.diffusion.denoiser import Denoiser
 from ldm.generation import TextToImage
 from ldm.interop.condition_encoders import CLASS_ENCODER, read_condition_encoder
@@ -38,7 +34,6 @@ from ldm.interop.pipeline import write_learned, write_pipeline
 from ldm.manifest import file_hash
 from ldm.tasks.diffusion import DiffusionTask
 from ldm.text.classes import ClassTable
-from ldm.text.clip import ClipTowers
 
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
@@ -49,41 +44,8 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
 
 
 def evaluation_setting(config: DictConfig) -> TrainingSetting:
-    """What evaluations of this run may ask for, from its cache and the shards behind that."""
-    cache = LatentCache(config.data.root)
-    shards = _shards_behind(cache, config)
-
-    def towers() -> ClipTowers:
-        return own_towers(encoder_of(cache, width=config.backbone.get("context_dim")))
-
-    unconditional = cache.manifest.settings["condition"] == "none"
-    return TrainingSetting(config, shards, towers, draws=True, unconditional=unconditional)
-
-
-def _shards_behind(cache: LatentCache, config: DictConfig) -> ImageShards:
-    """Those that the latents were made from; UserError where they are no longer to be found."""
-    entry, named = cache.manifest.inputs["shards"], config.evaluation.shards
-    found = entry["path"]
-    if named is not None:
-        found = named
-    elif not is_url(found):
-        found = str(input_folder(cache.manifest.inputs, "shards", cache.root))
-    remedy = "name their place with evaluation.shards=DIR, or set evaluate_every=null"
-    data = config.data.copy()
-    data.root = found
-    try:
-        shards = image_shards(data)
-    except ValueError as error:
-        raise UserError(
-            f"evaluation compares with the pictures that {cache.root} was made from: {error} If "
-            f"they lie elsewhere, {remedy}."
-        ) from error
-    if shards.manifest.fingerprint != entry["fingerprint"]:
-        raise UserError(
-            f"{found} holds other pictures (fingerprint {shards.manifest.fingerprint}) than those "
-            f"that {cache.root} was made from ({entry['fingerprint']}); {remedy}."
-        )
-    return shards
+    """What measures may ask for during this stage."""
+    return sampling_setting(config, LatentCache(config.data.root))
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
@@ -140,7 +102,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         rows=len(prompts),
         prompts=prompts,
         timesteps=task.timesteps,
-        evaluated=None if config.evaluate_every is None else _evaluated(config, model, cache),
+        evaluated=partial(evaluated_samples, config, model, cache),
     )
 
 
@@ -192,45 +154,6 @@ def _preview(
         )
 
     return draw
-
-
-def _evaluated(config: DictConfig, model: TextToImage, cache: LatentCache) -> Evaluated:
-    """Samples as `ldm evaluate` draws them: picture i from the i-th prompt and seed + i."""
-    evaluation, sampler = config.evaluation, build(config.sampler)
-    setting = evaluation_setting(config)
-    prompts = setting.captions(SAMPLES)
-    model.text_encoder.tokenize(prompts)  # now, as in _preview
-    model.levels(evaluation.steps, evaluation.spacing)
-
-    def draw(rows: Sequence[int]) -> Tensor:
-        model.autoencoder.to(model.scale.mean.device)
-        (images,) = model.in_blocks(
-            [prompts[i] for i in rows],
-            [evaluation.seed + i for i in rows],
-            block=evaluation.block,
-            sampler=sampler,
-            steps=evaluation.steps,
-            guidance=float(evaluation.guidance),
-            spacing=evaluation.spacing,
-        )
-        return images
-
-    settings: Any = OmegaConf.to_container(config.sampler, resolve=True)
-    drawn = {
-        "sampler": str(settings.pop("_target_")).rpartition(".")[2],
-        "sampler_settings": {k: v for k, v in settings.items() if k != "_partial_"},
-        **{name: evaluation[name] for name in ("steps", "guidance", "spacing", "seed", "block")},
-    }
-    made_by = {name: entry["fingerprint"] for name, entry in cache.manifest.inputs.items()}
-    return Evaluated(
-        config,
-        setting,
-        model.autoencoder,
-        lambda: model.scale.mean.device,
-        made_by={"latents": cache.manifest.fingerprint, **made_by},
-        draw=draw,
-        drawn=drawn,
-    )
 
 
 def _initialise(model: TextToImage, folder: Path, vae: Path) -> None:

@@ -1,9 +1,8 @@
-"""What evaluations during training look at: held-out pictures, and what the model makes of them."""
+"""What evaluation during training notes of pictures, and the numbers that follow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from itertools import chain, cycle, islice
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,92 +15,23 @@ from ldm.apps.evaluations.measure import (
     RECONSTRUCTIONS,
     REFERENCE,
     SAMPLES,
-    TRAINING,
     Block,
     Measure,
     Noted,
     Observer,
     Setting,
 )
+from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.callbacks.evaluation import Found, Piece, Records
-from ldm.data.batches import crop
-from ldm.data.shards.reader import ImageShards
 from ldm.features.quantise import quantise
 from ldm.manifest import fingerprint
 from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import NotesInMemory, Rows, blocks_of
 from ldm.metrics.protocol import record
-from ldm.metrics.statistics import Statistics
-from ldm.text.clip import ClipTowers
 
 Draw = Callable[[Sequence[int]], Tensor]
 """Images (B, C, H, W) in [-1, 1] of some pictures of a set, by their numbers."""
-
-
-class TrainingSetting:
-    """A ``Setting`` of evaluations during training, known before any network is there.
-
-    ``draws`` says whether the stage has samples, with the captions of held-out pictures as prompts
-    (or none where it is ``unconditional``). The reference are the first held-out pictures, at most
-    as many. ``read_towers`` gives the own towers, UserError where there are none.
-    """
-
-    statistics: Statistics | None = None  # the reference is pictures
-
-    def __init__(
-        self,
-        config: DictConfig,
-        shards: ImageShards,
-        read_towers: Callable[[], ClipTowers],
-        *,
-        draws: bool,
-        unconditional: bool = False,
-    ) -> None:
-        number = config.evaluation.num_samples
-        self.train, self.held_out = shards, shards.held_out() or shards
-        self.weights_dir = config.weights_dir
-        self.allow_unknown_weights = config.evaluation.allow_unknown_weights
-        self.towers, self.size_px = cache(read_towers), config.size
-        self._counts = dict.fromkeys((REFERENCE, RECONSTRUCTIONS), min(number, len(self.held_out)))
-        self._captions: dict[str, list[str]] = {
-            name: list(self.held_out.first_captions(n)) for name, n in self._counts.items()
-        }
-        if draws:
-            captions = chain(self.held_out.first_captions(), self.train.first_captions())
-            prompts = cycle([""] if unconditional else captions)
-            self._counts[SAMPLES] = number
-            self._captions[SAMPLES] = list(islice(prompts, number))
-
-    def count(self, pictures: str) -> int:
-        self._require(pictures)
-        return self._counts[pictures]
-
-    def captions(self, pictures: str) -> Sequence[str]:
-        self._require(pictures)
-        return self._captions[pictures]
-
-    def shards(self) -> tuple[ImageShards, ImageShards]:
-        return self.train, self.held_out
-
-    def originals(self, rows: Sequence[int]) -> Tensor:
-        """Some of the held-out pictures (B, C, H, W) in [-1, 1]."""
-        return torch.stack([crop(self.held_out[i].image, self.size_px) for i in rows])
-
-    @property
-    def reference(self) -> str:
-        """The held-out pictures, as a protocol names them."""
-        kind = "training" if self.held_out is self.train else "held-out"
-        return f"{kind} shards {self.held_out.manifest.fingerprint}"
-
-    def _require(self, pictures: str) -> None:
-        if pictures in self._counts:
-            return
-        what = {
-            SAMPLES: "draws no pictures: choose metrics of reconstructions",
-            TRAINING: "does not look at all training pictures: leave that to `ldm evaluate`",
-        }
-        raise UserError(f"evaluation during this stage {what[pictures]}.")
 
 
 class Evaluated:
