@@ -1,5 +1,6 @@
 """`ldm check`: a command's settings and inputs verified in seconds, on no device."""
 
+import importlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from ldm.apps.locate import model_folder, parts_at
 from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.rules import (
     check_channels,
+    check_evaluation,
     check_precision,
     check_recomputing,
     check_split,
@@ -105,7 +107,9 @@ def _reads(command: str, config: DictConfig) -> Iterator[Callable[[], object]]:
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
-    for rule in (check_precision, check_strategy, check_recomputing, check_split):
+    for rule in (
+        check_precision, check_strategy, check_recomputing, check_split, check_evaluation,
+    ):  # fmt: skip
         rule(config)
     if config.stage == "diffusion" and config.data.order != "shuffled":
         raise UserError(
@@ -181,6 +185,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
         yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
         yield "perceptual=own needs text_run=RUN, your own text encoder's run."
+    if (root / "manifest.json").is_file() or is_url(str(root)):
+        yield from _unmeasurable(config)
     models = config.max_steps // config.models_every if config.models_every else 0
     models = min(models, config.keep_models or models) + 1  # and model/
     checkpoint = _checkpoint_bytes(config)
@@ -193,6 +199,20 @@ def obstacles(config: DictConfig) -> Iterator[str]:
             f"{free / 1e6:,.0f} MB are free; choose another disk, fewer keep_checkpoints or "
             "keep_models."
         )
+
+
+def _unmeasurable(config: DictConfig) -> Iterator[str]:
+    """What evaluation during training lacks."""
+    if config.get("evaluate_every") is None:
+        return
+    from ldm.apps.stages.evaluated import measures
+
+    stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
+    try:
+        for _ in measures(config, stage.evaluation_setting(config)):
+            pass
+    except ValueError as error:
+        yield str(error)
 
 
 def _is_gpu_without_bf16(accelerator: str) -> bool:

@@ -18,6 +18,8 @@ _CLASSES: list[tuple[str, str, str]] = [
     (FREE, "", "max_steps learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),
     (FREE, "", "validate_every log_every logger logger.*"),
+    (FREE, "", "evaluate_every"),
+    (FREE, "numbers before and after are of other protocols", "metrics* evaluation*"),
     (FREE, "", "preview preview.* sampler sampler.*"),
     (FREE, "", "data.max_bad_fraction max_skipped_in_a_row replay"),
     # How it learns from here on.

@@ -29,9 +29,8 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
     if not is_first_process():
         return exit_codes.FINISHED
     rows = read_jsonl(run / "metrics.jsonl")
-    validated = [row for row in rows if any(name.startswith("val/") for name in row)]
-    last = validated[-1] if validated else {}
-    facts = {name: value for name, value in last.items() if name.startswith("val/")}
+    held_out = [(row["step"], k, v) for row in rows for k, v in row.items() if k.startswith("val/")]
+    facts = {name: value for step, name, value in held_out if step == held_out[-1][0]}
     line, more = closing(config.stage, rows, config)
     if assembly.pretrained:
         more = more | {"pretrained": dict(assembly.pretrained)}

@@ -69,6 +69,21 @@ def check_strategy(config: DictConfig) -> None:
             raise UserError(f"strategy=fsdp shares the weights out among processes, but {remedy}.")
 
 
+def check_evaluation(config: DictConfig) -> None:
+    """UserError where evaluation during training has metrics and no steps, or the other way."""
+    every, metrics = config.get("evaluate_every"), config.get("metrics")
+    if every is not None and not metrics:
+        raise UserError(
+            f"evaluate_every={every} needs metrics=[...], such as metrics=[kid_own]; see "
+            "configs/metrics."
+        )
+    if every is None and metrics:
+        raise UserError(
+            f"metrics=[{','.join(metrics)}] are those of evaluation during training: give "
+            "evaluate_every=N, or leave them out."
+        )
+
+
 def check_precision(config: DictConfig) -> None:
     """UserError where weights of 16 bits would harm the stage."""
     if config.force_precision:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldm.apps.build import build
+from ldm.apps.build import build, device_of
 from ldm.apps.dumps import Dumps
 from ldm.apps.first_cause import FAILURE, FirstCause
 from ldm.apps.progress import TrainingProgress
@@ -17,6 +17,7 @@ from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
 from ldm.callbacks.bad_samples import BadSamples
 from ldm.callbacks.checkpoint import Checkpoint
+from ldm.callbacks.evaluation import Evaluation
 from ldm.callbacks.every import Every
 from ldm.callbacks.gan_watchdog import GanWatchdog
 from ldm.callbacks.interruption import Interruption
@@ -67,6 +68,19 @@ def watch(
         readers=readers,
     )
     with_state["metrics_log"] = metrics_log
+    evaluation = None
+    if assembly.evaluated is not None and config.evaluate_every is not None:
+        evaluated = assembly.evaluated()
+        with_state["evaluation"] = evaluation = Evaluation(
+            evaluated.note,
+            evaluated.conclude,
+            lasting=evaluated.lasting,
+            changing=evaluated.changing,
+            path=run / "evaluation.json",
+            patience=patience,
+            metrics_log=metrics_log,
+            beside=device_of(config.accelerator).type == "cuda",
+        )
     if (scale := assembly.task.trained[assembly.task.product].loss_scale) is not None:
         with_state["loss_scale"] = scale
     if config.stage == "autoencoder":
@@ -96,6 +110,8 @@ def watch(
         if draw is not None:
             grid = SampleGrid(draw, run / directory, rows=rows, columns=width, patience=patience)
             callbacks.append(Every(config.validate_every, grid, when_stopped=False))
+    if evaluation is not None:
+        callbacks += [Every(config.evaluate_every, evaluation, when_stopped=False), evaluation]
     if config.models_every is not None:
         models = SlimModels(
             assembly,

@@ -77,6 +77,10 @@ class MetricsLog(Callback):
         if module.step > self._step and not trainer.should_stop:
             self._write(trainer)
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count a pause that has just ended in the speed of training."""
+        self._started += seconds
+
     def _add(self, terms: dict[str, Any]) -> None:
         if new := [name for name in terms if name not in self._names]:
             self._names += new

@@ -166,8 +166,16 @@ def test_waiting_for_data_is_logged_and_said_once(monkeypatch, capsys, make_trai
             return 1.0
 
     log = MetricsLog(every_steps=10, global_batch=16, workers=3)
+
+    class Evaluation(pl.Callback):
+        """A pause at every step, in which nothing is trained and for no data is waited."""
+
+        def on_train_batch_end(self, *arguments):
+            clock.now += 50.0
+            log.leave_out(50.0)
+
     loader = torch.utils.data.DataLoader(Values(), batch_size=None)
-    make_trainer(log, log.wait).fit(Timed(), loader)
+    make_trainer(log, Evaluation(), log.wait).fit(Timed(), loader)
     assert log.latest["data_wait_fraction"] == pytest.approx(share, abs=1e-4)
     assert log.latest["images_per_second"] == pytest.approx(16.0)
     said = capsys.readouterr().out

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.run_directory import is_first_process
+from ldm.apps.stages.evaluated import Evaluated
 from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
 from ldm.data.remote import LocalCopies
@@ -46,6 +47,7 @@ class Assembly:
     held_out_block: int | None = None
     # Timesteps (B,) of a step's samples, by (step, global indices), where there are such.
     timesteps: Callable[[int, Tensor], Tensor] | None = None
+    evaluated: Callable[[], Evaluated] | None = None  # what evaluate_every looks at
     nothing_to_learn: str | None = None  # why the product is complete as initialised
     # Networks of others that it learns by, for the manifest; see materials.py.
     pretrained: Mapping[str, Any] = field(default_factory=dict)

@@ -20,10 +20,13 @@ from ldm.apps.stages.assembly import (
     shards_input,
     trained,
 )
+from ldm.apps.stages.evaluated import Evaluated
+from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.data.order import Share, Slot
 from ldm.interop.diffusers import read_autoencoder, write_autoencoder
 from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 from ldm.tasks.latent_pictures import LATENT_ROWS, latent_pictures
+from ldm.text.clip import ClipTowers
 
 PREVIEWS = 16
 
@@ -34,6 +37,13 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
     if config.perceptual == "own":
         found["text_encoder"] = part_input(_text_run(config), "text_encoder")
     return found
+
+
+def evaluation_setting(config: DictConfig) -> TrainingSetting:
+    """What evaluations of this run may ask for: held-out pictures and their reconstructions."""
+    return TrainingSetting(
+        config, image_shards(config.data), lambda: _own_towers(config), draws=False
+    )
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
@@ -81,6 +91,15 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         )
         return pictures[list(rows)].flatten(0, 1)
 
+    def evaluated() -> Evaluated:
+        return Evaluated(
+            config,
+            evaluation_setting(config),
+            autoencoder,
+            lambda: task.device,
+            made_by={name: entry["fingerprint"] for name, entry in inputs(config).items()},
+        )
+
     def initialise(folder: Path) -> None:
         autoencoder.load_state_dict(read_autoencoder(folder / "vae").state_dict())
 
@@ -100,6 +119,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         columns=8,
         draw_latents=draw_latents,
         pretrained=materials(config),
+        evaluated=evaluated,
     )
 
 
@@ -122,9 +142,8 @@ def _distance(config: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
         return pretrained_lpips(config.weights_dir)
     from ldm.features.clip_image import ClipImageFeatures
     from ldm.losses.own_perceptual import OwnPerceptual
-    from ldm.text.clip import ClipTowers
 
-    towers = ClipTowers.load(model_folder(_text_run(config), "text_encoder") / "text_encoder")
+    towers = _own_towers(config)
     features = ClipImageFeatures(
         copy.deepcopy(towers.model),
         size_px=towers.config["vision_cfg"]["image_size"],
@@ -135,10 +154,14 @@ def _distance(config: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
     return OwnPerceptual(features)
 
 
+def _own_towers(config: DictConfig) -> ClipTowers:
+    return ClipTowers.load(model_folder(_text_run(config), "text_encoder") / "text_encoder").eval()
+
+
 def _text_run(config: DictConfig) -> str:
     if config.text_run is None:
         raise UserError(
-            "perceptual=own uses the image tower of your own text encoder: give text_run=RUN, or "
-            "choose perceptual=lpips or none."
+            "the image tower of your own text encoder is asked for, by perceptual=own or by "
+            "metrics=: give text_run=RUN, or choose perceptual=lpips or none, and other metrics."
         )
     return str(config.text_run)

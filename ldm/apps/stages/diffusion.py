@@ -1,6 +1,7 @@
 """Stage diffusion: a denoiser on a latent cache, which names its autoencoder and text encoder."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ from ldm.apps.stages.latents import (
     latent_scale,
     verified_inputs,
 )
+from ldm.apps.stages.samples import evaluated_samples, sampling_setting
+from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.backbones.unet import UNet
 from ldm.data.batches import LatentBatches
 from ldm.data.latents.cache import LatentCache
@@ -38,6 +41,11 @@ def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
     cache = LatentCache(config.data.root)
     path = str(cache.root.resolve())
     return {"latents": {"path": path, "fingerprint": cache.manifest.fingerprint}}
+
+
+def evaluation_setting(config: DictConfig) -> TrainingSetting:
+    """What measures may ask for during this stage."""
+    return sampling_setting(config, LatentCache(config.data.root))
 
 
 def assemble(config: DictConfig, share: Share) -> Assembly:
@@ -94,6 +102,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         rows=len(prompts),
         prompts=prompts,
         timesteps=task.timesteps,
+        evaluated=partial(evaluated_samples, config, model, cache),
     )
 
 
