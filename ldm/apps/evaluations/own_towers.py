@@ -1,7 +1,24 @@
 """The model's own image tower as the features of a metric."""
 
+from ldm.apps.errors import UserError
 from ldm.features.clip_image import ClipImageFeatures
-from ldm.text.clip import ClipTowers
+from ldm.text.clip import ClipText, ClipTowers
+from ldm.types import ConditionEncoder
+
+
+def own_towers(encoder: ConditionEncoder | None, whose: str) -> ClipTowers:
+    """The image and text tower behind a condition encoder; UserError where there is no such pair.
+
+    ``whose`` says where they were looked for.
+    """
+    if isinstance(encoder, ClipText) and isinstance(encoder.towers, ClipTowers):
+        return encoder.towers.eval()
+    raise UserError(
+        f"the metrics fd_own and clip_score_own need the model's own image tower, and {whose}. "
+        "Models that are exported or of other origin, have two text encoders, or are conditioned "
+        "by classes or by nothing, have no such tower. Give text_run=RUN of stage text_encoder, or "
+        "leave these metrics out."
+    )
 
 
 def image_features(towers: ClipTowers, *, normalize: bool) -> ClipImageFeatures:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, TRAINING
+from ldm.apps.evaluations.own_towers import own_towers
 from ldm.apps.evaluations.sets import Pictures, Readable, in_words
 from ldm.apps.evaluations.sets.folder import read_folder
 from ldm.apps.evaluations.sets.generated import GeneratedPictures
@@ -29,7 +30,7 @@ from ldm.interop.diffusers_autoencoder import empty_autoencoder
 from ldm.interop.pipeline import is_inpainting, pictures_px
 from ldm.manifest import read_json
 from ldm.metrics.statistics import Statistics, read_statistics
-from ldm.text.clip import ClipText, ClipTowers
+from ldm.text.clip import ClipTowers
 
 USUAL_SAMPLES = 256  # where nothing says how many
 
@@ -85,15 +86,8 @@ class CommandSetting:
             path = self.config.text_run or self.config.model
             parts = [] if path is None else parts_at(path, TEXT_ENCODERS)
             encoder = read_condition_encoder(model_folder(path, parts[0])) if parts else None
-            if not (isinstance(encoder, ClipText) and isinstance(encoder.towers, ClipTowers)):
-                raise UserError(
-                    "the metrics fd_own and clip_score_own need the model's own image tower, and "
-                    f"{'there is no model=' if path is None else f'{path} has none'}. Models that "
-                    "are exported or of other origin, have two text encoders, or are conditioned "
-                    "by classes or by nothing, have no such tower. Give text_run=RUN of stage "
-                    "text_encoder, or leave these metrics out."
-                )
-            self._towers = encoder.towers.eval()
+            whose = "there is no model=" if path is None else f"{path} has none"
+            self._towers = own_towers(encoder, whose)
         return self._towers
 
     def shards(self) -> tuple[ImageShards, ImageShards]:

@@ -27,7 +27,8 @@ def sampling_setting(config: DictConfig, cache: LatentCache) -> TrainingSetting:
     shards = _shards_behind(cache, config)
 
     def towers() -> ClipTowers:
-        return own_towers(encoder_of(cache, width=config.backbone.get("context_dim")))
+        encoder = encoder_of(cache, width=config.backbone.get("context_dim"))
+        return own_towers(encoder, f"{cache.root} was made without one")
 
     unconditional = cache.manifest.settings["condition"] == "none"
     return TrainingSetting(config, shards, towers, draws=True, unconditional=unconditional)
