@@ -1,94 +1,162 @@
-"""The Frechet distance of two sets of images in a feature space (Heusel et al. 2017)."""
+"""The Frechet distance of two sets of pictures in a feature space (Heusel et al. 2017)."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ldm.features.quantise import quantise
+from ldm.metrics.notes import in_pieces
+
+NAMED_FROM = 10_000
+
+
+def frechet_name(name: str, count: int) -> str:
+    """How a Frechet distance of ``count`` samples is called: FID-256, and FID from 10,000 on.
+
+    It is biased upwards by an amount that depends on the number of samples (Chong & Forsyth
+    2020), so that values of different numbers are values of different quantities.
+    """
+    return name if count >= NAMED_FROM else f"{name}-{count}"
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the Frechet distance needs of a set of features, in float64."""
+
+    mean: Tensor  # (D,)
+    covariance: Tensor  # (D, D), with the divisor count - 1
+    count: int | None  # None where published statistics do not say it
+
+
+def moments(blocks: Iterable[Tensor]) -> Moments:
+    """The moments of features (B, D) that come block after block; ValueError below two rows."""
+    sums = None
+    for features in in_pieces(blocks):
+        if sums is None:
+            sums = _no_sums(features.shape[1])
+        _add(sums, features)
+    if sums is None:
+        raise ValueError("There are no features to take mean and covariance of.")
+    return _moments(sums)
 
 
 class FrechetDistance(Metric):
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of the features of real and generated images.
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of real and generated features (B, num_features).
 
-    ``features`` maps images (B, 3, H, W) in [-1, 1] to (B, num_features); it runs in float32, the
-    sums in float64. With the Inception's features this is FID, to be named with its number of
-    samples. ``compute`` raises ValueError for fewer images than features on either side, where
-    the covariance has no full rank and the value says more about n than about the images.
+    With the Inception's features this is FID. ``compute`` raises ValueError for fewer rows than
+    features on either side, where the covariance has no full rank and the value says more about
+    n than about the pictures.
     """
 
     is_differentiable = False
     higher_is_better = False
     full_state_update = False
 
-    real_sum: Tensor
-    real_outer: Tensor
-    real_count: Tensor
-    fake_sum: Tensor
-    fake_outer: Tensor
-    fake_count: Tensor
+    real: Tensor
+    fake: Tensor
 
-    def __init__(self, features: Callable[[Tensor], Tensor], num_features: int) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.features = features
         self.num_features = num_features
-        vector = torch.zeros(num_features, dtype=torch.float64)
-        matrix = torch.zeros(num_features, num_features, dtype=torch.float64)
         for side in ("real", "fake"):
-            self.add_state(f"{side}_sum", vector.clone(), dist_reduce_fx="sum")
-            self.add_state(f"{side}_outer", matrix.clone(), dist_reduce_fx="sum")
-            self.add_state(f"{side}_count", torch.tensor(0), dist_reduce_fx="sum")
+            self.add_state(side, _no_sums(num_features), dist_reduce_fx=_merged)
 
-    def update(self, images: Tensor, *, real: bool) -> None:
-        with torch.autocast(images.device.type, enabled=False):
-            features = self.features(quantise(images)).double()
+    def update(self, features: Tensor, *, real: bool) -> None:
         if features.ndim != 2 or features.shape[1] != self.num_features:
             raise ValueError(
                 f"The features have shape {tuple(features.shape)}, but num_features="
                 f"{self.num_features}; (B, {self.num_features}) is needed."
             )
-        side = "real" if real else "fake"
-        getattr(self, f"{side}_sum").add_(features.sum(0))
-        getattr(self, f"{side}_outer").add_(features.T @ features)
-        getattr(self, f"{side}_count").add_(len(features))
+        _add(self.real if real else self.fake, features)
 
     def compute(self) -> Tensor:
         """The distance, float64, at least 0."""
-        real = self._moments("real", self.real_sum, self.real_outer, self.real_count)
-        fake = self._moments("generated", self.fake_sum, self.fake_outer, self.fake_count)
-        return frechet_distance(*real, *fake)
-
-    def _moments(
-        self, side: str, total: Tensor, outer: Tensor, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        n = int(count)
-        require_enough(side, n, self.num_features)
-        mean = total / n
-        return mean, (outer - n * torch.outer(mean, mean)) / (n - 1)
+        for side, sums in (("real", self.real), ("generated", self.fake)):
+            require_enough(side, _count(sums), self.num_features)
+        return frechet_distance(_moments(self.real), _moments(self.fake))
 
 
 def require_enough(side: str, count: int, num_features: int) -> None:
-    """ValueError where so few images give no covariance of full rank."""
+    """ValueError where so few pictures give no covariance of full rank."""
     if count < (least := max(num_features, 2)):
         raise ValueError(
-            f"{count} {side} images are too few for a Frechet distance over {num_features} "
-            f"features; use at least {least} (num_samples=), or features of fewer dimensions."
+            f"{count} {side} pictures are too few for a Frechet distance over {num_features} "
+            f"features: use at least {least} (num_samples=), or the kernel distance, which is "
+            "unbiased for any number of them (metrics=[kid], or kid_own in the own features)."
         )
 
 
-def frechet_distance(
-    mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor
-) -> Tensor:
-    """The Frechet distance of two Gaussians: means (D,), covariances (D, D); scalar, at least 0.
+def frechet_distance(a: Moments, b: Moments) -> Tensor:
+    """The Frechet distance of two Gaussians, float64, scalar, at least 0.
 
-    Both matrices are symmetric, so tr (A B)^1/2 = tr (A^1/2 B A^1/2)^1/2 comes from symmetric
-    eigenvalue problems only: real and finite also where the covariances are singular.
+    With A = F F' and B = G G', tr (A B)^1/2 is the sum of the singular values of F' G: real and
+    finite also where the covariances are singular, and exact to rounding, while the roots of the
+    eigenvalues of A B would turn their errors of 1e-16 into 1e-8 each.
     """
-    values, vectors = torch.linalg.eigh(covariance_a)
-    root = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
-    product = root @ covariance_b @ root
-    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0.0).sqrt().sum()
-    trace = covariance_a.trace() + covariance_b.trace() - 2.0 * cross
+    # The trace is the same for (S A S) and (S^-1 B S^-1): both get the same diagonal here, so
+    # that a direction that is small in one and large in the other is not lost in rounding.
+    scale = (b.covariance.diagonal() / a.covariance.diagonal()).abs() ** 0.25
+    scale = torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
+    scales = torch.outer(scale, scale)
+    product = _factor(a.covariance * scales).T @ _factor(b.covariance / scales)
+    cross = torch.linalg.svdvals(product).sum()
+    trace = a.covariance.trace() + b.covariance.trace() - 2.0 * cross
     # Rounding can take the distance of equal Gaussians slightly below zero.
-    return ((mean_a - mean_b).square().sum() + trace).clamp_min(0.0)
+    return ((a.mean - b.mean).square().sum() + trace).clamp_min(0.0)
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """F (D, rank) with F F' = covariance; eigenvalues that are rounding alone are left out."""
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+# Sums are one tensor (D + 2, D) in float64: the scatter about the mean, the mean, the count. They
+# are merged by the pairwise rule of Chan et al. 1983, which loses nothing where the mean is large.
+
+
+def _no_sums(num_features: int) -> Tensor:
+    return torch.zeros(num_features + 2, num_features, dtype=torch.float64)
+
+
+def _count(sums: Tensor) -> int:
+    return int(sums[-1, 0])
+
+
+def _add(sums: Tensor, features: Tensor) -> None:
+    """Add features (B, D) to the sums in place."""
+    if not len(features):
+        return
+    features = features.to(sums)
+    mean = features.mean(0)
+    centred = features - mean
+    sums[:-2].addmm_(centred.T, centred)
+    _add_about(sums, mean, len(features))
+
+
+def _add_about(sums: Tensor, mean: Tensor, count: int) -> None:
+    """Add to the sums in place what has this mean; its own scatter is added by the caller."""
+    whole = _count(sums) + count
+    shift = mean - sums[-2]
+    sums[:-2].addr_(shift, shift, alpha=_count(sums) * count / whole)
+    sums[-2] += shift * (count / whole)
+    sums[-1] = whole
+
+
+def _merged(ranks: Tensor) -> Tensor:
+    """The sums of all ranks (R, D + 2, D) as one."""
+    whole = torch.zeros_like(ranks[0])
+    for sums in ranks:
+        if count := _count(sums):
+            whole[:-2] += sums[:-2]
+            _add_about(whole, sums[-2], count)
+    return whole
+
+
+def _moments(sums: Tensor) -> Moments:
+    if (count := _count(sums)) < 2:
+        raise ValueError(f"A covariance needs two pictures at least; there is {count}.")
+    return Moments(sums[-2].clone(), sums[:-2] / (count - 1), count)

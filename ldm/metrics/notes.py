@@ -6,9 +6,10 @@ pictures. So the same notes, and the same numbers to the bit, come of any number
 of work that was interrupted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +35,11 @@ class Notes(Protocol):
         """How many pictures the set has."""
         ...
 
+    @property
+    def names(self) -> list[str]:
+        """What is noted of each picture, sorted."""
+        ...
+
     def blocks(self, name: str) -> Iterator[Tensor]:
         """The rows called ``name`` of block after block, each (B, ...)."""
         ...
@@ -42,6 +48,18 @@ class Notes(Protocol):
 def rows_of(notes: Notes, name: str) -> Tensor:
     """All rows called ``name`` in the order of the pictures, (count, ...)."""
     return torch.cat(list(notes.blocks(name)))
+
+
+def in_pieces(blocks: Iterable[Tensor], least: int = 1024) -> Iterator[Tensor]:
+    """The same rows in pieces of ``least`` rows or somewhat more, as large matrices are faster."""
+    piece: list[Tensor] = []
+    for block in blocks:
+        piece.append(block)
+        if sum(map(len, piece)) >= least:
+            yield torch.cat(piece)
+            piece = []
+    if piece:
+        yield torch.cat(piece)
 
 
 class NotesInMemory:
@@ -53,6 +71,10 @@ class NotesInMemory:
     @property
     def count(self) -> int:
         return sum(len(next(iter(rows.values()))) for rows in self._blocks)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._blocks[0])
 
     def blocks(self, name: str) -> Iterator[Tensor]:
         for rows in self._blocks:
@@ -74,6 +96,11 @@ class NotesInFiles:
     def count(self) -> int:
         return self._count
 
+    @property
+    def names(self) -> list[str]:
+        with self._opened(0) as file:
+            return sorted(file.keys())
+
     def missing(self) -> list[int]:
         """The numbers of blocks that are not noted yet."""
         return [i for i in range(len(self._blocks)) if not self._file(i).is_file()]
@@ -91,15 +118,21 @@ class NotesInFiles:
 
     def blocks(self, name: str) -> Iterator[Tensor]:
         for number in range(len(self._blocks)):
-            file = self._file(number)
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    yield opened.get_tensor(name)
-            except SafetensorError as error:
-                raise ValueError(
-                    f"{file} is damaged ({error}). Delete it and run the same command; the block "
-                    "is noted again."
-                ) from error
+            with self._opened(number) as file:
+                yield file.get_tensor(name)
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Any]:
+        """The file of a block; ValueError naming it where it is damaged."""
+        path = self._file(number)
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield file
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}). Delete it and run the same command; the block is "
+                "noted again."
+            ) from error
 
     def _file(self, number: int) -> Path:
         return self.directory / f"{number:06d}.safetensors"

@@ -1,38 +1,71 @@
-"""The Frechet distance of generated to held-out pictures, in two feature spaces."""
+"""The Frechet distance to the reference, of samples and of reconstructions, by several networks."""
 
-from ldm import weights
-from ldm.apps.evaluations.own_towers import image_features, own_towers
-from ldm.apps.evaluations.subject import BLOCK, Found, Subject
-from ldm.features.clip_image import ClipImageFeatures
-from ldm.features.inception import InceptionFeatures, read_inception
-from ldm.metrics.frechet import FrechetDistance, require_enough
+from collections.abc import Iterator
+
+from ldm.apps.evaluations.measure import (
+    RECONSTRUCTIONS,
+    REFERENCE,
+    SAMPLES,
+    Measure,
+    Noted,
+    Number,
+    Setting,
+)
+from ldm.apps.evaluations.observers.inception import inception
+from ldm.apps.evaluations.observers.own import own_image
+from ldm.apps.evaluations.observers.timm import timm_features
+from ldm.apps.evaluations.reference import FeatureObserver, reference_count
+from ldm.metrics.frechet import frechet_distance, frechet_name, require_enough
 
 
-def fid(subject: Subject) -> Found:
-    """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
-    count = len(subject.prompts)
-    name = "fid" if count >= 10_000 else f"fid_{count}"
-    network = read_inception(weights.find("inception_fid", subject.weights_dir).path)
-    features = InceptionFeatures(network, layer=2048, resize="torch_fidelity")
-    return _measure(name, features, subject)
+def fid(setting: Setting, *, layer: int, resize: str) -> Measure:
+    """FID; of another layer than the last it is called fd_inception_<layer>."""
+    name = "FID" if layer == 2048 else f"fd_inception_{layer}"
+    return frechet(setting, name, inception(setting, layer=layer, resize=resize))
 
 
-def fd_own(subject: Subject) -> Found:
+def rfid(setting: Setting, *, layer: int, resize: str) -> Measure:
+    """FID of reconstructions."""
+    name = "rFID" if layer == 2048 else f"rfd_inception_{layer}"
+    observer = inception(setting, layer=layer, resize=resize)
+    return frechet(setting, name, observer, RECONSTRUCTIONS)
+
+
+def fd_own(setting: Setting) -> Measure:
     """In the features of the model's own image tower."""
-    towers = own_towers(subject.model.text_encoder)
-    return _measure("fd_own", image_features(towers, normalize=False), subject)
+    return frechet(setting, "fd_own", own_image(setting))
 
 
-def _measure(name: str, features: InceptionFeatures | ClipImageFeatures, subject: Subject) -> Found:
-    for side, count in (("generated", len(subject.prompts)), ("real", subject.num_real)):
-        require_enough(side, count, features.num_features)
+def rfd_own(setting: Setting) -> Measure:
+    """Of reconstructions, in the features of the own image tower."""
+    return frechet(setting, "rfd_own", own_image(setting), RECONSTRUCTIONS)
 
-    def numbers() -> Found:
-        metric = FrechetDistance(features, features.num_features)
-        for images in subject.images.split(BLOCK):
-            metric.update(images, real=False)
-        for images in subject.real.split(BLOCK):
-            metric.update(images, real=True)
-        yield name, float(metric.compute()), subject.compared_protocol | features.protocol
 
-    return numbers()
+def fd(setting: Setting, *, name: str, model: str, file: str, size_px: int | None) -> Measure:
+    """In the features of any network of timm, under a name of one's own."""
+    observer = timm_features(setting, model=model, file=file, size_px=size_px)
+    return frechet(setting, name, observer)
+
+
+def frechet(
+    setting: Setting, name: str, observer: FeatureObserver, pictures: str = SAMPLES
+) -> Measure:
+    """The distance of a set of pictures to the reference in an observer's features."""
+    count, size = setting.count(pictures), observer.num_features
+    require_enough("generated" if pictures == SAMPLES else "reconstructed", count, size)
+    if (real := reference_count(setting)) is not None:
+        require_enough("real", real, size)
+    if setting.statistics is not None:
+        given = setting.statistics.moments(observer.name, observer.protocol, "features")
+        if len(given.mean) != size:
+            raise ValueError(
+                f"The statistics of the reference are of {len(given.mean)} features, those of "
+                f"{observer.name} are {size}."
+            )
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        ours, theirs = (noted.moments(s, observer, "features") for s in (pictures, REFERENCE))
+        protocol = noted.protocol(pictures, REFERENCE) | observer.protocol
+        yield Number(frechet_name(name, count), float(frechet_distance(ours, theirs)), protocol)
+
+    return Measure({pictures: [observer], REFERENCE: [observer]}, numbers)

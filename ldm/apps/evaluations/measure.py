@@ -6,7 +6,9 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from ldm.data.shards.reader import ImageShards
+from ldm.metrics.frechet import Moments
 from ldm.metrics.notes import Notes, Rows
+from ldm.metrics.statistics import Statistics
 from ldm.text.clip import ClipTowers
 
 SAMPLES = "samples"  # generated, or given, pictures: what is judged
@@ -39,6 +41,7 @@ class Setting(Protocol):
 
     weights_dir: str
     allow_unknown_weights: bool
+    statistics: Statistics | None  # the reference where it is a file of statistics, else None
 
     def count(self, pictures: str) -> int:
         """How many pictures a set has; UserError saying what to type where there is none such."""
@@ -64,8 +67,16 @@ class Noted(Protocol):
         """The notes that an observer took of a set."""
         ...
 
+    def moments(self, pictures: str, observer: Observer, name: str) -> Moments:
+        """Mean and covariance of the rows ``name``, from the notes or a file of statistics."""
+        ...
+
     def protocol(self, *pictures: str) -> dict[str, Any]:
         """What the record of a number on these sets must say of them."""
+        ...
+
+    def keep(self, name: str, value: Any) -> None:
+        """Leave a JSON-able value for the report: ``name``.json beside notes that are in files."""
         ...
 
 

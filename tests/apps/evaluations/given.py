@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import Block, Observer
+from ldm.apps.evaluations.measure import REFERENCE, Block, Observer
 from ldm.data.shards.reader import ImageShards
+from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import Notes, NotesInMemory
+from ldm.metrics.statistics import Statistics
 from ldm.text.clip import ClipTowers
 
 
@@ -40,8 +42,12 @@ class Given:
     own: ClipTowers | None = None
     weights_dir: str = "weights"
     allow_unknown_weights: bool = False
+    statistics: Statistics | None = None  # instead of reference pictures
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def count(self, pictures: str) -> int:
+        if pictures not in self.blocks:
+            raise UserError(f"there are no {pictures}")
         return sum(len(each.images) for each in self.blocks[pictures])
 
     def captions(self, pictures: str) -> Sequence[str]:
@@ -60,7 +66,17 @@ class Given:
 
     def __call__(self, pictures: str, observer: Observer) -> Notes:
         """The notes: this is ``Noted``, too."""
+        if pictures == REFERENCE and self.statistics is not None:
+            return self.statistics.notes(observer.name, observer.protocol)
         return NotesInMemory({i: observer(each) for i, each in enumerate(self.blocks[pictures])})
+
+    def moments(self, pictures: str, observer: Observer, name: str) -> Moments:
+        if pictures == REFERENCE and self.statistics is not None:
+            return self.statistics.moments(observer.name, observer.protocol, name)
+        return moments(self(pictures, observer).blocks(name))
+
+    def keep(self, name: str, value: Any) -> None:
+        self.kept[name] = value
 
     def protocol(self, *pictures: str) -> dict[str, Any]:
         return {name: f"the {name}" for name in pictures}

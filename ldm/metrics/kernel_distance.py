@@ -1,0 +1,92 @@
+"""The kernel distance of two sets of pictures in a feature space, KID (Binkowski et al. 2018)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class KernelDistance(Metric):
+    """Squared maximum mean discrepancy of real and generated features (B, D), unbiased.
+
+    The kernel is (x . y / D + 1)^3. The value is a mean over ``subsets`` draws of ``subset_size``
+    features of each side (fewer where there are fewer), with the standard deviation over them:
+    {"kid", "kid_std"}. It has no bias at any number of samples and may be slightly negative.
+    Float64; ValueError for fewer than two features on a side.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self, subsets: int, subset_size: int) -> None:
+        super().__init__()
+        self.subsets = subsets
+        self.subset_size = subset_size
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("fake", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, *, real: bool) -> None:
+        (self.real if real else self.fake).append(features)
+
+    def compute(self) -> dict[str, Tensor]:
+        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        size = size_of_subsets(self.subset_size, len(fake), len(real))
+        distances = torch.stack(
+            [
+                _discrepancy(fake[some].double(), real[others].double())
+                for some, others in _draws(len(fake), len(real), self.subsets, size)
+            ]
+        )
+        return {"kid": distances.mean(), "kid_std": distances.std(correction=0)}
+
+
+def size_of_subsets(wanted: int, fake: int, real: int) -> int:
+    """How many of so many features are drawn; ValueError for fewer than two on a side."""
+    if min(fake, real) < 2:
+        raise ValueError(
+            "The kernel distance needs two pictures on each side at least; there are "
+            f"{fake} generated and {real} real ones. Raise num_samples."
+        )
+    return min(wanted, fake, real)
+
+
+def _draws(fake: int, real: int, count: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The indices of each draw on either side, as torch-fidelity draws them with its seed 2020.
+
+    They are a part of the number's definition, not of this framework's sampling, so they come of
+    numpy's generator and not of ``ldm.random``: the same features give torch-fidelity's number.
+    """
+    generator = np.random.RandomState(2020)
+    for _ in range(count):
+        some = generator.choice(fake, size, replace=False)
+        others = generator.choice(real, size, replace=False)
+        yield torch.from_numpy(some), torch.from_numpy(others)
+
+
+def _discrepancy(x: Tensor, y: Tensor) -> Tensor:
+    """The unbiased estimate of the squared discrepancy of samples (m, D), (m, D)."""
+    size = len(x)
+    within = (_kernel_sum(x, x) - _diagonal_sum(x) + _kernel_sum(y, y) - _diagonal_sum(y)) / (
+        size * (size - 1)
+    )
+    return within - 2.0 * _kernel_sum(x, y) / size**2
+
+
+def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
+    return _kernel(x @ y.T, x.shape[1]).sum()
+
+
+def _diagonal_sum(x: Tensor) -> Tensor:
+    return _kernel(x.square().sum(1), x.shape[1]).sum()
+
+
+def _kernel(products: Tensor, num_features: int) -> Tensor:
+    """(x . y / D + 1)^3 of products x . y."""
+    return (products / num_features + 1.0) ** 3
