@@ -33,6 +33,8 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
     last = validated[-1] if validated else {}
     facts = {name: value for name, value in last.items() if name.startswith("val/")}
     line, more = closing(config.stage, rows, config)
+    if assembly.pretrained:
+        more = more | {"pretrained": dict(assembly.pretrained)}
     sign(run, config, inputs, {"step": task.step, **facts, **more})
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))

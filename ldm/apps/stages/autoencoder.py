@@ -11,6 +11,7 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
+from ldm.apps.materials import materials
 from ldm.apps.stages.assembly import (
     Assembly,
     image_batches,
@@ -98,6 +99,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         rows=len(originals),
         columns=8,
         draw_latents=draw_latents,
+        pretrained=materials(config),
     )
 
 

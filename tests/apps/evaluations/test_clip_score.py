@@ -66,5 +66,5 @@ def test_the_score_of_a_published_pair_is_named_after_no_towers(tmp_path):
     measure = clip_score(given, file="tiny", model=None, activation=None)
     numbers = {number.name: number for number in measure.numbers(given)}
     assert next(iter(numbers)) == "clip_score" and len(numbers) == 5
-    assert numbers["clip_score.2.5x"].protocol["weights_file"] == "model.safetensors"
+    assert numbers["clip_score.2.5x"].protocol["weights_file"] == "tiny/model.safetensors"
     assert numbers["clip_score"].protocol["activation"] == "quick_gelu"

@@ -93,13 +93,8 @@ def _in_words(config: Mapping[str, Any]) -> str:
 
 def _find(setting: Setting, file: str) -> weights.FoundFile:
     folder = Path(setting.weights_dir).expanduser() / file
-    if folder.is_dir():
-        there = [name for name in (WEIGHTS_FILE, WEIGHTS) if (folder / name).is_file()]
-        if not there:
-            raise ValueError(
-                f"{folder} holds neither {WEIGHTS_FILE} (open_clip) nor {WEIGHTS} (transformers)."
-            )
-        file = f"{file}/{there[0]}"
+    there = [f"{file}/{name}" for name in (WEIGHTS_FILE, WEIGHTS) if (folder / name).is_file()]
+    file = there[0] if there else file
     return weights.find(file, setting.weights_dir, allow_unknown=setting.allow_unknown_weights)
 
 

@@ -56,7 +56,7 @@ def test_the_protocol_says_activation_weights_and_preprocessing(published):
     setting, _ = published
     protocol = clip(setting, file=FOLDER).protocol
     assert protocol["activation"] == "quick_gelu" and len(protocol["features_hash"]) == 16
-    assert protocol["unpublished_weights"] == "model.safetensors"
+    assert protocol["unpublished_weights"] == f"{FOLDER}/model.safetensors"
     assert protocol["model"] == "image 2 layers of 48, text 2 layers of 32, joint width 24"
     assert protocol["resize"]["size_px"] == [32, 32] and protocol["mean"][0] == 0.48145466
     with pytest.raises(ValueError, match="activation=gelu was asked for"):
@@ -67,8 +67,9 @@ def test_what_is_missing_is_named(published, tmp_path):
     setting, _ = published
     with pytest.raises(ValueError, match="damaged or another file"):
         clip(Given(weights_dir=setting.weights_dir), file=FOLDER)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds neither open_clip_model.safetensors"):
-        clip(Given(weights_dir=str(tmp_path)), file="empty")
-    with pytest.raises(ValueError, match=r"model.safetensors, config.json.* are missing"):
-        clip(Given(weights_dir=str(tmp_path)), file="clip_vit_l14")
+    (tmp_path / FOLDER).mkdir()
+    for name in ("clip_vit_l14", FOLDER):
+        with pytest.raises(ValueError, match=r"model.safetensors, config.json.* are missing"):
+            clip(Given(weights_dir=str(tmp_path)), file=name)
+    with pytest.raises(ValueError, match="No pretrained file is called 'clip'"):
+        clip(Given(weights_dir=str(tmp_path)), file="clip")
