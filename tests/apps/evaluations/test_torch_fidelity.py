@@ -1,4 +1,4 @@
-"""Whole measures against torch-fidelity: the same pictures, the same random Inception file."""
+"""Whole measures against torch-fidelity: same pictures, same random Inception file."""
 
 import pytest
 import torch
@@ -68,5 +68,8 @@ def test_the_numbers_are_torch_fidelitys(tmp_path):
     )
     ours = {n.name: n.value for measure in measures for n in measure.numbers(setting)}
     ours[f"FID-{COUNT}"] = ours.pop(f"fd_inception_64-{COUNT}")
-    assert ours == pytest.approx({name: theirs[key] for name, key in KEYS.items()}, rel=1e-4, abs=0)
+    for name, key in KEYS.items():
+        # Theirs is in float32, which their small deviation of kernels around 1 is at the edge of.
+        relative = 1e-2 if name == "kid_std" else 1e-4
+        assert ours[name] == pytest.approx(theirs[key], rel=relative, abs=0.0), name
     assert 0 < ours["precision"] < 1 and 0 < ours["recall"] < 1 and ours["kid"] > 0
