@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from machine import machine
@@ -45,9 +45,11 @@ def main() -> None:
             ("precision and recall", manifolds, FEW),
         ):
             for threads in (1, len(os.sched_getaffinity(0))):
-                seconds, peak = in_own_process(threads, measured, work, Path(folder), count)
-                told = f"{seconds:.1f} s, {peak:.2f} GiB with {threads} threads"
-                print(f"{name} of {count:,} x {SIZE:,}: {told}", flush=True)
+                cost = in_own_process(threads, measured, work, Path(folder), count)
+                took = (
+                    f"{cost.seconds:.1f} s ({cost.cpu_seconds:.1f} of CPU), {cost.peak_gib:.2f} GiB"
+                )
+                print(f"{name} of {count:,} x {SIZE:,}, threads {threads}: {took}", flush=True)
         in_own_process(1, against_others, Path(folder))
 
 
@@ -102,12 +104,22 @@ def in_own_process(threads: int, work: Callable[..., T], *arguments: object) -> 
         return pool.apply(work, arguments)
 
 
-def measured(work: Callable[[Path, int], None], folder: Path, count: int) -> tuple[float, float]:
-    """Seconds without the start of Python and torch, and the peak of all memory in GiB."""
-    begun = time.perf_counter()
+class Cost(NamedTuple):
+    """What work took without the start of Python and torch, and the peak of all memory."""
+
+    seconds: float
+    cpu_seconds: float  # which others on the machine hardly change
+    peak_gib: float
+
+
+def measured(work: Callable[[Path, int], None], folder: Path, count: int) -> Cost:
+    begun, cpu_begun = time.perf_counter(), time.process_time()
     work(folder, count)
-    seconds = time.perf_counter() - begun
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return Cost(
+        time.perf_counter() - begun,
+        time.process_time() - cpu_begun,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
 
 
 def against_others(folder: Path) -> None:
