@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ldm.apps.errors import UserError
-from ldm.manifest import file_hash
+from ldm.manifest import VERSION, file_hash
 from ldm.weights import PublishedFile, what_else
 
 _ATTEMPTS = 4
@@ -67,9 +67,13 @@ def _whole(url: str, opened: BinaryIO) -> Iterator[int]:
 def _rest(url: str, opened: BinaryIO) -> Iterator[int]:
     """Append what is missing; ConnectionError where the server gives less than it promised."""
     start = opened.tell()
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"User-Agent": f"ldm/{VERSION}"}  # some servers refuse Python's own
+    if start:
+        headers["Range"] = f"bytes={start}-"
     try:
-        response = urllib.request.urlopen(request, timeout=_SILENT_SECONDS)
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_SILENT_SECONDS
+        )
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is missing

@@ -25,7 +25,7 @@ def require_none(missing: Sequence[str]) -> None:
     """UserError that names all of them."""
     if missing:
         listed = "".join(f"\n- {sentence}" for sentence in missing)
-        raise UserError(f"pretrained files are missing:{listed}")
+        raise UserError(f"pretrained files are missing, or not the published ones:{listed}")
 
 
 def _of_training(command: str, config: DictConfig) -> Iterator[str]:

@@ -62,10 +62,10 @@ def _check(networks: Sequence[Pretrained], folder: Path) -> int:
     for file in track(there, "weights check", len(there)):
         path = folder / file.path
         sha256 = sha256_of(path)
-        intact = file.sha256 in (None, sha256)
-        print(f"{'intact' if intact else 'DAMAGED':8} {path}  sha256 {sha256}", flush=True)
-        if not intact:
-            damaged.append(str(path))
+        if file.sha256 not in (None, sha256):
+            damaged.append(f"{path} (sha256 {sha256[:8]}, expected {file.sha256[:8]})")
+        else:  # a text of settings has no published checksum
+            print(f"{'intact' if file.sha256 else 'present'}: {path}, sha256 {sha256}", flush=True)
     if damaged:
         raise UserError(
             f"damaged, or other files than the published ones: {', '.join(damaged)}. Delete them "
