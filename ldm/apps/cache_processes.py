@@ -63,6 +63,7 @@ def encoded(
         _encode_share,
         (job, shards, directory, shapes, contents, lock),
         device=job.device,
+        threads=max(1, torch.get_num_threads() // job.devices),
         count=job.devices,
         progress=files.num_done,
         preload=__name__,

@@ -30,6 +30,7 @@ def together(
     arguments: tuple[Any, ...],
     *,
     device: str,
+    threads: int,
     count: int,
     progress: Callable[[], T],
     preload: str,
@@ -37,15 +38,16 @@ def together(
 ) -> Iterator[T]:
     """Run ``share(rank, *arguments)`` in ``count`` processes; yields ``progress()`` now and then.
 
-    ``share`` is a function of a module, and the GPU of a process is its rank's. The first error of
-    any is raised, and the others are ended; so they are where this process ends in whatever way.
+    ``share`` is a function of a module. A process has its rank's GPU, or on the CPU so many
+    ``threads``, which are part of the exact bits of what it computes. The first error of any is
+    raised, and the others are ended; so they are where this process ends in whatever way.
     ``preload`` is a module that they all need, ``fewer`` says what to lower where memory was short.
     """
     context = multiprocessing.get_context("forkserver")  # which imports once for all of them
     context.set_forkserver_preload([preload])
     failures = context.SimpleQueue()
     processes = [
-        context.Process(target=_live, args=(failures, device, rank, count, share, arguments))
+        context.Process(target=_live, args=(failures, device, threads, rank, share, arguments))
         for rank in range(count)
     ]
     codes: list[int | None] = []
@@ -74,8 +76,8 @@ def together(
 def _live(
     failures: Any,
     device: str,
+    threads: int,
     rank: int,
-    count: int,
     share: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
@@ -85,7 +87,7 @@ def _live(
     if device == "cuda":
         torch.cuda.set_device(rank)
     else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+        torch.set_num_threads(threads)
     try:
         share(rank, *arguments)
     except Exception as error:

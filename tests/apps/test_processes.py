@@ -44,6 +44,7 @@ def run(tmp_path, monkeypatch):
                 getattr(shares, name),
                 (tmp_path / "out",),
                 device="cpu",
+                threads=1,
                 count=2,
                 progress=time.monotonic,
                 preload="torch",

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from omegaconf import DictConfig
+
 from ldm.apps.build import device_of
 from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Observer
 from ldm.apps.evaluations.pixels import Pixels, hash_of
@@ -17,8 +20,9 @@ class NotedInFiles:
     """The ``Noted`` of `ldm evaluate`: notes in files below ``root``.
 
     `<set>-<what it is>/<observer>-<its protocol>/000012.safetensors`, and beside the observers
-    set.json, which says what the set is. Another torch, kind of device or block has notes of its
-    own. Two commands may use one directory at the same time: what both make is the same.
+    set.json, which says what the set is. Another torch, kind of device, number of a CPU's threads
+    or block has notes of its own, as it has other bits. Two commands may use one directory at the
+    same time: what both make is the same.
     """
 
     def __init__(self, setting: CommandSetting, root: Path) -> None:
@@ -84,7 +88,7 @@ class NotedInFiles:
                 "count": of.count,
                 "size_px": list(of.size_px),
                 "block": config.block,
-                "device": device_of(config.accelerator).type,
+                "device": _device(config),
                 "versions": versions(),
             }
             directory = self.root / f"{name}-{fingerprint(what)}"
@@ -92,3 +96,8 @@ class NotedInFiles:
                 write_json(directory / "set.json", what)
             self._directories[name] = directory
         return self._directories[name]
+
+
+def _device(config: DictConfig) -> str:
+    device = device_of(config.accelerator).type
+    return f"cpu, threads: {torch.get_num_threads()}" if device == "cpu" else device

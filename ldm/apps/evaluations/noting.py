@@ -54,6 +54,7 @@ def note(setting: CommandSetting, noted: NotedInFiles, measures: Sequence[Measur
             _share,
             arguments,
             device=device,
+            threads=torch.get_num_threads(),  # as in one process: the same bits
             count=count,
             progress=lambda: {name: totals[name] - left.pictures(name) for name in totals},
             preload=__name__,
