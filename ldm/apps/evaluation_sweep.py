@@ -89,7 +89,10 @@ def _key(config: DictConfig) -> str:
 
 
 def _read(config: DictConfig) -> Iterator[Path]:
-    """The files and folders that an evaluation reads, as far as they are on this machine."""
+    """The files and folders that an evaluation reads, as far as they are on this machine.
+
+    UserError where there is no model.
+    """
     root = config.data.root
     named = [config.weights_dir, config.reference, config.prompts, config.text_run]
     if (model := config.model) is None:
@@ -97,9 +100,10 @@ def _read(config: DictConfig) -> Iterator[Path]:
     else:
         if config.checkpoint is not None:
             model = model_at_step(model, config.checkpoint)
-        parts = [model_folder(model, part) / part for part in parts_at(model, MAKES)]
+        names = parts_at(model, MAKES) or ["unet"]  # which is then said to be missing
+        parts = [model_folder(model, name) / name for name in names]
         named += parts
-        if root is None and config.reference is None and parts:
+        if root is None and config.reference is None:
             root = shards_of(parts[0].parent)
     if root is not None:
         named += [root, f"{root}/held_out"]

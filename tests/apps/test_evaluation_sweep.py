@@ -131,6 +131,8 @@ def test_mistakes_come_before_the_first_job(ldm, command, jobs, tmp_path, capsys
     assert ldm(*command, "guidance=1,much") == 2
     assert "guidance='much' does not fit" in capsys.readouterr().err
     assert not jobs.started and not (tmp_path / "sweep").exists()
+    assert ldm(*command, f"model={tmp_path / 'nowhere'}") == 2
+    assert "nowhere does not exist" in capsys.readouterr().err and not jobs.started
     fixed = [word for word in command if not word.startswith(("guidance", "steps"))]
     assert ldm(*fixed) == 2
     assert "several values" in capsys.readouterr().err

@@ -448,6 +448,10 @@ def test_names_say_how_many_pictures_they_are_of() -> None:
     assert numbers.title("FID-256") == "FID-256" and numbers.title("val/rFID-64").endswith("FID-64")
     assert numbers.title("val/fd_own-128") == "Fréchet distance, own features, 128 pictures"
     assert numbers.title("clip_score.2.5x") == "CLIP score (2.5x)"
+    assert numbers.title("memorisation.copies-64").endswith(
+        "copies of training pictures, 64 pictures"
+    )
+    assert numbers.title("prompt_accuracy.x_y") == "Prompt accuracy (x y)"
     assert numbers.title("kid_own") == "Kernel distance, own features"
     assert numbers.is_headline("val/kid_own-128") and not numbers.is_headline("kid_std-128")
     assert not numbers.is_headline("clip_score_own.real-128")

@@ -45,7 +45,9 @@ class _Judged:
         self._folder = directory / "samples"
         file = self._folder / "samples.json"
         self._rows = read_json(file).get("pictures", []) if file.is_file() else []
-        self.notes, self._digests = _noted(directory / NOTES, record["protocol"].get("samples"))
+        self.notes, self._digests = _noted(
+            directory / NOTES, record.get("protocol", {}).get("samples")
+        )
 
     def __len__(self) -> int:
         return len(self._digests)

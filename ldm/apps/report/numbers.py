@@ -22,6 +22,11 @@ _TITLES = {
     "kid_own_std": "Kernel distance, own features, spread over subsets",
     "inception_score_std": "Inception score, spread over splits",
     "clip_score": "CLIP score",
+    "memorisation.copies": "Samples that are copies of training pictures",
+    "memorisation.copies_real": "Held-out pictures that would count as copies",
+    "memorisation.distance": "Distance of samples to training pictures",
+    "memorisation.distance_real": "Distance of held-out to training pictures",
+    "memorisation.ratio": "Distance of samples to training, over that of held-out",
     "clip_score_own": "CLIP score, own towers",
     "kl_per_dimension": "KL per latent dimension",
     "retrieval": "Caption retrieval",
@@ -45,11 +50,13 @@ _SAMPLES = ("num_samples", "num_images", "n")
 def title(name: str) -> str:
     """The human name of a metric, step or directory: "Train diffusion" of "train_diffusion"."""
     name, count = split_count(name.rpartition("/")[2])
-    name, _, rest = name.partition(".")
+    rest = ""
+    if name not in _TITLES:  # some are there with their parts
+        name, _, rest = name.partition(".")
     words = _TITLES.get(name) or name.replace("_", " ")
     if count:  # FID-256 is a name of its own
         words += f"-{count}" if name.endswith("FID") else f", {count} pictures"
-    return words[:1].upper() + words[1:] + (f" ({rest})" if rest else "")
+    return words[:1].upper() + words[1:] + (f" ({rest.replace('_', ' ')})" if rest else "")
 
 
 def split_count(name: str) -> tuple[str, str]:
