@@ -1,10 +1,7 @@
-"""The processes of `ldm cache`, one per device: who encodes what, and what becomes of a failure."""
+"""The processes of `ldm cache`, one per device: who encodes what."""
 
 import copy
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +12,12 @@ from torch import Tensor
 
 from ldm.apps.build import device_of
 from ldm.apps.conditioning import Conditioning
-from ldm.apps.errors import UserError
+from ldm.apps.processes import require_devices, together
 from ldm.data.latents.files import CacheFiles, Contents
 from ldm.data.latents.writer import Encoders, fill
 from ldm.data.lock import Lock
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
-
-_LOOK_SECONDS = 0.5  # between two looks at the other processes
 
 
 class Job(NamedTuple):
@@ -39,11 +34,7 @@ class Job(NamedTuple):
     def of(cls, config: DictConfig, vae: Path, condition: Conditioning) -> "Job":
         """That of a configuration; UserError where the machine has not as many devices."""
         device = device_of(config.accelerator).type
-        if device == "cuda" and config.devices > torch.cuda.device_count():
-            raise UserError(
-                f"devices={config.devices}, but torch finds {torch.cuda.device_count()} GPU(s); "
-                "set devices to that, or accelerator=cpu."
-            )
+        require_devices(device, config.devices)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         usual = min(8, cores // config.devices) if device == "cuda" else 0
         workers = usual if config.workers is None else config.workers
@@ -67,82 +58,34 @@ def encoded(
         encoders = _encoders(job, torch.device(job.device))
         yield from fill(shards, directory, shapes, contents, encoders, workers=job.workers)
         return
-    context = multiprocessing.get_context("forkserver")  # which imports once for all of them
-    context.set_forkserver_preload([__name__])
-    failures = context.SimpleQueue()
-    processes = [
-        context.Process(
-            target=_encode_share,
-            args=(failures, job, shards, directory, shapes, contents, rank, lock),
-        )
-        for rank in range(job.devices)
-    ]
     files = CacheFiles(directory, shapes, contents)
-    try:
-        for process in processes:
-            process.start()
-        while any(process.is_alive() for process in processes):
-            for process in processes:
-                process.join(_LOOK_SECONDS / len(processes))
-            if any(process.exitcode for process in processes):
-                break
-            yield files.num_done()
-        codes = [process.exitcode for process in processes]  # before the others are ended
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-    if not failures.empty():
-        raise ValueError(failures.get())
-    if broken := [code for code in codes if code]:
-        raise UserError(_how_it_ended(broken[0]))
-    yield files.num_done()
+    yield from together(
+        _encode_share,
+        (job, shards, directory, shapes, contents, lock),
+        device=job.device,
+        count=job.devices,
+        progress=files.num_done,
+        preload=__name__,
+        fewer="fewer workers= or devices=",
+    )
 
 
 def _encode_share(
-    failures: Any,
+    rank: int,
     job: Job,
     shards: ImageShards,
     directory: Path,
     shapes: list[tuple[int, int]],
     contents: Contents,
-    rank: int,
-    lock: Lock,
+    lock: Lock,  # held by this process too, as long as it lives
 ) -> None:
-    """The whole life of one of several processes."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and ends this one
-    if job.device == "cpu":
-        torch.set_num_threads(max(1, torch.get_num_threads() // job.devices))
-    device = torch.device(f"cuda:{rank}" if job.device == "cuda" else "cpu")
-    try:
-        share = fill(
-            shards, directory, shapes, contents, _encoders(job, device),
-            rank=rank, world_size=job.devices, workers=job.workers,
-        )  # fmt: skip
-        for _ in share:
-            pass
-    except ValueError as error:  # a sentence for the user, which the parent will print
-        failures.put(str(error))
-        raise SystemExit(1) from error
-
-
-def _how_it_ended(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return (
-            "one of the processes was killed (signal 9), perhaps for want of memory: choose fewer "
-            "workers= or devices=. The same command goes on from what is there."
-        )
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}, after the error above"
-    return f"one of the processes ended {how}. The same command goes on from what is there."
-
-
-def _end_with_parent() -> None:
-    """At any moment: a kill costs no more than the blocks that are not committed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    """What one of several processes does."""
+    share = fill(
+        shards, directory, shapes, contents, _encoders(job, torch.device(job.device)),
+        rank=rank, world_size=job.devices, workers=job.workers,
+    )  # fmt: skip
+    for _ in share:
+        pass
 
 
 def _encoders(job: Job, device: torch.device) -> Encoders:

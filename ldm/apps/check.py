@@ -53,8 +53,13 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         print(f"`ldm {command}`: settings are sound")
         if command in ("sample", "evaluate"):
             try:
-                model_folder(config.model, "unet")
-            except UserError as error:
+                if command == "evaluate":
+                    from ldm.apps.evaluate import asked as measured
+
+                    measured(config)
+                else:
+                    model_folder(config.model, "unet")
+            except ValueError as error:
                 print(f"before it can run: {error}")
         return 0
     require_sound(config, missing_inputs=False)

@@ -1,58 +1,107 @@
-"""`ldm evaluate`: generates pictures and measures them, each number with its protocol."""
+"""`ldm evaluate`: generates pictures, or takes given ones, and measures them; with protocols."""
 
-from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from ldm.apps.build import build
-from ldm.apps.evaluations.subject import Subject
-from ldm.apps.locate import is_unconditional
-from ldm.apps.request import counted
-from ldm.apps.sample import generate, load_model
+from ldm.apps.build import device_of
+from ldm.apps.errors import UserError
+from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure
+from ldm.apps.evaluations.noted import NotedInFiles
+from ldm.apps.evaluations.noting import measures_of, note
+from ldm.apps.evaluations.sets.generated import GeneratedPictures
+from ldm.apps.evaluations.setting import CommandSetting
+from ldm.apps.locate import model_at_step
+from ldm.apps.processes import require_devices
 from ldm.apps.sample_folder import (
-    generation_protocol,
+    GRID,
+    GRID_IMAGES,
+    is_finished,
     open_samples,
-    paths_of,
-    record_of,
-    write_samples,
+    read_picture,
+    write_grid,
 )
-from ldm.apps.stages.assembly import open_shards
-from ldm.manifest import write_json
-from ldm.metrics.protocol import record
+from ldm.manifest import fingerprint, write_json
+from ldm.metrics.protocol import record, versions
+from ldm.metrics.statistics import Observed, write_statistics
 
 
 def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
-    measures = [build(node) for node in config.metrics.values()]
-    train, held_out = open_shards(config.data)
-    # Training captions only where those of held-out pictures run out.
-    captions = chain(held_out.first_captions(), train.first_captions())
-    if is_unconditional(config.model):
-        captions = chain([""])
-    prompts = list(islice(cycle(captions), config.num_samples))
-    pictures = counted(prompts, seed=config.seed, block=config.block)
-    model = load_model(config, pictures)
-    subject = Subject(
-        model=model,
-        draw=lambda: generate(model, pictures, config, name=f"evaluate ({len(prompts)} pictures)"),
-        prompts=prompts,
-        train=train,
-        held_out=held_out,
-        weights_dir=config.weights_dir,
-        generation=generation_protocol(config) | {"seed": config.seed},
-    )
-    measured = [measure(subject) for measure in measures]  # each checks what it needs
-    if config.samples is not None:
-        samples, of_samples = Path(config.samples), record_of(config, pictures)
-        open_samples(samples, of_samples)
-        write_samples(subject.images, pictures, of_samples, samples, paths=paths_of(config))
+    setting, measures = asked(config)
+    out = Path(config.out)
+    notes = out.with_suffix(".notes") if config.notes is None else Path(config.notes)
+    noted = NotedInFiles(setting, notes)
+    kept = setting.pictures(SAMPLES) if setting.keeps_samples else None
+    if kept is not None:
+        assert isinstance(kept, GeneratedPictures) and kept.folder is not None
+        open_samples(kept.folder, kept.record)
+    note(setting, noted, measures)
+    if setting.builds_statistics:
+        return _build_statistics(setting, noted, measures)
+    if kept is not None:
+        _finish(kept)
     results: dict[str, Any] = {}
-    for found in measured:
-        for name, value, protocol in found:
+    for measure in measures:
+        for name, value, protocol in measure.numbers(noted):
             results[name] = record(value, **protocol)
             print(f"{name}: {value:.4g}", flush=True)
-    write_json(config.out, results)
-    print(f"{config.out}: {len(results)} numbers, each with its protocol")
+    write_json(out, results)
+    print(f"{out}: {len(results)} numbers, each with its protocol")
     return 0
+
+
+def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
+    """What there is to be measured, and by what; UserError for what lacks, or does not fit.
+
+    Nothing is made or written yet.
+    """
+    if config.checkpoint is not None:
+        at_step = model_at_step(config.model, config.checkpoint)
+        config = OmegaConf.create({**config, "model": at_step})
+    require_devices(device_of(config.accelerator).type, config.devices)
+    setting = CommandSetting(config)
+    measures = measures_of(config, setting)
+    if setting.builds_statistics and Path(config.out).suffix != ".safetensors":
+        raise UserError(
+            "there is nothing to judge: give samples=DIR, or model=RUN that makes pictures. To "
+            "make a file of statistics of the reference, give out=FILE.safetensors."
+        )
+    setting.check({name for measure in measures for name in measure.observers})
+    return setting, measures
+
+
+def _build_statistics(setting: CommandSetting, noted: NotedInFiles, measures: list[Measure]) -> int:
+    """Write what the measures' observers noted of the reference into one file."""
+    out, reference = Path(setting.config.out), setting.pictures(REFERENCE)
+    observed = {
+        (o.name, fingerprint(o.protocol)): Observed(o.name, o.protocol, noted(REFERENCE, o))
+        for measure in measures
+        for o in measure.observers.get(REFERENCE, ())
+    }
+    about = noted.protocol(REFERENCE)
+    write_statistics(
+        out,
+        list(observed.values()),
+        size_px=reference.size_px,
+        protocol={"reference": about.pop("pictures"), "n_real": about.pop("n"), **about},
+        provenance={
+            "made_from": setting.config.reference,
+            "pictures": reference.identity,
+            "versions": versions(),
+        },
+    )
+    names = ", ".join(name for name, _ in observed)
+    print(f"{out}: statistics of {reference.count} pictures as seen by {names}")
+    return 0
+
+
+def _finish(kept: GeneratedPictures) -> None:
+    """The grid of a folder whose pictures are all there."""
+    assert kept.folder is not None
+    if not is_finished(kept.folder, kept.record):
+        files = [kept.folder / row["file"] for row in kept.record["pictures"][:GRID_IMAGES]]
+        write_grid(torch.stack([read_picture(file) for file in files]), kept.folder)
+        print(f"{kept.folder}: {kept.count} pictures, {kept.folder / GRID}")

@@ -1,5 +1,6 @@
 """Where a model comes from: the manifests of its run and of all that the run was made from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,51 @@ def lineage(path: str) -> dict[str, Manifest]:
     one is kept; but the second of two text encoders is the kind run_text_encoder_2.
     """
     found: dict[str, Manifest] = {}
+    for role, _, manifest in _artefacts(model_folder(path, "unet")):
+        second = role == "text_encoder_2" and manifest.kind == "run_text_encoder"
+        found.setdefault("run_text_encoder_2" if second else manifest.kind, manifest)
+    return found
+
+
+def shards_of(folder: Path) -> str | None:
+    """Where the shards lie that the model in a folder was made from, None where nobody knows.
+
+    UserError where others lie there now.
+    """
+    for _, place, manifest in _artefacts(folder):
+        if "shards" not in manifest.inputs:
+            continue
+        wanted = manifest.inputs["shards"]
+        if "://" in wanted["path"]:
+            return wanted["path"]
+        root = input_folder(manifest.inputs, "shards", place)
+        there = known_manifest(root)
+        if there is not None and there.fingerprint != wanted["fingerprint"]:
+            raise UserError(
+                f"{root} holds other shards than {place} was made from ({there.fingerprint}, then "
+                f"{wanted['fingerprint']}). Give reference= or data.root=SHARDS."
+            )
+        return str(root) if root.is_dir() else None
+    return None
+
+
+def _artefacts(folder: Path) -> Iterator[tuple[str, Path, Manifest]]:
+    """The artefacts that a model folder comes from, nearest first: role, place, manifest."""
     seen: set[str] = set()
-    open_ends = [("model", model_folder(path, "unet"))]
+    open_ends = [("model", folder)]
     for role, directory in open_ends:  # which grows
         # A run is found by its model folder, which is inside of it.
         places = {p: known_manifest(p) for p in (directory, directory.parent)}
         place, manifest = next((item for item in places.items() if item[1]), (directory, None))
         if manifest is None:
             continue
-        second = role == "text_encoder_2" and manifest.kind == "run_text_encoder"
-        found.setdefault("run_text_encoder_2" if second else manifest.kind, manifest)
+        yield role, place, manifest
         if manifest.fingerprint in seen:
             continue
         seen.add(manifest.fingerprint)
         open_ends += [
             (name, input_folder(manifest.inputs, name, place)) for name in manifest.inputs
         ]
-    return found
 
 
 def fitting_metrics(

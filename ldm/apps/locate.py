@@ -43,6 +43,18 @@ def model_folder(path: str, part: str) -> Path:
     raise UserError(f"{path} holds no {part}; {MAKES[part]} makes one.")
 
 
+def model_at_step(path: str | None, step: int) -> str:
+    """The model that a run left on its way at a step (models_every=); UserError naming those."""
+    roots = [] if path is None else [Path(path), Path(path) / "diffusion"]
+    found = {int(p.name.removeprefix("step_")): p for r in roots for p in r.glob("models/step_*")}
+    if step not in found:
+        there = ", ".join(map(str, sorted(found))) or "none; train with models_every=STEPS"
+        raise UserError(
+            f"checkpoint={step}: model={path} has no models/step_{step:09d}. There are: {there}."
+        )
+    return str(found[step])
+
+
 def parts_at(path: str, parts: Iterable[str]) -> list[str]:
     """Those of ``parts`` that lie under ``path``."""
     return [part for part in parts if any(_holds(place, part) for place in _places(Path(path)))]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,10 @@ class PngRecord(NamedTuple):
 
 
 def write_png(file: Path, pixels: NDArray[np.uint8], record: PngRecord) -> None:
-    """Write a picture (H, W, 3), or (H, W) if grey, with its record; equal ones are equal bytes."""
+    """Write a picture (H, W, 3), or (H, W) if grey, with its record; equal ones are equal bytes.
+
+    A killed process leaves no half of one; many are written, so none waits for the disk.
+    """
     value = {
         "picture": record.picture.row(),
         "protocol": record.protocol,
@@ -38,7 +42,9 @@ def write_png(file: Path, pixels: NDArray[np.uint8], record: PngRecord) -> None:
     info = PngInfo()
     info.add_text(_WEB_UIS, _for_web_uis(record, pixels.shape[1], pixels.shape[0]))
     info.add_text(KEY, json.dumps(value, sort_keys=True))
-    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=info)
+    os.replace(temporary, file)
 
 
 def read_png_record(file: str | Path) -> PngRecord:

@@ -92,7 +92,12 @@ def _prompts(config: DictConfig) -> list[str]:
         raise UserError('give either prompt="..." or prompts=FILE (one prompt per line).')
     if config.prompt is not None:
         return [str(config.prompt)]
-    file = Path(config.prompts)
+    return read_prompts(config.prompts)
+
+
+def read_prompts(path: str) -> list[str]:
+    """The lines of a file that are not empty; UserError where there are none."""
+    file = Path(path)
     if not file.is_file():
         raise UserError(f"prompts={file}: there is no such file.")
     try:

@@ -1,6 +1,6 @@
 """`ldm sample`: prompts, and pictures to begin from -> pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,24 @@ def generate(
     name: str,
 ) -> Tensor:
     """Images (N, 3, H, W) in [-1, 1] of the pictures on the CPU."""
-    first = pictures[0].position
-    blocks = model.in_blocks(
+    blocks = drawn(model, pictures, config, edit=edit)
+    count = -(-(pictures[0].position + len(pictures)) // config.block)
+    return torch.cat([images.cpu() for images in track(blocks, name, count)])
+
+
+def drawn(
+    model: TextToImage,
+    pictures: Sequence[Picture],
+    config: DictConfig,
+    *,
+    edit: Edit | None = None,
+) -> Iterator[Tensor]:
+    """Images (B, 3, H, W) in [-1, 1] of the pictures, block by block on the model's device."""
+    return model.in_blocks(
         [picture.prompt for picture in pictures],
         [picture.seed for picture in pictures],
         block=config.block,
-        first=first,
+        first=pictures[0].position,
         towards=towards(pictures),
         edit=edit,
         sampler=build(config.sampler),
@@ -137,8 +149,6 @@ def generate(
         negative_sizes=config.negative_sizes,
         size=size_of(config),
     )
-    count = -(-(first + len(pictures)) // config.block)
-    return torch.cat([images.cpu() for images in track(blocks, name, count)])
 
 
 def _spacing(config: DictConfig) -> Spacing:

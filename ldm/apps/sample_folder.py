@@ -16,11 +16,12 @@ from ldm.apps.png_record import PngRecord, write_png
 from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
-from ldm.data.images import to_uint8, visible
+from ldm.data.images import decode, to_tensor, to_uint8, visible
 from ldm.manifest import known_manifest, read_json, write_json
 from ldm.metrics.protocol import versions
 
 RECORD, GRID = "samples.json", "grid.png"
+GRID_IMAGES = 64
 
 
 def sampler_name(config: DictConfig) -> str:
@@ -142,17 +143,42 @@ def write_samples(
     *,
     paths: dict[str, str],
 ) -> None:
-    """One PNG per image (N, C, H, W) into an opened folder, and at the end a grid of them.
+    """One PNG per image (N, C, H, W) into an opened folder, and at the end a grid of them."""
+    for row, picture, image in zip(record["pictures"], pictures, images, strict=True):
+        write_picture(out / row["file"], image, picture, record, paths=paths)
+    write_grid(images, out)
 
-    Each carries its part of the record, and ``paths``, so that it can be made again from itself.
+
+def write_picture(
+    file: Path, image: Tensor, picture: Picture, record: dict[str, Any], *, paths: dict[str, str]
+) -> None:
+    """One image (C, H, W) as a PNG, whole or not at all where the process is killed.
+
+    It carries its part of the record, and ``paths``, so that it can be made again from itself.
     Channels that a PNG cannot hold are in an array (H, W, C) of the same name, in [-1, 1].
     """
-    for row, picture, image in zip(record["pictures"], pictures, images, strict=True):
-        own = PngRecord(picture, record["protocol"], paths)
-        if len(image) not in (1, 3):
-            np.save(_array(out / row["file"]), image.movedim(0, -1).numpy())
-        write_png(out / row["file"], visible(to_uint8(image)), own)
-    save_grid(images[:64], out / GRID)
+    if len(image) not in (1, 3):
+        np.save(_array(file), image.movedim(0, -1).numpy())
+    own = PngRecord(picture, record["protocol"], paths)
+    write_png(file, visible(to_uint8(image)), own)
+
+
+def read_picture(file: Path) -> Tensor:
+    """The image (C, H, W) of a picture's file, or of the array beside it that has all channels.
+
+    ValueError naming a file that is damaged.
+    """
+    try:
+        if _array(file).is_file():
+            return to_tensor(np.load(_array(file), allow_pickle=False))
+        return to_tensor(decode(file.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}. Delete or replace it.") from error
+
+
+def write_grid(images: Tensor, out: Path) -> None:
+    """The grid of a folder's first images; it is there when all the others are."""
+    save_grid(images[:GRID_IMAGES], out / GRID)
 
 
 def _move_aside(out: Path, earlier: dict[str, Any]) -> None:

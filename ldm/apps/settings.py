@@ -233,12 +233,21 @@ SETTINGS: dict[str, dict[str, Rule]] = {
     },
     "evaluate": _SAMPLING
     | {
-        "data": _PART,
-        "metrics": _PART,
-        "num_samples": _number(1, whole=True),
-        "weights_dir": _text(),
-        "out": _text(),
+        "model": _text(optional=True),
+        "checkpoint": _number(1, whole=True, optional=True),
         "samples": _text(optional=True),
+        "allow_jpeg": _FLAG,
+        "reference": _text(optional=True),
+        "data": _PART,
+        "prompts": _text(optional=True),
+        "text_run": _text(optional=True),
+        "metrics": _PART,
+        "num_samples": _number(1, whole=True, optional=True),
+        "weights_dir": _text(),
+        "allow_unknown_weights": _FLAG,
+        "out": _text(),
+        "notes": _text(optional=True),
+        "devices": _number(1, whole=True),
     },
     "export": {
         "model": _text(),
@@ -285,7 +294,7 @@ PARTS: dict[tuple[str, str], dict[str, Rule]] = {
         "seed": _number(0, whole=True),
     },
     ("cache", "data"): {"root": _text(), **_COPIES},
-    ("evaluate", "data"): {"root": _text(), **_COPIES},
+    ("evaluate", "data"): {"root": _text(optional=True), **_COPIES},
 }
 
 

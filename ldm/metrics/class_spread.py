@@ -8,12 +8,19 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 from ldm.features.quantise import quantise
+from ldm.features.rgb import as_rgb
+
+
+def areas(images: Tensor, size_px: int) -> Tensor:
+    """Images (B, 3 or 1, H, W) in [-1, 1] as means of channels and areas (B, size_px, size_px)."""
+    grey = as_rgb(quantise(images)).mean(1, keepdim=True)
+    return functional.interpolate(grey, size=(size_px, size_px), mode="area")[:, 0]
 
 
 class ClassSpread(Metric):
     """Within-class spread of generated images over that of real ones; 1 is as varied as reality.
 
-    Images are averaged over channels and over areas to size_px x size_px. The spread of class k
+    ``update`` takes images as their ``areas`` (B, size_px, size_px). The spread of class k
     is s_k = sqrt(sum over pixels of the unbiased variance within the class), which is the root of
     half the mean squared distance of two of its images. The value is the mean over classes of
     s_k(generated) / s_k(real). Over-guided clones have a ratio near 0. Classes with fewer than two
@@ -44,10 +51,8 @@ class ClassSpread(Metric):
             self.add_state(f"{side}_sum", total, dist_reduce_fx="sum")
             self.add_state(f"{side}_square", square, dist_reduce_fx="sum")
 
-    def update(self, images: Tensor, classes: Sequence[int] | Tensor, *, real: bool) -> None:
-        grey = quantise(images).mean(1, keepdim=True)
-        small = functional.interpolate(grey, size=(self.size_px, self.size_px), mode="area")
-        pixels = small.flatten(1).double()
+    def update(self, areas: Tensor, classes: Sequence[int] | Tensor, *, real: bool) -> None:
+        pixels = areas.flatten(1).double()
         index = torch.as_tensor(classes, device=pixels.device).long()
         member = (index[:, None] == torch.arange(self.num_classes, device=index.device)).double()
         side = "real" if real else "fake"

@@ -5,23 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics import Metric
-
-from ldm.features.quantise import quantise
 
 SCAN_PX = 8
 INK = 16.0  # scikit-learn's scans count ink from 0 to 16
 
 
-def as_scans(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] as grey scans (B, 8, 8) in 0..16: mean of channels and areas.
+def as_scans(areas: Tensor) -> Tensor:
+    """Areas of images (B, 8, 8) in [-1, 1] as grey scans in 0..16.
 
     -1 becomes 0 and 1 becomes 16, so white ink on black gives scikit-learn's own convention.
     """
-    grey = quantise(images).mean(1, keepdim=True)
-    small = functional.interpolate(grey, size=(SCAN_PX, SCAN_PX), mode="area")
-    return (small[:, 0] + 1.0) * (INK / 2.0)
+    return (areas + 1.0) * (INK / 2.0)
 
 
 class DigitClassifier:
@@ -62,9 +57,9 @@ def _rows(scans: Tensor) -> Any:
 
 
 class DigitAccuracy(Metric):
-    """The share of images (B, 3, H, W) in [-1, 1] in which the prompted digit is recognised.
+    """The share of scans (B, 8, 8) in 0..16 in which the prompted digit is recognised.
 
-    ``classify`` maps scans (B, 8, 8) in 0..16 to digits (B,): a ``DigitClassifier``.
+    ``classify`` maps scans to digits (B,): a ``DigitClassifier``.
     """
 
     is_differentiable = False
@@ -80,10 +75,10 @@ class DigitAccuracy(Metric):
         self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, images: Tensor, digits: Sequence[int] | Tensor) -> None:
-        found = self.classify(as_scans(images)).cpu()
+    def update(self, scans: Tensor, digits: Sequence[int] | Tensor) -> None:
+        found = self.classify(scans).cpu()
         self.right += int((found == torch.as_tensor(digits).cpu()).sum())
-        self.count += len(images)
+        self.count += len(scans)
 
     def compute(self) -> Tensor:
         return self.right / self.count

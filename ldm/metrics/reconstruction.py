@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from ldm.features.quantise import quantise
 
-_SSIM_WINDOW_PX = 11
+WINDOW_PX = 11
 
 
 def _checked(image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,11 +29,40 @@ def _checked(image: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
     return quantise(image), quantise(reconstruction)
 
 
-class PeakSignalToNoise(Metric):
-    """PSNR in dB: the mean over images of 10 log10(2^2 / MSE); infinite if any image is exact.
+def peak_signal_to_noise(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """PSNR in dB of each image (B,) float64: 10 log10(2^2 / MSE); infinite for an exact one.
 
     The data range is 2, for pixels in [-1, 1], which equals 255 for 8-bit pixels.
     """
+    image, reconstruction = _checked(image, reconstruction)
+    error = (image.double() - reconstruction.double()).square().flatten(1).mean(1)
+    # Levels are multiples of 2 / 255, so a real error is far above float32's rounding.
+    error = torch.where(error < 1e-12, 0.0, error)
+    return 10.0 * torch.log10(4.0 / error)
+
+
+def structural_similarity(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004) of each image (B,) float64; 1 for equal images, at most 1.
+
+    torchmetrics' function: Gaussian window of 11 px with sigma 1.5, per channel, borders cropped.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    image, reconstruction = _checked(image, reconstruction)
+    if min(image.shape[-2:]) < WINDOW_PX:
+        raise ValueError(
+            f"SSIM needs images of at least {WINDOW_PX} px, these have {min(image.shape[-2:])}. "
+            "Leave it out of metrics=."
+        )
+    similarity = structural_similarity_index_measure(
+        reconstruction, image, data_range=2.0, reduction="none"
+    )
+    assert isinstance(similarity, Tensor)
+    return similarity.double()
+
+
+class PeakSignalToNoise(Metric):
+    """The mean over images of ``peak_signal_to_noise``; infinite if any image is exact."""
 
     is_differentiable = False
     higher_is_better = True
@@ -48,11 +77,7 @@ class PeakSignalToNoise(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, image: Tensor, reconstruction: Tensor) -> None:
-        image, reconstruction = _checked(image, reconstruction)
-        error = (image.double() - reconstruction.double()).square().flatten(1).mean(1)
-        # Levels are multiples of 2 / 255, so a real error is far above float32's rounding.
-        error = torch.where(error < 1e-12, 0.0, error)
-        self.total += (10.0 * torch.log10(4.0 / error)).sum()
+        self.total += peak_signal_to_noise(image, reconstruction).sum()
         self.count += len(image)
 
     def compute(self) -> Tensor:
@@ -60,11 +85,7 @@ class PeakSignalToNoise(Metric):
 
 
 class StructuralSimilarity(Metric):
-    """SSIM (Wang et al. 2004), the mean over images; 1 for equal images, at most 1.
-
-    torchmetrics' function: Gaussian window of 11 px with sigma 1.5, per channel, borders cropped.
-    ValueError for images smaller than the window.
-    """
+    """The mean over images of ``structural_similarity``."""
 
     is_differentiable = False
     higher_is_better = True
@@ -79,19 +100,7 @@ class StructuralSimilarity(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, image: Tensor, reconstruction: Tensor) -> None:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-
-        image, reconstruction = _checked(image, reconstruction)
-        if min(image.shape[-2:]) < _SSIM_WINDOW_PX:
-            raise ValueError(
-                f"SSIM needs images of at least {_SSIM_WINDOW_PX} px, these have "
-                f"{min(image.shape[-2:])}. Leave it out of metrics=."
-            )
-        similarity = structural_similarity_index_measure(
-            reconstruction, image, data_range=2.0, reduction="none"
-        )
-        assert isinstance(similarity, Tensor)
-        self.total += similarity.double().sum()
+        self.total += structural_similarity(image, reconstruction).sum()
         self.count += len(image)
 
     def compute(self) -> Tensor:

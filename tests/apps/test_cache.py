@@ -13,8 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.apps.cache_processes import Job, encoded
-from ldm.apps.errors import UserError
 from ldm.data.latents.cache import LatentCache
 from ldm.data.lock import alone
 from ldm.manifest import read_json
@@ -189,28 +187,6 @@ def test_an_error_in_one_of_several_processes_is_the_sentence_of_the_command(
     assert ldm(*words, f"autoencoder_run={tmp_path}", "devices=2", f"out={out}") == 2
     assert "is not finite in fp16; the autoencoder diverged" in capsys.readouterr().err
     assert not (out / "manifest.json").exists()
-
-
-def test_a_killed_process_is_told_from_those_that_were_ended_for_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("ldm.apps.cache_processes._encode_share", _share)
-    monkeypatch.setattr("ldm.apps.cache_processes.CacheFiles", _Empty)
-    job = Job(tmp_path, None, False, "cpu", 2, 0)
-    with pytest.raises(UserError, match=r"killed \(signal 9\), perhaps for want of memory: choose"):
-        list(encoded(job, None, tmp_path, [], None, None))
-
-
-def _share(failures, job, shards, directory, shapes, contents, rank, lock):
-    if rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
-
-
-class _Empty:
-    def __init__(self, *arguments):
-        pass
-
-    def num_done(self):
-        return 0
 
 
 @pytest.mark.slow

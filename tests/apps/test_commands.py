@@ -514,13 +514,14 @@ def test_a_recipe_evaluates_reports_and_skips_what_is_finished(world, ldm, tmp_p
 def test_a_measure_says_what_it_lacks_before_anything_is_drawn(
     world, ldm, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("ldm.apps.evaluate.generate", lambda *_, **__: pytest.fail("drawn"))
+    drawn = "ldm.apps.evaluations.sets.generated.drawn"
+    monkeypatch.setattr(drawn, lambda *_, **__: pytest.fail("drawn"))
     shards = f"data.root={world.root / 'shards'}"
     words = ["evaluate", f"model={world.root}", shards, f"out={tmp_path / 'm.json'}"]
     for metric, message in {
         "fid": "weights-inception-2015-12-05-6726825d.pth is missing",
         "digits": "reads shards of data=digits",
-        "fd_own": "4 generated images are too few",
+        "fd_own": "4 generated pictures are too few",
     }.items():
         assert ldm(*words, f"metrics=[reconstruction,{metric}]", "num_samples=4") == 2
         assert re.search(message, capsys.readouterr().err), metric

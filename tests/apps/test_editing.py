@@ -281,7 +281,7 @@ def test_a_dot_is_painted_by_blending_but_falls_through_the_grid_of_nine_channel
 def test_a_model_with_nine_channels_needs_a_mask(inpainting, world, ldm, files, tmp_path, capsys):
     sample = ["sample", f"model={inpainting}", PROMPT, f"out={tmp_path / 'out'}"]
     evaluate = ["evaluate", f"model={inpainting}", f"data.root={world.shards}",
-                "metrics=[reconstruction]", f"out={tmp_path / 'm.json'}"]  # fmt: skip
+                "metrics=[prompt_accuracy]", f"out={tmp_path / 'm.json'}"]  # fmt: skip
     for words in (sample, [*sample, f"image={files / 'photo.png'}"], evaluate):
         assert ldm(*words) == 2
         assert "with image=FILE mask=FILE (white is painted)" in capsys.readouterr().err

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from ldm.metrics.class_spread import ClassSpread
+from ldm.metrics.class_spread import ClassSpread, areas
 
 
 def images_of(classes, amount, seed):
     generator = torch.Generator().manual_seed(seed)
     centre = (classes.float() * 0.1 - 0.2).view(-1, 1, 1, 1)
     noise = torch.randn(len(classes), 1, 8, 8, generator=generator)
-    return (centre + amount * noise).clamp(-1, 1).expand(-1, 3, -1, -1)
+    pictures = (centre + amount * noise).clamp(-1, 1).expand(-1, 3, -1, -1)
+    return areas(pictures, 8)
 
 
 CLASSES = torch.arange(60) % 3
@@ -39,15 +40,13 @@ def test_clones_give_zero_although_classes_differ():
 
 
 def test_it_is_the_ratio_of_total_standard_deviations():
-    from ldm.features.quantise import quantise
-
     metric = spread(0.07)
-    sides = [quantise(images_of(CLASSES, 0.1, 0)), quantise(images_of(CLASSES, 0.07, 1))]
+    sides = [images_of(CLASSES, 0.1, 0), images_of(CLASSES, 0.07, 1)]
     for k in range(3):
         members = CLASSES.eq(k)
-        total = [x[members, 0].double().flatten(1).var(0).sum().sqrt() for x in sides]
+        total = [x[members].double().flatten(1).var(0).sum().sqrt() for x in sides]
         assert float(metric.per_class()[k]) == pytest.approx(float(total[1] / total[0]), rel=1e-6)
-        rows = sides[1][members, 0].double().flatten(1)
+        rows = sides[1][members].double().flatten(1)
         pairwise = torch.pdist(rows).square().mean()
         assert float(total[1]) == pytest.approx(float((pairwise / 2).sqrt()), rel=1e-9)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ldm.metrics.digit_accuracy import DigitAccuracy, DigitClassifier, as_scans
+from ldm.metrics.class_spread import areas
+from ldm.metrics.digit_accuracy import SCAN_PX, DigitAccuracy, DigitClassifier, as_scans
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +25,29 @@ def classifier(scans):
     )  # fmt: skip
 
 
-def rendered(images, size=32):
+def read_back(images, size=32):
+    """Scans rendered as pictures, and those as scans."""
     grey = (images / 8.0 - 1.0).float()[:, None].expand(-1, 3, -1, -1)
-    return functional.interpolate(grey, size=(size, size), mode="nearest")
+    pictures = functional.interpolate(grey, size=(size, size), mode="nearest")
+    return as_scans(areas(pictures, SCAN_PX))
 
 
 def test_a_rendered_scan_comes_back(scans):
     images = scans[0][:20]
-    torch.testing.assert_close(as_scans(rendered(images)), images.float(), atol=0.05, rtol=0)
+    torch.testing.assert_close(read_back(images), images.float(), atol=0.05, rtol=0)
 
 
 def test_the_classifier_reports_its_own_held_out_accuracy(classifier, scans):
     images, digits = scans
     assert 0.97 < classifier.held_out_accuracy < 1.0
     metric = DigitAccuracy(classifier)
-    metric.update(rendered(images[1::2]), digits[1::2])
+    metric.update(read_back(images[1::2]), digits[1::2])
     assert float(metric.compute()) == pytest.approx(classifier.held_out_accuracy, abs=0.003)
 
 
 def test_wrong_digits_count_as_wrong_and_any_split_gives_the_same_value(classifier, scans):
-    images = rendered(scans[0][1:41:2])
-    digits = classifier(as_scans(images))  # all right, by definition
+    images = read_back(scans[0][1:41:2])
+    digits = classifier(images)  # all right, by definition
     digits[:5] = (digits[:5] + 1) % 10
     whole, first, second = (DigitAccuracy(classifier) for _ in range(3))
     whole.update(images, digits)

@@ -1,38 +1,57 @@
 """The CLIP score (Hessel et al. 2021) by the model's own CLIP towers."""
 
-import torch
+from collections.abc import Iterator
+
 import torch.nn.functional as F
-from torch import Tensor
 
-from ldm.apps.evaluations.own_towers import image_features, own_towers
-from ldm.apps.evaluations.subject import BLOCK, Found, Subject
-from ldm.metrics.clip_score import ClipScore
+from ldm.apps.errors import UserError
+from ldm.apps.evaluations.measure import (
+    REFERENCE,
+    SAMPLES,
+    Block,
+    Measure,
+    Noted,
+    Number,
+    Setting,
+)
+from ldm.apps.evaluations.own_towers import image_features
+from ldm.metrics.notes import Rows
+from ldm.text.clip import ClipTowers
 
 
-def clip_score_own(subject: Subject) -> Found:
+class OwnPairs:
+    """Notes the embeddings of each picture and its caption, of length 1."""
+
+    name = "own_pairs"
+
+    def __init__(self, towers: ClipTowers) -> None:
+        self._towers, self._image = towers, image_features(towers, normalize=True)
+        self.protocol = self._image.protocol | {"scale": "raw mean cosine"}
+
+    def __call__(self, block: Block) -> Rows:
+        device = block.images.device
+        ids = self._towers.tokenize(list(block.captions)).to(device)
+        text = F.normalize(self._towers.model.to(device).encode_text(ids), dim=-1)
+        return {"image": self._image.to(device)(block.images).float(), "text": text.float()}
+
+
+def clip_score_own(setting: Setting) -> Measure:
     """The mean cosine of pictures and their prompts, and of the real pairs beside it."""
-    if not any(subject.prompts):
+    try:
+        setting.captions(SAMPLES)
+    except UserError:
         print("clip_score_own: left out, the pictures have no captions")
-        return iter(())
-    towers = own_towers(subject.model.text_encoder)
-    features = image_features(towers, normalize=True)
+        return Measure({}, lambda noted: iter(()))
+    observer = OwnPairs(setting.towers())
 
-    def encode_text(captions: list[str]) -> Tensor:
-        with torch.no_grad():
-            ids = towers.tokenize(captions)
-            return F.normalize(towers.model.encode_text(ids), dim=-1)
+    def numbers(noted: Noted) -> Iterator[Number]:
+        for name, pictures in (("clip_score_own", SAMPLES), ("clip_score_own.real", REFERENCE)):
+            notes = noted(pictures, observer)
+            pairs = zip(notes.blocks("image"), notes.blocks("text"), strict=True)
+            total = 0.0
+            for image, text in pairs:
+                cosines = (F.normalize(image, dim=-1) * F.normalize(text, dim=-1)).sum(-1)
+                total += float(cosines.double().sum())
+            yield Number(name, total / notes.count, noted.protocol(pictures) | observer.protocol)
 
-    def score(images: Tensor, captions: list[str]) -> float:
-        metric = ClipScore(features, encode_text)
-        for start in range(0, len(images), BLOCK):
-            metric.update(images[start : start + BLOCK], captions[start : start + BLOCK])
-        return float(metric.compute())
-
-    def numbers() -> Found:
-        protocol = features.protocol | {"scale": "raw mean cosine"}
-        made = score(subject.images, subject.prompts)
-        yield "clip_score_own", made, subject.generated_protocol | protocol
-        real = score(subject.real, list(subject.held_out.first_captions(len(subject.real))))
-        yield "clip_score_own.real", real, subject.real_protocol | protocol
-
-    return numbers()
+    return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)

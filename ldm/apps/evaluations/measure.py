@@ -47,6 +47,10 @@ class Setting(Protocol):
         """How many pictures a set has; UserError saying what to type where there is none such."""
         ...
 
+    def size_px(self, pictures: str) -> tuple[int, int]:
+        """Height and width of the pictures of a set."""
+        ...
+
     def captions(self, pictures: str) -> Sequence[str]:
         """The captions of a set, one for each picture; UserError where it has none."""
         ...

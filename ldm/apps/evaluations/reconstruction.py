@@ -1,13 +1,81 @@
 """How much of a picture survives the autoencoder?"""
 
-from ldm.apps.evaluations.subject import BLOCK, Found, Subject
-from ldm.metrics.reconstruction import PeakSignalToNoise, StructuralSimilarity
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from ldm.apps.evaluations.measure import (
+    RECONSTRUCTIONS,
+    Block,
+    Measure,
+    Noted,
+    Number,
+    Observer,
+    Setting,
+)
+from ldm.losses.lpips import pretrained_lpips
+from ldm.metrics.notes import Rows
+from ldm.metrics.reconstruction import (
+    WINDOW_PX,
+    peak_signal_to_noise,
+    structural_similarity,
+)
 
 
-def reconstruction(subject: Subject) -> Found:
-    """PSNR in dB and SSIM of held-out pictures through the posterior's mode."""
-    for name, metric in (("psnr", PeakSignalToNoise()), ("ssim", StructuralSimilarity())):
-        pairs = zip(subject.real.split(BLOCK), subject.reconstructions.split(BLOCK), strict=True)
-        for real, reconstructed in pairs:
-            metric.update(real, reconstructed)
-        yield name, float(metric.compute()), subject.reconstructed_protocol
+class Pairs:
+    """Notes of each reconstruction how it compares with its original."""
+
+    def __init__(
+        self, name: str, compare: Callable[[Tensor, Tensor], Tensor], protocol: dict[str, Any]
+    ) -> None:
+        self.name, self.protocol, self._compare = name, protocol, compare
+
+    def __call__(self, block: Block) -> Rows:
+        assert block.originals is not None
+        return {self.name: self._compare(block.originals, block.images)}
+
+
+def psnr(setting: Setting) -> Measure:
+    """The mean peak signal-to-noise ratio in dB through the posterior's mode."""
+    return _mean(setting, Pairs("psnr", peak_signal_to_noise, {"data_range": "8 bit"}))
+
+
+def ssim(setting: Setting) -> Measure:
+    """The mean structural similarity (Wang et al. 2004)."""
+    protocol = {"data_range": "8 bit", "window": f"Gaussian, {WINDOW_PX} px, sigma 1.5"}
+    return _mean(setting, Pairs("ssim", structural_similarity, protocol))
+
+
+def lpips(setting: Setting) -> Measure:
+    """The mean learned perceptual distance (Zhang et al. 2018), by VGG16."""
+    distance = pretrained_lpips(setting.weights_dir, allow_unknown=setting.allow_unknown_weights)
+
+    def compare(original: Tensor, reconstruction: Tensor) -> Tensor:
+        return distance.to(original.device)(original, reconstruction)
+
+    return _mean(setting, Pairs("lpips", compare, distance.protocol))
+
+
+def reconstruction(setting: Setting) -> Measure:
+    """PSNR and SSIM."""
+    both = psnr(setting), ssim(setting)
+    observers = [o for measure in both for o in measure.observers[RECONSTRUCTIONS]]
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        for measure in both:
+            yield from measure.numbers(noted)
+
+    return Measure({RECONSTRUCTIONS: observers}, numbers)
+
+
+def _mean(setting: Setting, observer: Observer) -> Measure:
+    setting.count(RECONSTRUCTIONS)  # which says what lacks
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        notes = noted(RECONSTRUCTIONS, observer)
+        total = sum(float(values.double().sum()) for values in notes.blocks(observer.name))
+        protocol = noted.protocol(RECONSTRUCTIONS) | observer.protocol
+        yield Number(observer.name, total / notes.count, protocol)
+
+    return Measure({RECONSTRUCTIONS: [observer]}, numbers)

@@ -107,7 +107,7 @@ class FolderSource:
                 f"data.path={self.root} is no folder; give the folder that holds your pictures."
             )
         found: dict[str, tuple[int, int]] = {}
-        for path in _visible_files(self.root):
+        for path in visible_files(self.root):
             name = path.relative_to(self.root).as_posix()
             try:
                 stat = path.stat()
@@ -136,7 +136,7 @@ class FolderSource:
         return FolderCaptions(self.root, set(self._files), self._pictures, self.captions)
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
+def visible_files(root: Path) -> Iterator[Path]:
     """What lies below a folder, linked folders too: each folder once, by its own name if it can."""
     tops, seen = [root], set()
     for top in tops:  # which grows

@@ -1,0 +1,49 @@
+"""Which pictures a set holds, whatever they were read from: a hash over their pixels."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.apps.evaluations.measure import Block
+from ldm.features.quantise import to_uint8
+from ldm.features.rgb import as_rgb
+from ldm.metrics.notes import Notes, Rows
+
+
+class Pixels:
+    """Notes 16 bytes that stand for each picture, and for its original where there is one.
+
+    Pictures in memory, as PNG and in shards have the same, grey ones as in colour.
+    """
+
+    name = "pixels"
+
+    def __init__(self) -> None:
+        self.protocol: dict[str, Any] = {
+            "digest": "blake2b of height, width, channels and 8-bit RGB"
+        }
+
+    def __call__(self, block: Block) -> Rows:
+        rows = {"digest": _digests(block.images)}
+        if block.originals is not None:
+            rows["original"] = _digests(block.originals)
+        return rows
+
+
+def hash_of(notes: Notes, name: str) -> str:
+    """16 hex digits that stand for all pictures in their order."""
+    whole = hashlib.sha256()
+    for digests in notes.blocks(name):
+        whole.update(digests.numpy().tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _digests(images: Tensor) -> Tensor:
+    if images.shape[1] == 1:
+        images = as_rgb(images)
+    pixels = to_uint8(images).movedim(1, -1).contiguous().cpu()  # (B, H, W, C)
+    shape = " ".join(map(str, pixels.shape[1:])).encode()
+    found = [hashlib.blake2b(shape + p.numpy().tobytes(), digest_size=16) for p in pixels]
+    return torch.tensor([list(digest.digest()) for digest in found], dtype=torch.uint8)
