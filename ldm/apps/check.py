@@ -2,7 +2,8 @@
 
 import importlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ldm.apps import device_memory
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.locate import model_folder
+from ldm.apps.locate import model_folder, parts_at
+from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.rules import (
     check_channels,
     check_evaluation,
@@ -33,7 +35,11 @@ from ldm.types import Condition
 
 
 def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
-    """Verify; 0 when the configuration is sound, with what is still missing before it can run."""
+    """Verify; 0 when the configuration is sound, with what is still missing before it can run.
+
+    UserError that names all of them where pretrained files are missing: no command of ours makes
+    those, and this machine may have no network.
+    """
     config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
     if command == "sample":
         from ldm.apps.sample import asked
@@ -51,16 +57,11 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
             )
     if command != "train":
         print(f"`ldm {command}`: settings are sound")
-        if command in ("sample", "evaluate"):
-            try:
-                if command == "evaluate":
-                    from ldm.apps.evaluate import asked as measured
-
-                    measured(config)
-                else:
-                    model_folder(config.model, "unet")
-            except ValueError as error:
-                print(f"before it can run: {error}")
+        missing = missing_weights(command, config)
+        for lack in _lacking(command, config):
+            if lack not in missing:
+                print(f"before it can run: {lack}")
+        require_none(missing)
         return 0
     require_sound(config, missing_inputs=False)
     network = _dry_pass(config)
@@ -75,7 +76,33 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     print(device_memory.in_words(config, network, share))
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
+    require_none(missing_weights(command, config))
     return 0
+
+
+def _lacking(command: str, config: DictConfig) -> Iterator[str]:
+    """What a command is to read that is not there."""
+    for read in _reads(command, config):
+        try:
+            read()
+        except ValueError as error:
+            yield str(error)
+
+
+def _reads(command: str, config: DictConfig) -> Iterator[Callable[[], object]]:
+    if command == "sample":
+        yield partial(model_folder, config.model, "unet")
+    if command == "evaluate":
+        from ldm.apps.evaluate import asked
+
+        if config.model is not None and not parts_at(config.model, ("unet", "vae")):
+            yield partial(model_folder, config.model, "unet")
+        yield partial(asked, config)
+    if command == "cache":
+        from ldm.apps.conditioning import text_parts, text_runs
+
+        yield partial(model_folder, config.autoencoder_run, "vae")
+        yield from (partial(text_parts, run) for run in text_runs(config))
 
 
 def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
@@ -123,6 +150,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
                 f"loss.gan_start={loss.disc_start} or later."
             )
     if missing_inputs:
+        require_none(missing_weights("train", config))
         for obstacle in obstacles(config):
             raise UserError(obstacle)
 
@@ -155,14 +183,6 @@ def obstacles(config: DictConfig) -> Iterator[str]:
             )
     if config.precision.startswith("bf16") and _is_gpu_without_bf16(config.accelerator):
         yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
-    if config.stage == "autoencoder" and config.perceptual == "lpips":
-        from ldm import weights
-
-        if config.loss.perceptual > 0.0:
-            try:
-                weights.find("vgg16", config.weights_dir)
-            except ValueError as error:
-                yield str(error)
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
         yield "perceptual=own needs text_run=RUN, your own text encoder's run."
     if (root / "manifest.json").is_file() or is_url(str(root)):
@@ -183,8 +203,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
 
 def _unmeasurable(config: DictConfig) -> Iterator[str]:
     """What evaluation during training lacks."""
-    if config.get("evaluate_every") is None:
-        return
+    if config.get("evaluate_every") is None or missing_weights("train", config):
+        return  # files that are missing are told by themselves
     from ldm.apps.stages.evaluated import measures
 
     stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")

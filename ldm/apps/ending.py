@@ -32,6 +32,8 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
     held_out = [(row["step"], k, v) for row in rows for k, v in row.items() if k.startswith("val/")]
     facts = {name: value for step, name, value in held_out if step == held_out[-1][0]}
     line, more = closing(config.stage, rows, config)
+    if assembly.pretrained:
+        more = more | {"pretrained": dict(assembly.pretrained)}
     sign(run, config, inputs, {"step": task.step, **facts, **more})
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))

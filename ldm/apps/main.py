@@ -18,6 +18,7 @@ COMMANDS = {
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
     "check": "verify a command's settings and inputs, or shards",
+    "weights": "pretrained files of others: list, fetch, check",
     "doctor": "what this machine and installation offer",
 }
 EXAMPLES = {
@@ -35,7 +36,10 @@ EXAMPLES = {
         'model=runs/demo prompt="a blue square" image=photo.png mask=white_is_painted.png',
         'model=runs/demo prompt="a red circle" prompt_to="a blue square" seed_to=7 num=9',
     ],
-    "evaluate": ["model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]"],
+    "evaluate": [
+        "model=runs/demo data.root=runs/demo/shards metrics=[reconstruction,fd_own]",
+        "compare=[runs/a/metrics.json,runs/b/metrics.json]   (number by number)",
+    ],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",
         "model=runs/sd1_256 format=single_file out=exports/sd1_256",
@@ -47,6 +51,7 @@ EXAMPLES = {
         "experiment=demo_diffusion data.root=LATENTS",
         "data.root=SHARDS decode=true   (shards against their index; also latents)",
     ],
+    "weights": ["list", "fetch inception_fid vgg16", "fetch all weights_dir=WEIGHTS", "check"],
     "doctor": [""],
 }
 
@@ -96,6 +101,10 @@ def _run(command: str, words: list[str]) -> int:
             return check_data(words)
         target = words.pop(0) if words and words[0] in COMMANDS else "train"
         return check(target, words, config_dir=config_dir)
+    if command == "weights":
+        from ldm.apps.weights_command import weights
+
+        return weights(words, config_dir=config_dir)
     if multirun:
         from ldm.apps.errors import UserError
         from ldm.apps.sweep import sweep
@@ -113,6 +122,11 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
         from ldm.apps.replay import replay
 
         return replay(dump, others)
+    files, others = _option(list(words), "compare")
+    if command == "evaluate" and files is not None:  # finished metrics files, and nothing else
+        from ldm.apps.evaluations.compare import compare, files_of
+
+        return compare(files_of(files, others))
     from ldm.apps.compose import compose
 
     config = compose(command, words, config_dir=config_dir)

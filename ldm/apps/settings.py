@@ -256,6 +256,7 @@ SETTINGS: dict[str, dict[str, Rule]] = {
         "license": _text(optional=True),
         "metrics_file": _text(optional=True),
     },
+    "weights": {"weights_dir": _text()},
     "import": {
         "from": _text(),
         "run": _text(),

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ldm.manifest import VERSION, fingerprint
 
-_PACKAGES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "scikit-learn")
+_PACKAGES = (
+    "torch", "torchvision", "torchmetrics", "open_clip_torch", "timm", "pillow", "scikit-learn",
+)  # fmt: skip
+# What is measured, not how: models are there to be compared.
+JUDGED = frozenset(
+    (
+        "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
+        "samples",
+    )
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -27,24 +36,38 @@ def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
     """An entry of metrics.json: {"value": ..., "protocol": {..., "versions": {...}, "hash": ...}}.
 
     ``protocol`` is JSON-able: features and their hash, number of images, reference, resize,
-    weights (ema or raw), sampler, steps, guidance, seed. The hash stands for all of it.
+    weights (ema or raw), sampler, steps, guidance, seed. The hash stands for all of it, so nothing
+    in it may depend on where files lie. A number by weights that are not the published ones
+    ("unpublished_weights", see ``ldm.weights.FoundFile``) has also {"valid": False, "why": ...}.
     """
     whole = {**protocol, "versions": versions()}
-    return {"value": float(value), "protocol": {**whole, "hash": fingerprint(whole)}}
+    entry = {"value": float(value), "protocol": {**whole, "hash": fingerprint(whole)}}
+    flat = _flat(protocol)
+    unknown = sorted({str(flat[k]) for k in flat if k.split(".")[-1] == "unpublished_weights"})
+    if unknown:
+        why = f"not measured with the published {', '.join(unknown)} (allow_unknown_weights=true)"
+        entry |= {"valid": False, "why": why}
+    return entry
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The keys in which the protocols of two records differ, sorted, as in "versions.torch".
 
-    Empty if the numbers may be compared. A key that only one of them has counts as different.
+    A key that only one of them has counts as different. The numbers may be compared where nothing
+    differs but ``versions.*`` and what is ``JUDGED``.
     """
+    return [*unlike(a, b)]
+
+
+def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each of the ``differences``; "" for a key that one of them lacks."""
     first, second = _flat(a["protocol"]), _flat(b["protocol"])
     missing = object()
-    return sorted(
-        key
-        for key in first.keys() | second.keys()
+    return {
+        key: (first.get(key, ""), second.get(key, ""))
+        for key in sorted(first.keys() | second.keys())
         if key != "hash" and first.get(key, missing) != second.get(key, missing)
-    )
+    }
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

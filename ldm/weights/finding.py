@@ -13,6 +13,10 @@ _FETCH = (
 )
 
 
+class MissingWeights(ValueError):
+    """A pretrained file is not there, or is another one than the published."""
+
+
 @dataclass(frozen=True)
 class FoundFile:
     """A file of weights that is there; what belongs to it lies beside it."""
@@ -20,20 +24,22 @@ class FoundFile:
     path: Path
     sha256: str
     published: bool  # False where another checksum is published for the file of this name
+    file: str  # its path below weights_dir, by which a record names it on any machine
 
     @property
     def protocol(self) -> dict[str, str]:
         """What the record of a number must say of it; see ldm/metrics/protocol.py."""
-        said = {"weights_file": self.path.name, "weights_sha256": self.sha256}
-        return said if self.published else said | {"unpublished_weights": self.path.name}
+        said = {"weights_file": self.file, "weights_sha256": self.sha256}
+        return said if self.published else said | {"unpublished_weights": self.file}
 
 
 def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = False) -> FoundFile:
-    """The weights ``name``, verified: a name of the table, or that of a file in ``weights_dir``.
+    """The weights ``name``, verified: a name of the table, or of a file or folder in weights_dir.
 
-    What the table does not know has no published checksum, and is told apart by its own. ValueError
-    if the name is unknown, no folder is set, or a file is missing or not the published one, unless
-    ``allow_unknown``; the message names each missing file, where it belongs and who publishes it.
+    What the table does not know has no published checksum, and is told apart by its own.
+    ValueError if the name is unknown or no folder is set; MissingWeights if a file is missing, or
+    not the published one, unless ``allow_unknown``. The message names each missing file, where it
+    belongs and who publishes it.
     """
     known = TABLE.get(name) or _known_by_path(name)
     if known is None and not Path(name).suffix:
@@ -47,23 +53,24 @@ def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = Fal
     if missing := [place for place in _places(known, name, folder) if not place[0].is_file()]:
         names, places = (", ".join(said) for said in zip(*map(_in_words, missing), strict=True))
         verb = "are missing; they belong" if len(missing) > 1 else "is missing; it belongs"
-        raise ValueError(
+        raise MissingWeights(
             f"{names} {verb} at {places}. "
             f"{_origin(known)}" + (_FETCH.format(known.name, weights_dir) if known else "")
         )
-    path = _places(known, name, folder)[0][0]
+    file = known.weights.path if known else name
+    path = folder / file
     sha256 = sha256_of(path)
     expected = known.weights.sha256 if known else None
     if expected is None or sha256 == expected:
-        return FoundFile(path, sha256, published=True)
+        return FoundFile(path, sha256, published=True, file=file)
     if not allow_unknown:
-        raise ValueError(
+        raise MissingWeights(
             f"{path} is damaged or another file: its sha256 starts with {sha256[:8]}, expected "
             f"{expected[:8]}. Delete it and fetch it again. {_origin(known)} To try something out, "
             "`ldm evaluate` takes it with allow_unknown_weights=true, which marks the numbers as "
             "not valid."
         )
-    return FoundFile(path, sha256, published=False)
+    return FoundFile(path, sha256, published=False, file=file)
 
 
 def sha256_of(path: Path) -> str:
@@ -84,7 +91,11 @@ def _in_words(place: tuple[Path, str | None]) -> tuple[str, str]:
 
 
 def _known_by_path(name: str) -> Pretrained | None:
-    return next((each for each in TABLE.values() if each.weights.path == name), None)
+    """The network whose weights, or whose folder, bears this name."""
+    for network in TABLE.values():
+        if name and name in (network.weights.path, network.weights.path.rpartition("/")[0]):
+            return network
+    return None
 
 
 def _places(known: Pretrained | None, name: str, folder: Path) -> list[tuple[Path, str | None]]:

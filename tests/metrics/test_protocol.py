@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from ldm.metrics.protocol import differences, record
+from ldm.metrics.protocol import differences, record, unlike
 
 
 def test_a_record_is_json_and_says_how_it_was_made():
@@ -28,3 +28,15 @@ def test_differences_name_the_keys():
     two["protocol"]["versions"]["torch"] = "0"
     assert differences(one, two) == ["features.hash", "seed", "steps", "versions.torch"]
     assert differences(one, json.loads(json.dumps(one))) == []
+
+
+def test_weights_that_are_not_the_published_ones_mark_the_record():
+    assert "valid" not in record(0.5, features={"weights_file": "net.pth"})
+    entry = record(0.5, features={"weights_file": "net.pth", "unpublished_weights": "net.pth"})
+    assert entry["valid"] is False and "published net.pth" in entry["why"]
+    assert json.loads(json.dumps(entry)) == entry
+
+
+def test_what_differs_is_told_with_both_values():
+    one, two = record(0.1, steps=20, n=1), record(0.1, steps=50, seed=0, n=1)
+    assert unlike(one, two) == {"seed": ("", 0), "steps": (20, 50)}

@@ -43,6 +43,12 @@ def test_all_missing_files_of_a_network_are_named(tmp_path, known):
     (tmp_path / "pair" / "model.safetensors").write_bytes(b"weights")
     with pytest.raises(ValueError, match=r"^config\.json is missing; .*pair/config\.json"):
         weights.find("pair", tmp_path)
+    (tmp_path / "pair" / "config.json").write_bytes(b"{}")
+    found = weights.find("pair", tmp_path)
+    assert found.path == tmp_path / "pair" / "model.safetensors"
+    assert found.protocol["weights_file"] == "pair/model.safetensors"
+    with pytest.raises(ValueError, match="model.safetensors, config.json, .* are missing"):
+        weights.find("clip-vit-large-patch14", tmp_path)  # a folder of the table
 
 
 def test_no_folder_and_unknown_names_are_explained():
@@ -55,7 +61,7 @@ def test_no_folder_and_unknown_names_are_explained():
 def test_another_file_than_the_published_one_is_refused_unless_it_is_asked_for(tmp_path, known):
     (tmp_path / "net.pth").write_bytes(b"weights")
     found = weights.find("net", str(tmp_path))
-    assert found == weights.FoundFile(tmp_path / "net.pth", known, published=True)
+    assert found == weights.FoundFile(tmp_path / "net.pth", known, published=True, file="net.pth")
     assert found == weights.find("net.pth", tmp_path)  # by its public name too
     assert found.protocol == {"weights_file": "net.pth", "weights_sha256": known}
     (tmp_path / "net.pth").write_bytes(b"other weights")

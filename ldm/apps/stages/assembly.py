@@ -1,8 +1,8 @@
 """What a stage hands to the trainer, and the small steps all stages share."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Assembly:
     timesteps: Callable[[int, Tensor], Tensor] | None = None
     evaluated: Callable[[], Evaluated] | None = None  # what evaluate_every looks at
     nothing_to_learn: str | None = None  # why the product is complete as initialised
+    # Networks of others that it learns by, for the manifest; see materials.py.
+    pretrained: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) -> Trained:

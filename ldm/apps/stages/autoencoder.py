@@ -11,6 +11,7 @@ from torch import Tensor
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
+from ldm.apps.materials import materials
 from ldm.apps.stages.assembly import (
     Assembly,
     image_batches,
@@ -118,6 +119,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         columns=8,
         draw_latents=draw_latents,
         evaluated=evaluated,
+        pretrained=materials(config),
     )
 
 
