@@ -13,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow parity test-gpu bench bench-data bench-trainer bench-gpu lint clean
+.PHONY: help setup demo test test-slow parity test-gpu bench bench-data bench-trainer bench-evaluate bench-gpu lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-data: setup ## measure the road of the data: reading, caching, preparing
 
 bench-trainer: setup ## measure training: kills, pauses, memory, what the loop costs
 	$(OFFLINE) $(BIN)/python benchmarks/trainer.py
+
+bench-evaluate: setup ## measure the metrics of 50,000 pictures: time, memory, against others
+	$(OFFLINE) $(BIN)/python benchmarks/evaluate.py
 
 bench-gpu: setup ## measure training on this machine's GPU
 	$(OFFLINE) $(BIN)/python benchmarks/gpu.py

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ldm.interop.config_values import COUNT, POSITIVE, TEXT, require
+from ldm.interop.config_values import COUNT, POSITIVE, TEXT, Kind, require
 from ldm.interop.diffusers_files import CONFIG, find, read
 from ldm.interop.weight_files import read_files
 from ldm.interop.weights_fit import require_fit
@@ -155,6 +155,43 @@ def read_text_encoder(folder: str | Path, *, pad_id: int) -> ClipTextTower:
     return text_tower(read(file), read_files(file.parent, WEIGHTS), pad_id=pad_id, origin=file)
 
 
+def text_settings(config: Mapping[str, Any], *, origin: Path) -> dict[str, Any]:
+    """The settings of a CLIP text tower, complete; ValueError where one is not supported."""
+    found = tower_settings(config, _DEFAULTS, _KINDS, origin=origin)
+    if found["vocab_size"] < VOCABULARY_SIZE:
+        raise ValueError(
+            f"{origin}: vocab_size = {found['vocab_size']} is smaller than CLIP's vocabulary of "
+            f"{VOCABULARY_SIZE}, so its captions have another tokenizer, which cannot be read."
+        )
+    return found
+
+
+def tower_settings(
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+    *,
+    origin: Path,
+) -> dict[str, Any]:
+    """The settings named in ``defaults``, of a tower of either kind; ValueError likewise."""
+    require(origin, config, kinds)
+    found = {**defaults, **{key: value for key, value in config.items() if key in defaults}}
+    allowed = {"hidden_act": ("gelu", "quick_gelu"), "layer_norm_eps": (1e-5,)}
+    for key, values in allowed.items():
+        if found[key] not in values:
+            raise ValueError(
+                f"{origin}: {key} = {found[key]!r} is not supported; only "
+                f"{' or '.join(map(repr, values))} is. The tower cannot be read."
+            )
+    width, heads = found["hidden_size"], found["num_attention_heads"]
+    if width % heads:
+        raise ValueError(
+            f"{origin}: hidden_size = {width} does not divide into {heads} heads "
+            "(num_attention_heads). Mend the file, or copy it again."
+        )
+    return found
+
+
 def text_tower(
     config: Mapping[str, Any], state: Mapping[str, Tensor], *, pad_id: int, origin: Path
 ) -> ClipTextTower:
@@ -164,26 +201,8 @@ def text_tower(
     """
     if (kind := config.get("model_type", "clip_text_model")) != "clip_text_model":
         raise ValueError(f"{origin} describes a {kind!r}; only a clip_text_model can be read here.")
-    require(origin, config, _KINDS)
-    found = _DEFAULTS | {key: value for key, value in config.items() if key in _DEFAULTS}
-    allowed = {"hidden_act": ("gelu", "quick_gelu"), "layer_norm_eps": (1e-5,)}
-    for key, values in allowed.items():
-        if found[key] not in values:
-            raise ValueError(
-                f"{origin}: {key} = {found[key]!r} is not supported; only "
-                f"{' or '.join(map(repr, values))} is. The text tower cannot be read."
-            )
-    if found["vocab_size"] < VOCABULARY_SIZE:
-        raise ValueError(
-            f"{origin}: vocab_size = {found['vocab_size']} is smaller than CLIP's vocabulary of "
-            f"{VOCABULARY_SIZE}, so its captions have another tokenizer, which cannot be read."
-        )
+    found = text_settings(config, origin=origin)
     width, heads = found["hidden_size"], found["num_attention_heads"]
-    if width % heads:
-        raise ValueError(
-            f"{origin}: hidden_size = {width} does not divide into {heads} heads "
-            "(num_attention_heads). Mend the file, or copy it again."
-        )
     plain = {name.removeprefix(PREFIX): value for name, value in state.items()}
     plain.pop("embeddings.position_ids", None)  # 0, 1, 2, ... in older files
     projection = plain.get(_PROJECTION)

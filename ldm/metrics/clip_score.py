@@ -1,21 +1,23 @@
 """How well images fit their captions in the joint space of a CLIP (Hessel et al. 2021)."""
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from ldm.features.quantise import quantise
+
+def cosines(image: Tensor, text: Tensor) -> Tensor:
+    """The cosine (B,) of each image's embedding with its caption's, both (B, E); float64."""
+    pairs = (functional.normalize(each.double(), dim=-1) for each in (image, text))
+    return torch.stack(list(pairs)).prod(0).sum(-1)
 
 
 class ClipScore(Metric):
-    """The mean cosine of image and caption embeddings, in [-1, 1]; not scaled, not clipped.
+    """The mean cosine of image and caption embeddings (B, E), of any length, and its derivations.
 
-    ``encode_image`` maps images (B, 3, H, W) in [-1, 1] to (B, E), ``encode_text`` a list of B
-    captions to (B, E); of any length, they are normalised here. Multiples such as 100 cos or
-    2.5 max(cos, 0) are derived from this number and to be labelled as such.
+    ``compute`` gives "raw", the mean in [-1, 1], neither scaled nor clipped, and what papers print
+    in its place: "x100", 100 times that, and "2.5x", the mean of 2.5 max(cosine, 0), the CLIPScore
+    of Hessel et al. Sums are float64.
     """
 
     is_differentiable = False
@@ -23,27 +25,27 @@ class ClipScore(Metric):
     full_state_update = False
 
     total: Tensor
+    above_zero: Tensor
     count: Tensor
 
-    def __init__(
-        self,
-        encode_image: Callable[[Tensor], Tensor],
-        encode_text: Callable[[list[str]], Tensor],
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.encode_image = encode_image
-        self.encode_text = encode_text
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        zero = torch.tensor(0.0, dtype=torch.float64)
+        self.add_state("total", zero.clone(), dist_reduce_fx="sum")
+        self.add_state("above_zero", zero.clone(), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, images: Tensor, captions: Sequence[str]) -> None:
-        if len(images) != len(captions):
-            raise ValueError(f"{len(images)} images, but {len(captions)} captions: one for each.")
-        with torch.autocast(images.device.type, enabled=False):
-            image = functional.normalize(self.encode_image(quantise(images)).float(), dim=-1)
-            text = functional.normalize(self.encode_text(list(captions)).float(), dim=-1)
-        self.total += (image * text.to(image.device)).sum(-1).double().sum()
-        self.count += len(images)
+    def update(self, image: Tensor, text: Tensor) -> None:
+        if image.shape != text.shape:
+            raise ValueError(
+                f"embeddings of images {tuple(image.shape)} and captions {tuple(text.shape)} must "
+                "be as many and of one width."
+            )
+        found = cosines(image, text)
+        self.total += found.sum()
+        self.above_zero += found.clamp_min(0.0).sum()
+        self.count += len(found)
 
-    def compute(self) -> Tensor:
-        return self.total / self.count
+    def compute(self) -> dict[str, Tensor]:
+        mean = self.total / self.count
+        return {"raw": mean, "x100": 100.0 * mean, "2.5x": 2.5 * self.above_zero / self.count}

@@ -38,12 +38,7 @@ class InceptionScore(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         logits = dim_zero_cat(self.logits)
-        count = len(logits)
-        if count < self.splits:
-            raise ValueError(
-                f"The Inception score of {count} pictures cannot be taken in {self.splits} parts. "
-                f"Raise num_samples to {self.splits} at least (published ones have 50,000)."
-            )
+        require_parts(count := len(logits), self.splits)
         order = torch.from_numpy(np.random.RandomState(2020).permutation(count))
         bounds = [i * count // self.splits for i in range(self.splits + 1)]
         scores = torch.stack(
@@ -53,6 +48,15 @@ class InceptionScore(Metric):
             "inception_score": scores.mean(),
             "inception_score_std": scores.std(correction=0),
         }
+
+
+def require_parts(count: int, splits: int) -> None:
+    """ValueError where so few pictures cannot be taken in so many parts."""
+    if count < splits:
+        raise ValueError(
+            f"The Inception score of {count} pictures cannot be taken in {splits} parts. Raise "
+            f"num_samples to {splits} at least (published scores are of 50,000)."
+        )
 
 
 def _score(logits: Tensor) -> Tensor:

@@ -37,12 +37,7 @@ class KernelDistance(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
-        size = min(self.subset_size, len(real), len(fake))
-        if size < 2:
-            raise ValueError(
-                "The kernel distance needs two pictures on each side at least; there are "
-                f"{len(fake)} generated and {len(real)} real ones. Raise num_samples."
-            )
+        size = size_of_subsets(self.subset_size, len(fake), len(real))
         distances = torch.stack(
             [
                 _discrepancy(fake[some].double(), real[others].double())
@@ -50,6 +45,16 @@ class KernelDistance(Metric):
             ]
         )
         return {"kid": distances.mean(), "kid_std": distances.std(correction=0)}
+
+
+def size_of_subsets(wanted: int, fake: int, real: int) -> int:
+    """How many of so many features are drawn; ValueError for fewer than two on a side."""
+    if min(fake, real) < 2:
+        raise ValueError(
+            "The kernel distance needs two pictures on each side at least; there are "
+            f"{fake} generated and {real} real ones. Raise num_samples."
+        )
+    return min(wanted, fake, real)
 
 
 def _draws(fake: int, real: int, count: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,10 +1,11 @@
 """Whether generated pictures are copies of training pictures, judged by pictures never trained on.
 
 A sample that lies near a training picture need not be a copy: in some data all pictures lie near
-each other. So the same distance is taken of held-out pictures, which are no copies by
-construction, and a sample counts as a copy where it is nearer than nearly all of those.
+each other. So the same distance is taken of held-out pictures, which the model cannot have copied,
+and a sample counts as a copy where it is as near as only the nearest of those.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 from ldm.metrics.notes import in_pieces
 
 _QUERIES = 8192
+_ROUNDING = 1e-6  # of the distance of equal features in float32
 
 
 class Nearest(NamedTuple):
@@ -55,11 +57,12 @@ def nearest(queries: Tensor, training: Iterable[Tensor]) -> Nearest:
 class Memorisation(Metric):
     """Whether samples are copies, from distances (B,) to the nearest training picture.
 
-    "copies" is the share of samples that are nearer than the nearest ``share`` of held-out
-    pictures are; at most ``share`` of held-out pictures is. "distance" and "distance_real" are
-    the medians, "ratio" is the one over the other: 1 where samples are as far from the training
-    pictures as unseen pictures are. ``copies`` is meaningless (and "ratio" infinite or NaN) where
-    held-out pictures are training pictures. ValueError where either side is empty.
+    "copies" is the share of samples that are as near as the nearest ``share`` of held-out
+    pictures; "copies_real" is the same share of held-out pictures, which is more than ``share``
+    where they are few or duplicates of training pictures. "distance" and "distance_real" are the
+    medians, "ratio" is the one over the other: 1 where samples are as far from the training
+    pictures as unseen pictures are, infinite or NaN where "distance_real" is 0. ValueError where
+    either side is empty.
     """
 
     is_differentiable = False
@@ -82,10 +85,13 @@ class Memorisation(Metric):
         if not self.real or not self.fake:
             raise ValueError("Memorisation is judged by samples and by held-out pictures: both.")
         real, fake = dim_zero_cat(self.real).double(), dim_zero_cat(self.fake).double()
-        least = real.sort().values[int(self.share * len(real))]
+        order = max(math.ceil(self.share * len(real)), 1)
+        near = real.kthvalue(order).values + _ROUNDING
+        distance, distance_real = fake.median(), real.median()
         return {
-            "copies": (fake < least).double().mean(),
-            "distance": fake.median(),
-            "distance_real": real.median(),
-            "ratio": fake.median() / real.median(),
+            "copies": (fake <= near).double().mean(),
+            "copies_real": (real <= near).double().mean(),
+            "distance": distance,
+            "distance_real": distance_real,
+            "ratio": distance / torch.where(distance_real > _ROUNDING, distance_real, 0.0),
         }

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-_TILE = 2**24  # distances at a time, 128 MiB in float64
+_TILE = 2048  # features at a time, whose distances are 32 MiB in float64
 
 
 class PrecisionRecall(Metric):
@@ -36,38 +36,62 @@ class PrecisionRecall(Metric):
         (self.real if real else self.fake).append(features)
 
     def compute(self) -> dict[str, Tensor]:
-        real, fake = dim_zero_cat(self.real).double(), dim_zero_cat(self.fake).double()
+        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
         for side, count in (("real", len(real)), ("generated", len(fake))):
-            if count <= self.neighbours:
-                raise ValueError(
-                    f"{count} {side} pictures have no {self.neighbours} neighbours each. Precision "
-                    f"and recall need {self.neighbours + 1} of them at least, and say little below "
-                    "some thousands (num_samples=)."
-                )
-        centre = real.mean(0)  # which costs no digits and saves some
-        real, fake = real - centre, fake - centre
-        real_reach, fake_reach = (_reach(side, self.neighbours) for side in (real, fake))
-        in_real, in_fake = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
-        for tile, squared in _squared_distances(fake, real):
-            in_real.append((squared <= real_reach).any(1))
-            in_fake |= (squared <= fake_reach[tile, None]).any(0)
-        return {"precision": torch.cat(in_real).double().mean(), "recall": in_fake.double().mean()}
+            require_neighbours(side, count, self.neighbours)
+        centre = real.mean(0, dtype=torch.float64)  # distances of centred features keep more digits
+        real_reach = _reach(real, centre, self.neighbours)
+        fake_reach = _reach(fake, centre, self.neighbours)
+        in_real = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
+        in_fake = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+        for rows, x in _tiles(fake, centre):
+            for columns, y in _tiles(real, centre):
+                squared = _squared_distances(x, y)
+                in_real[rows] |= (squared <= real_reach[columns]).any(1)
+                in_fake[columns] |= (squared <= fake_reach[rows, None]).any(0)
+        return {"precision": in_real.double().mean(), "recall": in_fake.double().mean()}
 
 
-def _reach(features: Tensor, neighbours: int) -> Tensor:
+def require_neighbours(side: str, count: int, neighbours: int) -> None:
+    """ValueError where so few pictures have not so many neighbours."""
+    if count <= neighbours:
+        raise ValueError(
+            f"{count} {side} pictures have no {neighbours} neighbours each. Precision and recall "
+            f"need {neighbours + 1} of them at least, and say little below some thousands "
+            "(num_samples=)."
+        )
+
+
+def _reach(features: Tensor, centre: Tensor, neighbours: int) -> Tensor:
     """The squared distance of each to its so-manieth nearest other one, (N,)."""
     # The nearest of all is the feature itself.
-    tiles = _squared_distances(features, features)
-    return torch.cat([squared.kthvalue(neighbours + 1).values for _, squared in tiles])
+    nearest = torch.full((len(features), neighbours + 1), torch.inf).to(centre)
+
+    def merge(tile: slice, squared: Tensor) -> None:
+        candidates = torch.cat([nearest[tile], squared], 1)
+        nearest[tile] = candidates.topk(neighbours + 1, largest=False).values
+
+    for rows, x in _tiles(features, centre):
+        for columns, y in _tiles(features, centre):
+            if rows.start <= columns.start:  # the others are the same distances
+                squared = _squared_distances(x, y)
+                merge(rows, squared)
+                if rows != columns:
+                    merge(columns, squared.T)
+    return nearest[:, -1]
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """|x_i - y_j|^2 of (N, D) and (M, D) in tiles (some N, M); of equal features exactly 0."""
+def _tiles(features: Tensor, centre: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some features after the other, centred and in float64."""
+    for first in range(0, len(features), _TILE):
+        tile = slice(first, first + _TILE)
+        yield tile, features[tile].double() - centre
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2 of (N, D) and (M, D) in float64; of equal features exactly 0."""
     x_square, y_square = x.square().sum(1), y.square().sum(1)
+    squared = torch.addmm(y_square, x, y.T, alpha=-2.0).add_(x_square[:, None])
     # What remains of equal features, which samples that are all the same consist of.
     rounding = 64 * torch.finfo(x.dtype).eps * (x_square.max() + y_square.max())
-    rows = max(1, _TILE // len(y))
-    for first in range(0, len(x), rows):
-        tile = slice(first, first + rows)
-        squared = torch.addmm(y_square, x[tile], y.T, alpha=-2.0).add_(x_square[tile, None])
-        yield tile, squared.masked_fill_(squared < rounding, 0.0)
+    return squared.masked_fill_(squared < rounding, 0.0)

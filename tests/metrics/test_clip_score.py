@@ -1,46 +1,46 @@
-"""The CLIP score with injected encoders."""
+"""The CLIP score of rows of embeddings."""
 
 import pytest
 import torch
 
-from ldm.metrics.clip_score import ClipScore
-
-DIRECTIONS = {"x": [2.0, 0.0, 0.0], "y": [0.0, 5.0, 0.0], "-x": [-1.0, 0.0, 0.0]}
+from ldm.metrics.clip_score import ClipScore, cosines
 
 
-def score():
-    return ClipScore(
-        lambda images: images[:, :, 0, 0] * 3.0,
-        lambda captions: torch.tensor([DIRECTIONS[caption] for caption in captions]),
+def embeddings(count=7):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, count, 5, generator=generator).unbind()
+
+
+def test_the_scales_of_a_known_case():
+    image = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    text = torch.tensor([[5.0, 0.0], [0.0, -1.0], [1.0, 0.0]])
+    found = 1.0, -1.0, 0.5**0.5
+    torch.testing.assert_close(cosines(image, text), torch.tensor(found, dtype=torch.float64))
+    metric = ClipScore()
+    metric.update(image, text)
+    score = {name: float(value) for name, value in metric.compute().items()}
+    assert score == pytest.approx(
+        {
+            "raw": sum(found) / 3,
+            "x100": 100 * sum(found) / 3,
+            "2.5x": 2.5 * (found[0] + found[2]) / 3,  # a negative cosine counts as 0
+        }
     )
 
 
-def pointing(*vectors):
-    return torch.tensor(vectors).view(-1, 3, 1, 1)
-
-
-def test_it_is_the_raw_mean_cosine():
-    metric = score()
-    metric.update(pointing([1.0, 0, 0], [1.0, 0, 0]), ["x", "-x"])
-    zero_level = 1 / 255  # 0 is not an 8-bit level: it becomes +1/255
-    length = (1 + 2 * zero_level**2) ** 0.5
-    assert float(metric.compute()) == pytest.approx(0.0, abs=1e-6)
-    metric.update(pointing([1.0, 0, 0]), ["x"])
-    assert float(metric.compute()) == pytest.approx(1 / (3 * length), rel=1e-5)
-
-
 def test_any_split_gives_the_same_value():
-    torch.manual_seed(0)
-    images = torch.rand(5, 3, 2, 2) * 2 - 1
-    captions = ["x", "y", "-x", "y", "x"]
-    whole, first, second = score(), score(), score()
-    whole.update(images, captions)
-    first.update(images[:2], captions[:2])
-    second.update(images[2:], captions[2:])
+    image, text = embeddings()
+    whole, first, second = ClipScore(), ClipScore(), ClipScore()
+    whole.update(image, text)
+    first.update(image[:2], text[:2])
+    second.update(image[2:], text[2:])
     first.merge_state(second)
-    torch.testing.assert_close(first.compute(), whole.compute())
+    assert all(state.dtype == torch.float64 for state in (whole.total, whole.above_zero))
+    for name, value in whole.compute().items():
+        torch.testing.assert_close(first.compute()[name], value, rtol=1e-15, atol=0)
 
 
-def test_captions_must_be_as_many_as_images():
-    with pytest.raises(ValueError, match="1 images, but 2 captions"):
-        score().update(pointing([1.0, 0, 0]), ["x", "y"])
+def test_embeddings_must_be_as_many_and_of_one_width():
+    image, text = embeddings()
+    with pytest.raises(ValueError, match=r"\(7, 5\) and captions \(6, 5\)"):
+        ClipScore().update(image, text[1:])

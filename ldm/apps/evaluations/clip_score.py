@@ -1,57 +1,83 @@
-"""The CLIP score (Hessel et al. 2021) by the model's own CLIP towers."""
+"""The CLIP score (Hessel et al. 2021), by a published CLIP and by the model's own towers."""
 
 from collections.abc import Iterator
-
-import torch.nn.functional as F
 
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import (
     REFERENCE,
     SAMPLES,
-    Block,
     Measure,
     Noted,
     Number,
     Setting,
 )
-from ldm.apps.evaluations.own_towers import image_features
-from ldm.metrics.notes import Rows
-from ldm.text.clip import ClipTowers
+from ldm.apps.evaluations.observers.clip import ClipObserver, clip
+from ldm.apps.evaluations.observers.own import own_pair
+from ldm.metrics.clip_score import ClipScore
+from ldm.metrics.notes import Notes, rows_of
+
+_SCALES = {
+    "raw": "mean cosine",
+    "x100": "100 x mean cosine",
+    "2.5x": "mean of 2.5 x max(cosine, 0), the CLIPScore of Hessel et al. 2021",
+}
 
 
-class OwnPairs:
-    """Notes the embeddings of each picture and its caption, of length 1."""
+def clip_score(
+    setting: Setting, *, file: str, model: str | None, activation: str | None
+) -> Measure:
+    """By the published pair whose weights ``file`` names; see observers/clip.py.
 
-    name = "own_pairs"
-
-    def __init__(self, towers: ClipTowers) -> None:
-        self._towers, self._image = towers, image_features(towers, normalize=True)
-        self.protocol = self._image.protocol | {"scale": "raw mean cosine"}
-
-    def __call__(self, block: Block) -> Rows:
-        device = block.images.device
-        ids = self._towers.tokenize(list(block.captions)).to(device)
-        text = F.normalize(self._towers.model.to(device).encode_text(ids), dim=-1)
-        return {"image": self._image.to(device)(block.images).float(), "text": text.float()}
+    UserError where pictures have no prompts.
+    """
+    setting.captions(SAMPLES)
+    observer = clip(setting, file=file, model=model, activation=activation)
+    return _measure("clip_score", setting, observer)
 
 
 def clip_score_own(setting: Setting) -> Measure:
-    """The mean cosine of pictures and their prompts, and of the real pairs beside it."""
-    try:
-        setting.captions(SAMPLES)
-    except UserError:
-        print("clip_score_own: left out, the pictures have no captions")
+    """By the model's own towers, which need no download; UserError where it has none.
+
+    Pictures without prompts are left out, as recipes ask for it whatever the data are.
+    """
+    if not _has_captions(setting, SAMPLES, "clip_score_own"):
         return Measure({}, lambda noted: iter(()))
-    observer = OwnPairs(setting.towers())
+    return _measure("clip_score_own", setting, own_pair(setting))
+
+
+def _measure(name: str, setting: Setting, observer: ClipObserver) -> Measure:
+    """Of pictures and their prompts, and of the real pairs beside it where these have captions."""
+    has_real = _has_captions(setting, REFERENCE, f"{name}.real")
+    sets = [SAMPLES, REFERENCE] if has_real else [SAMPLES]
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        for name, pictures in (("clip_score_own", SAMPLES), ("clip_score_own.real", REFERENCE)):
-            notes = noted(pictures, observer)
-            pairs = zip(notes.blocks("image"), notes.blocks("text"), strict=True)
-            total = 0.0
-            for image, text in pairs:
-                cosines = (F.normalize(image, dim=-1) * F.normalize(text, dim=-1)).sum(-1)
-                total += float(cosines.double().sum())
-            yield Number(name, total / notes.count, noted.protocol(pictures) | observer.protocol)
+        samples = noted(SAMPLES, observer)
+        protocol = noted.protocol(SAMPLES) | observer.protocol
+        for kind, value in _score(samples).items():
+            shown = name if kind == "raw" else f"{name}.{kind}"
+            yield Number(shown, value, protocol | {"scale": _SCALES[kind]})
+        truncated = float(rows_of(samples, "truncated").double().mean())
+        yield Number(f"{name}.truncated", truncated, protocol | {"scale": "share of captions"})
+        if has_real:
+            real = _score(noted(REFERENCE, observer))["raw"]
+            protocol = noted.protocol(REFERENCE) | observer.protocol
+            yield Number(f"{name}.real", real, protocol | {"scale": _SCALES["raw"]})
 
-    return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)
+    return Measure({pictures: [observer] for pictures in sets}, numbers)
+
+
+def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
+    """Whether pictures have captions; where not, it is said that the number is left out."""
+    try:
+        setting.captions(pictures)
+    except UserError:
+        print(f"{name}: left out, the {pictures} have no captions", flush=True)
+        return False
+    return True
+
+
+def _score(notes: Notes) -> dict[str, float]:
+    metric = ClipScore()
+    for image, text in zip(notes.blocks("image"), notes.blocks("text"), strict=True):
+        metric.update(image, text)
+    return {kind: float(value) for kind, value in metric.compute().items()}

@@ -1,61 +1,71 @@
-"""The Frechet distance of samples to the reference, in two feature spaces."""
+"""The Frechet distance to the reference, of samples and of reconstructions, by several networks."""
 
 from collections.abc import Iterator
 
-from ldm import weights
 from ldm.apps.evaluations.measure import (
+    RECONSTRUCTIONS,
     REFERENCE,
     SAMPLES,
-    Block,
     Measure,
     Noted,
     Number,
     Setting,
 )
-from ldm.apps.evaluations.own_towers import image_features
-from ldm.features.clip_image import ClipImageFeatures
-from ldm.features.inception import InceptionFeatures, read_inception
-from ldm.metrics.frechet import frechet_distance, require_enough
-from ldm.metrics.notes import Rows
-
-Features = InceptionFeatures | ClipImageFeatures
+from ldm.apps.evaluations.observers.inception import inception
+from ldm.apps.evaluations.observers.own import own_image
+from ldm.apps.evaluations.observers.timm import timm_features
+from ldm.apps.evaluations.reference import FeatureObserver, reference_count
+from ldm.metrics.frechet import frechet_distance, frechet_name, require_enough
 
 
-class Observed:
-    """Notes the features of each picture."""
-
-    def __init__(self, name: str, features: Features) -> None:
-        self.name, self.protocol, self._features = name, features.protocol, features
-
-    def __call__(self, block: Block) -> Rows:
-        return {"features": self._features.to(block.images.device)(block.images).float()}
+def fid(setting: Setting, *, layer: int, resize: str) -> Measure:
+    """FID; of another layer than the last it is called fd_inception_<layer>."""
+    name = "FID" if layer == 2048 else f"fd_inception_{layer}"
+    return frechet(setting, name, inception(setting, layer=layer, resize=resize))
 
 
-def fid(setting: Setting) -> Measure:
-    """In the Inception's features, from a local weights file; named fid_<n> below 10,000."""
-    count = setting.count(SAMPLES)
-    name = "fid" if count >= 10_000 else f"fid_{count}"
-    found = weights.find(
-        "inception_fid", setting.weights_dir, allow_unknown=setting.allow_unknown_weights
-    )
-    features = InceptionFeatures(read_inception(found.path), layer=2048, resize="torch_fidelity")
-    return _measure(name, "inception", features, setting)
+def rfid(setting: Setting, *, layer: int, resize: str) -> Measure:
+    """FID of reconstructions."""
+    name = "rFID" if layer == 2048 else f"rfd_inception_{layer}"
+    observer = inception(setting, layer=layer, resize=resize)
+    return frechet(setting, name, observer, RECONSTRUCTIONS)
 
 
 def fd_own(setting: Setting) -> Measure:
     """In the features of the model's own image tower."""
-    return _measure("fd_own", "own", image_features(setting.towers(), normalize=False), setting)
+    return frechet(setting, "fd_own", own_image(setting))
 
 
-def _measure(name: str, kind: str, features: Features, setting: Setting) -> Measure:
-    for side, pictures in (("generated", SAMPLES), ("real", REFERENCE)):
-        if pictures == SAMPLES or setting.statistics is None:
-            require_enough(side, setting.count(pictures), features.num_features)
-    observer = Observed(kind, features)
+def rfd_own(setting: Setting) -> Measure:
+    """Of reconstructions, in the features of the own image tower."""
+    return frechet(setting, "rfd_own", own_image(setting), RECONSTRUCTIONS)
+
+
+def fd(setting: Setting, *, name: str, model: str, file: str, size_px: int | None) -> Measure:
+    """In the features of any network of timm, under a name of one's own."""
+    observer = timm_features(setting, model=model, file=file, size_px=size_px)
+    return frechet(setting, name, observer)
+
+
+def frechet(
+    setting: Setting, name: str, observer: FeatureObserver, pictures: str = SAMPLES
+) -> Measure:
+    """The distance of a set of pictures to the reference in an observer's features."""
+    count, size = setting.count(pictures), observer.num_features
+    require_enough("generated" if pictures == SAMPLES else "reconstructed", count, size)
+    if (real := reference_count(setting)) is not None:
+        require_enough("real", real, size)
+    if setting.statistics is not None:
+        given = setting.statistics.moments(observer.name, observer.protocol, "features")
+        if len(given.mean) != size:
+            raise ValueError(
+                f"The statistics of the reference are of {len(given.mean)} features, those of "
+                f"{observer.name} are {size}."
+            )
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        real, made = (noted.moments(p, observer, "features") for p in (REFERENCE, SAMPLES))
-        protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
-        yield Number(name, float(frechet_distance(real, made)), protocol)
+        ours, theirs = (noted.moments(s, observer, "features") for s in (pictures, REFERENCE))
+        protocol = noted.protocol(pictures, REFERENCE) | observer.protocol
+        yield Number(frechet_name(name, count), float(frechet_distance(ours, theirs)), protocol)
 
-    return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)
+    return Measure({pictures: [observer], REFERENCE: [observer]}, numbers)

@@ -1,0 +1,27 @@
+"""The Inception score of samples; it needs no reference."""
+
+from collections.abc import Iterator
+
+from ldm.apps.evaluations.measure import SAMPLES, Measure, Noted, Number, Observer, Setting
+from ldm.apps.evaluations.observers.inception import inception
+from ldm.metrics.inception_score import InceptionScore, require_parts
+
+
+def inception_score(setting: Setting, *, resize: str, splits: int) -> Measure:
+    """By the classifier on top of the last layer."""
+    return score_of(setting, inception(setting, layer=2048, resize=resize), splits=splits)
+
+
+def score_of(setting: Setting, observer: Observer, *, splits: int) -> Measure:
+    """The score of an observer that notes "logits"; ValueError for fewer pictures than splits."""
+    require_parts(setting.count(SAMPLES), splits)
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        metric = InceptionScore(splits)
+        for logits in noted(SAMPLES, observer).blocks("logits"):
+            metric.update(logits)
+        protocol = noted.protocol(SAMPLES) | observer.protocol
+        for name, value in metric.compute().items():
+            yield Number(name, float(value), protocol | {"splits": splits})
+
+    return Measure({SAMPLES: [observer]}, numbers)

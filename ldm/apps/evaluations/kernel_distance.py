@@ -1,0 +1,44 @@
+"""The kernel distance (KID) of samples to the reference, for which some hundreds suffice."""
+
+from collections.abc import Iterator
+
+from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
+from ldm.apps.evaluations.observers.inception import inception
+from ldm.apps.evaluations.observers.own import own_image
+from ldm.apps.evaluations.reference import FeatureObserver, reference_count, require_features
+from ldm.metrics.kernel_distance import KernelDistance, size_of_subsets
+
+
+def kid(setting: Setting, *, layer: int, resize: str, subsets: int, subset_size: int) -> Measure:
+    """KID, in the Inception's features."""
+    observer = inception(setting, layer=layer, resize=resize)
+    return kernel_distance(setting, "kid", observer, subsets=subsets, subset_size=subset_size)
+
+
+def kid_own(setting: Setting, *, subsets: int, subset_size: int) -> Measure:
+    """In the features of the model's own image tower."""
+    observer = own_image(setting)
+    return kernel_distance(setting, "kid_own", observer, subsets=subsets, subset_size=subset_size)
+
+
+def kernel_distance(
+    setting: Setting, name: str, observer: FeatureObserver, *, subsets: int, subset_size: int
+) -> Measure:
+    """The distance and, as ``name``_std, its standard deviation over subsets."""
+    require_features(setting, observer)
+    count = setting.count(SAMPLES)
+    real = reference_count(setting) or count  # statistics without a count have no features either
+    drawn = size_of_subsets(subset_size, count, real)
+
+    def numbers(noted: Noted) -> Iterator[Number]:
+        metric = KernelDistance(subsets=subsets, subset_size=subset_size)
+        for is_real, pictures in ((False, SAMPLES), (True, REFERENCE)):
+            for features in noted(pictures, observer).blocks("features"):
+                metric.update(features, real=is_real)
+        found = metric.compute()
+        protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
+        protocol |= {"kernel": "(x . y / D + 1)^3", "subsets": subsets, "subset_size": drawn}
+        yield Number(name, float(found["kid"]), protocol)
+        yield Number(f"{name}_std", float(found["kid_std"]), protocol)
+
+    return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)
