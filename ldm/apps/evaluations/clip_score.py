@@ -71,7 +71,7 @@ def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
     try:
         setting.captions(pictures)
     except UserError:
-        print(f"{name}: left out, the {pictures} have no captions", flush=True)
+        print(f"{name}: left out, there are no captions of the {pictures}", flush=True)
         return False
     return True
 
