@@ -10,7 +10,6 @@ from ldm.apps.build import build
 from ldm.apps.conditioning import encoder_of
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import SAMPLES
-from ldm.apps.evaluations.own_towers import own_towers
 from ldm.apps.locate import input_folder
 from ldm.apps.stages.assembly import image_shards
 from ldm.apps.stages.evaluated import Evaluated
@@ -19,7 +18,7 @@ from ldm.data.latents.cache import LatentCache
 from ldm.data.remote import is_url
 from ldm.data.shards.reader import ImageShards
 from ldm.generation import TextToImage
-from ldm.text.clip import ClipTowers
+from ldm.text.clip import ClipText, ClipTowers
 
 
 def sampling_setting(config: DictConfig, cache: LatentCache) -> TrainingSetting:
@@ -27,7 +26,13 @@ def sampling_setting(config: DictConfig, cache: LatentCache) -> TrainingSetting:
     shards = _shards_behind(cache, config)
 
     def towers() -> ClipTowers:
-        return own_towers(encoder_of(cache, width=config.backbone.get("context_dim")))
+        encoder = encoder_of(cache, width=config.backbone.get("context_dim"))
+        if isinstance(encoder, ClipText) and isinstance(encoder.towers, ClipTowers):
+            return encoder.towers.eval()
+        raise UserError(
+            f"{cache.root} was not cached with text towers of your own, whose image tower is "
+            "asked for; leave metrics in own features out."
+        )
 
     unconditional = cache.manifest.settings["condition"] == "none"
     return TrainingSetting(config, shards, towers, draws=True, unconditional=unconditional)
@@ -63,7 +68,7 @@ def evaluated_samples(config: DictConfig, model: TextToImage, cache: LatentCache
     """Samples as `ldm evaluate` draws them: picture i from the i-th prompt and seed + i."""
     evaluation, sampler = config.evaluation, build(config.sampler)
     setting = sampling_setting(config, cache)
-    prompts = setting.captions(SAMPLES)
+    prompts = setting.words(SAMPLES)
     model.text_encoder.tokenize(prompts)  # now: what is no class would fail later
     model.levels(evaluation.steps, evaluation.spacing)
 
