@@ -203,8 +203,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
 
 def _unmeasurable(config: DictConfig) -> Iterator[str]:
     """What evaluation during training lacks."""
-    if config.get("evaluate_every") is None:
-        return
+    if config.get("evaluate_every") is None or missing_weights("train", config):
+        return  # files that are missing are told by themselves
     from ldm.apps.stages.evaluated import measures
 
     stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")

@@ -71,8 +71,8 @@ class Evaluation(Callback):
 
     def __call__(self, trainer: Trainer, module: Any) -> None:
         """Evaluate the weights of this step."""
-        self._log(trainer)  # of the call before, where that is still under way
         begun = time.perf_counter()
+        self._log(trainer)  # of the call before, where that is still under way
         pieces = [*(self.lasting if self._kept is None else ()), *self.changing]
         module.eval()
         context = trainer.precision_plugin.forward_context()  # the precision of training

@@ -77,7 +77,7 @@ class Evaluated:
             RECONSTRUCTIONS: {**shown, **made, "latent": "posterior mode"},
         }
         if drawn is not None:
-            prompts = list(setting.captions(SAMPLES))
+            prompts = list(setting.words(SAMPLES))
             self._protocols[SAMPLES] = {
                 **made,
                 **drawn,
@@ -112,7 +112,7 @@ class Evaluated:
                 yield pictures, number
 
     def _block(self, pictures: str, rows: Sequence[int]) -> Block:
-        captions = [self.setting.captions(pictures)[i] for i in rows]
+        captions = [self.setting.words(pictures)[i] for i in rows]
         if pictures == SAMPLES:
             assert self.draw is not None
             return Block(quantise(self.draw(rows)), captions)

@@ -64,7 +64,7 @@ def evaluated_samples(config: DictConfig, model: TextToImage, cache: LatentCache
     """Samples as `ldm evaluate` draws them: picture i from the i-th prompt and seed + i."""
     evaluation, sampler = config.evaluation, build(config.sampler)
     setting = sampling_setting(config, cache)
-    prompts = setting.captions(SAMPLES)
+    prompts = setting.words(SAMPLES)
     model.text_encoder.tokenize(prompts)  # now: what is no class would fail later
     model.levels(evaluation.steps, evaluation.spacing)
 

@@ -56,6 +56,12 @@ class TrainingSetting:
 
     def captions(self, pictures: str) -> Sequence[str]:
         self._require(pictures)
+        if not any(self._captions[pictures]):
+            raise UserError(f"the {pictures} have no captions: leave out metrics that need them.")
+        return self._captions[pictures]
+
+    def words(self, pictures: str) -> Sequence[str]:
+        """The captions of a set, "" where there is none."""
         return self._captions[pictures]
 
     def shards(self) -> tuple[ImageShards, ImageShards]:
