@@ -158,11 +158,13 @@ class StatisticsFile:
         if not others:
             known = ", ".join(sorted({o["name"] for o in self._about["observers"].values()}))
             raise ValueError(f"{self.path} knows nothing of {observer}, only of {known}. {_AGAIN}")
-        made = others[0]["protocol"]
-        differing = differences({"protocol": made}, {"protocol": protocol})
+        asked = {"protocol": protocol}
+        made = min(others, key=lambda other: len(differences(other, asked)))
+        keys = dict.fromkeys(key.partition(".")[0] for key in differences(made, asked))
         told = ", ".join(
-            f"with {key} {made.get(key, 'not given')}, asked is {protocol.get(key, 'not given')}"
-            for key in dict.fromkeys(key.partition(".")[0] for key in differing)
+            f"with {key} {made['protocol'].get(key, 'not given')}, "
+            f"asked is {protocol.get(key, 'not given')}"
+            for key in keys
         )
         raise ValueError(f"The statistics {self.path} were made {told}. {_AGAIN}")
 

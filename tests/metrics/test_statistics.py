@@ -21,6 +21,7 @@ def written(path, **settings):
         for i, part in enumerate(rows.split(16))
     }
     observed = [
+        Observed("inception", {"features": "other"}, NotesInMemory({0: {"features": rows}})),
         Observed("inception", INCEPTION, NotesInMemory(blocks)),
         Observed("own", {"size": (1, 2)}, NotesInMemory({0: {"features": rows[:, :2]}})),
     ]
