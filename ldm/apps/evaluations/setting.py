@@ -1,6 +1,7 @@
 """What `ldm evaluate` was given: which sets of pictures there are, with captions and towers."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -151,21 +152,15 @@ class CommandSetting:
                 )
             found: Pictures = ShardPictures(shards, count, None, {}, lines)
         else:
-            found = read_folder(
+            found = folder = read_folder(
                 config.samples,
                 count=config.num_samples,
                 captions=lines,
                 lossy=bool(config.allow_jpeg),
             )
-            if not any(found.captions):
-                captions = list(islice(self._others_captions(), found.count))
-                if len(captions) == found.count:
-                    found = read_folder(
-                        config.samples,
-                        count=config.num_samples,
-                        captions=captions,
-                        lossy=bool(config.allow_jpeg),
-                    )
+            others = () if any(folder.captions) else islice(self._others_captions(), folder.count)
+            if len(captions := list(others)) == folder.count:
+                found = replace(folder, captions=captions)
         if lines is not None and len(lines) < found.count:
             raise UserError(
                 f"prompts={config.prompts} has {len(lines)} lines, and there are {found.count} "
