@@ -68,7 +68,7 @@ class _NoPictures:
         return (self._num_samples if pictures == SAMPLES else None) or _MANY
 
     def captions(self, pictures: str) -> Sequence[str]:
-        return ["any caption"]
+        raise UserError("there are no captions yet.")
 
     def towers(self) -> ClipTowers:
         raise UserError("there is no model yet.")

@@ -17,7 +17,7 @@ from ldm.apps.request import Picture
 from ldm.apps.run_directory import unused_name
 from ldm.callbacks.sample_grid import save_grid
 from ldm.data.images import decode, to_tensor, to_uint8, visible
-from ldm.manifest import known_manifest, read_json, write_json
+from ldm.manifest import read_json, write_json
 from ldm.metrics.protocol import versions
 
 RECORD, GRID = "samples.json", "grid.png"
@@ -64,7 +64,7 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     interval, size = guidance_interval(config), size_of(config)
     return {
         **fingerprints(config.model),
-        "weights": _weights(model_folder(config.model, "unet").parent),
+        "weights": _weights(model_folder(config.model, "unet")),
         "sampler": sampler_name(config),
         "sampler_settings": sampler,
         "steps": config.steps,
@@ -81,12 +81,14 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _weights(run: Path) -> str:
+def _weights(folder: Path) -> str:
     """Which weights a run's model folder holds: the average's, or the last step's."""
-    manifest = known_manifest(run)
-    if manifest is None or manifest.kind != "run_diffusion":
-        return "unknown"  # a folder of other origin
-    return "raw" if manifest.settings.get("ema_decay") is None else "averaged"
+    for run in (folder.parent, folder.parent.parent):  # of model/, of models/step_000001000/
+        config = run / "config.yaml"
+        settings = OmegaConf.load(config) if config.is_file() else {}
+        if settings.get("stage") == "diffusion":
+            return "raw" if settings.get("ema_decay") is None else "averaged"
+    return "unknown"  # a folder of other origin
 
 
 def record_of(

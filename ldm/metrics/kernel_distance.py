@@ -14,7 +14,7 @@ class KernelDistance(Metric):
 
     The kernel is (x . y / D + 1)^3. The value is a mean over ``subsets`` draws of ``subset_size``
     features of each side (fewer where there are fewer), with the standard deviation over them:
-    {"kid", "kid_std"}. It has no bias at any number of samples and may be slightly negative.
+    {"kid", "kid_std"}; where a draw is all there is, there is one and no "kid_std". It has no bias at any number of samples and may be slightly negative.
     Float64; ValueError for fewer than two features on a side.
     """
 
@@ -47,6 +47,8 @@ class KernelDistance(Metric):
                 for some, others in _draws(len(fake), len(real), self.subsets, size)
             ]
         )
+        if len(distances) == 1:
+            return {"kid": distances[0]}
         return {"kid": distances.mean(), "kid_std": distances.std(correction=0)}
 
 
@@ -65,7 +67,10 @@ def _draws(fake: int, real: int, count: int, size: int) -> Iterator[tuple[Tensor
 
     They are a part of the number's definition, not of this framework's sampling, so they come of
     numpy's generator and not of ``ldm.random``: the same features give torch-fidelity's number.
+    All of both sides can be drawn in one way only, and are drawn once.
     """
+    if size == fake == real:
+        count = 1
     generator = np.random.RandomState(2020)
     for _ in range(count):
         some = generator.choice(fake, size, replace=False)

@@ -30,8 +30,8 @@ def clip_score(
 
     UserError where pictures have no prompts.
     """
-    setting.captions(SAMPLES)
     observer = clip(setting, file=file, model=model, activation=activation)
+    setting.captions(SAMPLES)
     return _measure("clip_score", setting, observer)
 
 

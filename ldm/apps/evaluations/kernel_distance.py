@@ -24,7 +24,7 @@ def kid_own(setting: Setting, *, subsets: int, subset_size: int) -> Measure:
 def kernel_distance(
     setting: Setting, name: str, observer: FeatureObserver, *, subsets: int, subset_size: int
 ) -> Measure:
-    """The distance and, as ``name``_std, its standard deviation over subsets."""
+    """The distance and, as ``name``_std, its standard deviation over subsets where they differ."""
     require_features(setting, observer)
     count = setting.count(SAMPLES)
     real = reference_count(setting) or count  # statistics without a count have no features either
@@ -39,6 +39,7 @@ def kernel_distance(
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
         protocol |= {"kernel": "(x . y / D + 1)^3", "subsets": subsets, "subset_size": drawn}
         yield Number(name, float(found["kid"]), protocol)
-        yield Number(f"{name}_std", float(found["kid_std"]), protocol)
+        if "kid_std" in found:
+            yield Number(f"{name}_std", float(found["kid_std"]), protocol)
 
     return Measure({SAMPLES: [observer], REFERENCE: [observer]}, numbers)

@@ -52,8 +52,11 @@ def test_pictures_without_prompts(capsys, tmp_path):
     measure = clip_score_own(given)
     assert not measure.observers and not list(measure.numbers(given))
     assert "clip_score_own: left out" in capsys.readouterr().out
+    (tmp_path / "tiny").mkdir()
+    write_tiny_clip(tmp_path / "tiny")
+    given.weights_dir = str(tmp_path)
     with pytest.raises(UserError, match="no captions"):
-        clip_score(given, file="clip_vit_l14", model=None, activation=None)
+        clip_score(given, file="tiny", model=None, activation=None)
     with pytest.raises(UserError, match="no own towers"):
         clip_score_own(Given({SAMPLES: SAMPLED}))
 
