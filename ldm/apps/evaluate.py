@@ -34,12 +34,12 @@ def evaluate(config: DictConfig) -> int:
     out = Path(config.out)
     notes = out.with_suffix(".notes") if config.notes is None else Path(config.notes)
     noted = NotedInFiles(setting, notes)
-    kept = setting.pictures(SAMPLES) if setting.keeps_samples else None
+    kept = setting.pictures[SAMPLES] if setting.pictures.keeps_samples else None
     if kept is not None:
         assert isinstance(kept, GeneratedPictures) and kept.folder is not None
         open_samples(kept.folder, kept.record)
     note(setting, noted, measures)
-    if setting.builds_statistics:
+    if setting.pictures.builds_statistics:
         return _build_statistics(setting, noted, measures)
     if kept is not None:
         _finish(kept)
@@ -64,7 +64,7 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
     require_devices(device_of(config.accelerator).type, config.devices)
     setting = CommandSetting(config)
     measures = measures_of(config, setting)
-    if setting.builds_statistics and Path(config.out).suffix != ".safetensors":
+    if setting.pictures.builds_statistics and Path(config.out).suffix != ".safetensors":
         raise UserError(
             "there is nothing to judge: give samples=DIR, or model=RUN that makes pictures. To "
             "make a file of statistics of the reference, give out=FILE.safetensors."
@@ -75,7 +75,7 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
 
 def _build_statistics(setting: CommandSetting, noted: NotedInFiles, measures: list[Measure]) -> int:
     """Write what the measures' observers noted of the reference into one file."""
-    out, reference = Path(setting.config.out), setting.pictures(REFERENCE)
+    out, reference = Path(setting.config.out), setting.pictures[REFERENCE]
     observed = {
         (o.name, fingerprint(o.protocol)): Observed(o.name, o.protocol, noted(REFERENCE, o))
         for measure in measures

@@ -84,8 +84,8 @@ def generation_protocol(config: DictConfig) -> dict[str, Any]:
 def _weights(folder: Path) -> str:
     """Which weights a run's model folder holds: the average's, or the last step's."""
     for run in (folder.parent, folder.parent.parent):  # of model/, of models/step_000001000/
-        config = run / "config.yaml"
-        settings = OmegaConf.load(config) if config.is_file() else {}
+        file = run / "config.yaml"
+        settings: Any = OmegaConf.load(file) if file.is_file() else {}
         if settings.get("stage") == "diffusion":
             return "raw" if settings.get("ema_decay") is None else "averaged"
     return "unknown"  # a folder of other origin

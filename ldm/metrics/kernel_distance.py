@@ -14,8 +14,9 @@ class KernelDistance(Metric):
 
     The kernel is (x . y / D + 1)^3. The value is a mean over ``subsets`` draws of ``subset_size``
     features of each side (fewer where there are fewer), with the standard deviation over them:
-    {"kid", "kid_std"}; where a draw is all there is, there is one and no "kid_std". It has no bias at any number of samples and may be slightly negative.
-    Float64; ValueError for fewer than two features on a side.
+    {"kid", "kid_std"}; where a draw is all there is, it is one, without "kid_std". There is no
+    bias at any number of samples, and the value may be slightly negative. Float64; ValueError for
+    fewer than two features on a side.
     """
 
     is_differentiable = False

@@ -60,7 +60,7 @@ class NotedInFiles:
             if name == REFERENCE and self._setting.statistics is not None:
                 found |= self._setting.statistics.protocol
                 continue
-            of, pixels = self._setting.pictures(name), self._pixels(name)
+            of, pixels = self._setting.pictures[name], self._pixels(name)
             found |= of.protocol
             if name == SAMPLES:
                 prompts = fingerprint(list(of.captions)) if any(of.captions) else "none"
@@ -82,7 +82,7 @@ class NotedInFiles:
 
     def _directory(self, name: str) -> Path:
         if name not in self._directories:
-            of, config = self._setting.pictures(name), self._setting.config
+            of, config = self._setting.pictures[name], self._setting.config
             what = {
                 "pictures": of.identity,
                 "count": of.count,

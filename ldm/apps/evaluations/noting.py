@@ -74,7 +74,7 @@ class _Left:
         self.observers = {name: each for name, each in self.observers.items() if each}
         if setting.statistics is not None:  # has been noted in its own time
             self.observers.pop(REFERENCE, None)
-        if setting.builds_statistics:
+        if setting.pictures.builds_statistics:
             self.observers = {REFERENCE: self.observers[REFERENCE]}
 
     def pictures(self, name: str) -> int:
@@ -85,7 +85,7 @@ class _Left:
         """Do the share of one of ``count`` processes; yields set and pictures of each block."""
         device = device_of(self._setting.config.accelerator)
         for name in self.observers:
-            pictures = self._setting.pictures(name)
+            pictures = self._setting.pictures[name]
             for number, rows, lacking in self._blocks(name):
                 if number % count != rank:
                     continue
@@ -98,7 +98,7 @@ class _Left:
 
     def _blocks(self, name: str) -> Iterator[tuple[int, range, list[Observer]]]:
         """Number and pictures of each block of a set with something left, and who lacks notes."""
-        pictures = self._setting.pictures(name)
+        pictures = self._setting.pictures[name]
         missing = [(o, {*self._noted.in_files(name, o).missing()}) for o in self.observers[name]]
         for number, rows in enumerate(blocks_of(pictures.count, self._setting.config.block)):
             lacking = [observer for observer, numbers in missing if number in numbers]
@@ -109,7 +109,7 @@ class _Left:
 def _observers(name: str, setting: CommandSetting, measures: Sequence[Measure]) -> list[Observer]:
     """All that is noted of a set, once each; with its pixels, by which a record knows it."""
     asked = [observer for m in measures for observer in m.observers.get(name, ())]
-    is_wanted = asked or (name == SAMPLES and setting.keeps_samples)
+    is_wanted = asked or (name == SAMPLES and setting.pictures.keeps_samples)
     every: list[Observer] = [*asked, Pixels()]
     found = {(o.name, fingerprint(o.protocol)): o for o in every}
     return list(found.values()) if is_wanted else []
