@@ -174,11 +174,11 @@ def test_two_commands_may_share_their_notes(world, ldm, tmp_path, made):
 
 def test_a_reference_is_known_by_its_pixels(world, made, judge, pngs):
     samples = f"samples={made / 'samples'}"
-    held_out = judge(samples, f"data.root={world.shards}")["fd_own"]
-    in_shards = judge(samples, f"reference={world.shards / 'held_out'}")["fd_own"]
-    in_folder = judge(samples, f"reference={pngs}")["fd_own"]
+    held_out = judge(samples, f"data.root={world.shards}")["fd_own-20"]
+    in_shards = judge(samples, f"reference={world.shards / 'held_out'}")["fd_own-20"]
+    in_folder = judge(samples, f"reference={pngs}")["fd_own-20"]
     assert held_out == in_shards == in_folder
-    training = judge(samples, f"reference={world.shards}")["fd_own"]
+    training = judge(samples, f"reference={world.shards}")["fd_own-20"]
     assert training["protocol"]["n_real"] == 64
     assert training["protocol"]["reference"] != held_out["protocol"]["reference"]
 
@@ -200,8 +200,8 @@ def test_a_reference_becomes_a_file_of_statistics(world, made, judge, tmp_path, 
 
     assert main(words) == 0
     samples = f"samples={made / 'samples'}"
-    by_file = judge(samples, f"reference={file}")["fd_own"]
-    by_pictures = judge(samples, f"reference={pngs}")["fd_own"]
+    by_file = judge(samples, f"reference={file}")["fd_own-20"]
+    by_pictures = judge(samples, f"reference={pngs}")["fd_own-20"]
     assert by_file["value"] == pytest.approx(by_pictures["value"], rel=1e-9)
     assert by_file["protocol"] == by_pictures["protocol"]
     assert "give samples=DIR, or model=RUN" in judge(f"reference={pngs}")
@@ -260,7 +260,7 @@ def test_compressed_samples_are_refused_or_recorded(world, made, judge, pngs, tm
             image.save(tmp_path / f"{i}.png", format="JPEG")  # by its content, not by its name
     words = [f"samples={tmp_path}", f"reference={pngs}"]
     assert "0.png is JPEG, whose compression changes scores" in judge(*words)
-    found = judge(*words, "allow_jpeg=true")["fd_own"]
+    found = judge(*words, "allow_jpeg=true")["fd_own-16"]
     assert found["protocol"]["compressed"] == ["JPEG"]
 
 
