@@ -15,7 +15,7 @@ from PIL import Image
 
 from ldm.apps.compose import compose
 from ldm.apps.evaluate import asked
-from ldm.apps.evaluations.measure import REFERENCE, Block
+from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Block
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.evaluations.sets.reconstructed import ReconstructedPictures
 from ldm.data.images import visible
@@ -186,7 +186,7 @@ def test_a_reference_is_known_by_its_pixels(world, made, judge, pngs):
 def test_grey_pictures_are_known_as_in_colour():
     grey = torch.rand(3, 1, 4, 4) * 2 - 1
     hashes = [
-        hash_of(NotesInMemory({0: Pixels()(Block(images, ["", "", ""]))}), "digest")
+        hash_of(NotesInMemory({0: Pixels()(Block(images, ["", "", ""]))}), SAMPLES)
         for images in (grey, grey.expand(-1, 3, -1, -1), grey.flip(0), grey.mT)
     ]
     assert hashes[0] == hashes[1] and len({*hashes}) == 3

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.apps.evaluations.measure import Block
+from ldm.apps.evaluations.measure import SAMPLES, Block
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.report import charts, curves, numbers, pictures
 from ldm.apps.report.page import write_report
@@ -353,7 +353,7 @@ def note_record(recipe: Path, name: str, value: float) -> None:
         recipe / "metrics.notes" / "samples-1" / "pixels-1", count=len(files), block=16
     )
     records = json.loads((recipe / "metrics.json").read_text())
-    records[name] = {"value": value, "protocol": {"samples": hash_of(digests, "digest")}}
+    records[name] = {"value": value, "protocol": {"samples": hash_of(digests, SAMPLES)}}
     write_json(recipe / "metrics.json", records)
 
 

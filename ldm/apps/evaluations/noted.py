@@ -7,8 +7,8 @@ import torch
 from omegaconf import DictConfig
 
 from ldm.apps.build import device_of
-from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Observer
-from ldm.apps.evaluations.pixels import Pixels, hash_of
+from ldm.apps.evaluations.measure import REFERENCE, Observer
+from ldm.apps.evaluations.pixels import Pixels, hash_of, known_by
 from ldm.apps.evaluations.setting import CommandSetting
 from ldm.manifest import fingerprint, write_json
 from ldm.metrics.frechet import Moments, moments
@@ -60,24 +60,14 @@ class NotedInFiles:
             if name == REFERENCE and self._setting.statistics is not None:
                 found |= self._setting.statistics.protocol
                 continue
-            of, pixels = self._setting.pictures[name], self._pixels(name)
+            of, compared = self._setting.pictures[name], len(pictures) > 1
             found |= of.protocol
-            if name == SAMPLES:
-                prompts = fingerprint(list(of.captions)) if any(of.captions) else "none"
-                found |= {"samples": pixels, "n": of.count, "prompts": prompts}
-            elif name == RECONSTRUCTIONS or len(pictures) == 1:
-                found |= {"pictures": pixels, "n": of.count}
-            elif name == REFERENCE:
-                found |= {"reference": pixels, "n_real": of.count}
-            else:
-                found |= {name: pixels, f"n_{name}": of.count}
+            found |= known_by(name, self._pixels(name), of.count, of.captions, compared=compared)
         return found
 
     def _pixels(self, name: str) -> str:
-        """What stands for the pixels of a set; of reconstructions, for those of the originals."""
         if name not in self._hashes:
-            row = "original" if name == RECONSTRUCTIONS else "digest"
-            self._hashes[name] = hash_of(self(name, Pixels()), row)
+            self._hashes[name] = hash_of(self(name, Pixels()), name)
         return self._hashes[name]
 
     def _directory(self, name: str) -> Path:

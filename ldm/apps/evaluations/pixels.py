@@ -1,14 +1,16 @@
 """Which pictures a set holds, whatever they were read from: a hash over their pixels."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ldm.apps.evaluations.measure import Block
+from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Block
 from ldm.features.quantise import to_uint8
 from ldm.features.rgb import as_rgb
+from ldm.manifest import fingerprint
 from ldm.metrics.notes import Notes, Rows
 
 
@@ -32,12 +34,26 @@ class Pixels:
         return rows
 
 
-def hash_of(notes: Notes, name: str) -> str:
-    """16 hex digits that stand for all pictures in their order."""
+def hash_of(notes: Notes, pictures: str) -> str:
+    """16 hex digits that stand for a set in its order; of reconstructions, for their originals."""
     whole = hashlib.sha256()
-    for digests in notes.blocks(name):
+    for digests in notes.blocks("original" if pictures == RECONSTRUCTIONS else "digest"):
         whole.update(digests.numpy().tobytes())
     return whole.hexdigest()[:16]
+
+
+def known_by(
+    pictures: str, pixels: str, count: int, captions: Sequence[str], *, compared: bool
+) -> dict[str, Any]:
+    """What a record says of which pictures a set holds; ``compared`` with another in one number."""
+    if pictures == SAMPLES:
+        prompts = fingerprint(list(captions)) if any(captions) else "none"
+        return {"samples": pixels, "n": count, "prompts": prompts}
+    if pictures == RECONSTRUCTIONS or not compared:
+        return {"pictures": pixels, "n": count}
+    if pictures == REFERENCE:
+        return {"reference": pixels, "n_real": count}
+    return {pictures: pixels, f"n_{pictures}": count}
 
 
 def _digests(images: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ def _noted(notes: Path, pixels: str | None) -> tuple[Path | None, Tensor]:
     for folder in sorted(notes.glob(f"{SAMPLES}-*/{Pixels.name}-*")):
         with suppress(ValueError, OSError):  # damaged, or not finished
             found = _in_files(folder)
-            if hash_of(found, "digest") == pixels:
+            if hash_of(found, SAMPLES) == pixels:
                 return folder.parent, rows_of(found, "digest")
     return None, torch.empty(0)
 

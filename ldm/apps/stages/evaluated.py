@@ -21,6 +21,7 @@ from ldm.apps.evaluations.measure import (
     Observer,
     Setting,
 )
+from ldm.apps.evaluations.pixels import Pixels, hash_of, known_by
 from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.callbacks.evaluation import Found, Piece, Records
@@ -29,6 +30,8 @@ from ldm.manifest import fingerprint
 from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import NotesInMemory, Rows, blocks_of
 from ldm.metrics.protocol import record
+
+_PIXELS = Pixels()
 
 Draw = Callable[[Sequence[int]], Tensor]
 """Images (B, C, H, W) in [-1, 1] of some pictures of a set, by their numbers."""
@@ -60,30 +63,23 @@ class Evaluated:
             for pictures, observers in measure.observers.items():
                 for observer in observers:
                     observed.setdefault(pictures, {})[_key(observer)] = observer
+        for each in observed.values():
+            each[_key(_PIXELS)] = _PIXELS
         self._observed = observed
         learned = SAMPLES if draw is not None else RECONSTRUCTIONS
         self.lasting = [p for p in self._pieces() if p[0] != learned]
         self.changing = [p for p in self._pieces() if p[0] == learned]
-        shown = {"pictures": setting.reference, "n": setting.count(REFERENCE)}
-        weights = "raw" if config.ema_decay is None else "averaged"
         made = {
-            "weights": weights,
+            "weights": "raw" if config.ema_decay is None else "averaged",
             "precision": config.precision,
             "device": device_of(config.accelerator).type,
             **made_by,
         }
         self._protocols = {
-            REFERENCE: shown,
-            RECONSTRUCTIONS: {**shown, **made, "latent": "posterior mode"},
+            REFERENCE: setting.reference,
+            RECONSTRUCTIONS: {**setting.reference, **made, "latent": "posterior mode"},
+            SAMPLES: {**made, **(drawn or {})},
         }
-        if drawn is not None:
-            prompts = list(setting.words(SAMPLES))
-            self._protocols[SAMPLES] = {
-                **made,
-                **drawn,
-                "prompts": fingerprint(prompts) if any(prompts) else "none",
-                "n": len(prompts),
-            }
 
     def note(self, piece: Piece) -> dict[str, Rows]:
         """What all observers note of a block of pictures, by their keys."""
@@ -99,7 +95,7 @@ class Evaluated:
 
     def conclude(self, found: Found) -> Records:
         """The records of all measures, under names that carry the number of pictures."""
-        noted: Noted = _Noted(found, self._protocols)
+        noted: Noted = _Noted(found, self._protocols, self.setting)
         return {
             _named(number.name, number.protocol.get("n")): record(number.value, **number.protocol)
             for measure in self.measures
@@ -131,6 +127,7 @@ class _Noted:
 
     found: Found
     protocols: Mapping[str, Mapping[str, Any]]
+    setting: TrainingSetting
 
     def __call__(self, pictures: str, observer: Observer) -> NotesInMemory:
         key = _key(observer)
@@ -145,11 +142,13 @@ class _Noted:
         """Not kept: it would be of one step among many."""
 
     def protocol(self, *pictures: str) -> dict[str, Any]:
-        judged = dict(self.protocols[pictures[0]])
-        for other in pictures[1:]:
-            there = self.protocols[other]
-            judged |= {other: there["pictures"], "n_real": there["n"]}
-        return judged
+        said: dict[str, Any] = {}
+        for name in pictures:
+            notes, captions = self(name, _PIXELS), self.setting.words(name)
+            said |= dict(self.protocols[name]) | known_by(
+                name, hash_of(notes, name), notes.count, captions, compared=len(pictures) > 1
+            )
+        return said
 
 
 def measures(config: DictConfig, setting: Setting) -> Iterator[Measure]:
