@@ -15,6 +15,7 @@ from ldm.apps.evaluations.sets.generated import GeneratedPictures
 from ldm.apps.evaluations.setting import CommandSetting
 from ldm.apps.locate import model_at_step
 from ldm.apps.processes import require_devices
+from ldm.apps.report.page import refresh_report
 from ldm.apps.sample_folder import (
     GRID,
     GRID_IMAGES,
@@ -49,6 +50,7 @@ def evaluate(config: DictConfig) -> int:
             results[name] = record(value, **protocol)
             print(f"{name}: {value:.4g}", flush=True)
     write_json(out, results)
+    refresh_report(out.parent)
     print(f"{out}: {len(results)} numbers, each with its protocol")
     return 0
 

@@ -10,7 +10,7 @@ from ldm.apps.compose import compose
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
 from ldm.apps.lineage import shards_of
 from ldm.apps.locate import MAKES, model_at_step, model_folder, parts_at
-from ldm.apps.report.page import write_report
+from ldm.apps.report.page import refresh_report
 from ldm.apps.report.sweep import write_sweep
 from ldm.apps.report.sweep_rows import METRICS, SWEEP
 from ldm.apps.sweep import Job, combinations, concluded, directory_name, run_job, take
@@ -52,8 +52,7 @@ def sweep_evaluation(words: Sequence[str], *, config_dir: str | None) -> int:
         _write_state(root, jobs, finished)
     _write_state(root, jobs, finished)
     print(f"numbers: {root / 'table.md'}   page: {write_sweep(root)}")
-    if (root.parent / "report.html").is_file():  # of the model: it shows the sweep beside it
-        write_report(root.parent)
+    refresh_report(root.parent)  # of the model: it shows the sweep beside it
     return concluded(root, jobs, failed)
 
 

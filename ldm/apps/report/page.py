@@ -44,6 +44,12 @@ def write_report(directory: Path) -> Path:
     return path
 
 
+def refresh_report(directory: Path) -> None:
+    """Write the report of a directory anew where there is one, as it shows what has changed."""
+    if (directory / "report.html").is_file():
+        write_report(directory)
+
+
 def _name(directory: Path) -> str:
     return directory.resolve().name
 
