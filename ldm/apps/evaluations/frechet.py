@@ -11,6 +11,7 @@ from ldm.apps.evaluations.measure import (
     Number,
     Setting,
 )
+from ldm.apps.evaluations.observers.clip import clip_image
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.observers.timm import timm_features
@@ -45,6 +46,11 @@ def fd(setting: Setting, *, name: str, model: str, file: str, size_px: int | Non
     """In the features of any network of timm, under a name of one's own."""
     observer = timm_features(setting, model=model, file=file, size_px=size_px)
     return frechet(setting, name, observer)
+
+
+def fd_clip(setting: Setting, *, file: str, model: str | None) -> Measure:
+    """In the embeddings of a published CLIP's image tower."""
+    return frechet(setting, "fd_clip", clip_image(setting, file=file, model=model))
 
 
 def frechet(

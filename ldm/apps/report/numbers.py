@@ -16,6 +16,7 @@ _TITLES = {
     "fd_own": "Fréchet distance, own features",
     "rfd_own": "Reconstruction Fréchet distance, own features",
     "fd_dinov2": "Fréchet distance, DINOv2",
+    "fd_clip": "Fréchet distance, CLIP",
     "kid": "Kernel Inception distance",
     "kid_std": "Kernel Inception distance, spread over subsets",
     "kid_own": "Kernel distance, own features",

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from ldm.apps.evaluations import frechet as file
-from ldm.apps.evaluations.frechet import fid, frechet, rfid
+from ldm.apps.evaluations.frechet import fd_clip, fid, frechet, rfid
 from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES
 from ldm.metrics.frechet import frechet_distance
 from ldm.metrics.statistics import Observed, read_statistics, write_statistics
+from tests.apps.evaluations.given import Given, block
 from tests.apps.evaluations.pixels import Pixels, given, numbers, pictures
+from tests.interop.tiny_clip import write_tiny_clip
 
 
 def test_the_number_carries_how_many_samples_there_were():
@@ -40,6 +42,16 @@ def test_names_of_layers_and_of_reconstructions(monkeypatch):
         "rFID-30": RECONSTRUCTIONS,
         "rfd_inception_64-30": RECONSTRUCTIONS,
     }
+
+
+def test_the_image_tower_of_a_published_pair(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    write_tiny_clip(tmp_path / "tiny")
+    sets = {SAMPLES: [block(30)], REFERENCE: [block(30, seed=1)]}
+    setting = Given(sets, weights_dir=str(tmp_path))
+    (found,) = fd_clip(setting, file="tiny", model=None).numbers(setting)
+    assert found.name == "fd_clip-30" and found.value > 0
+    assert found.protocol["weights_file"] == "tiny/model.safetensors"
 
 
 def test_fewer_pictures_than_features_are_refused_before_anything_is_made():
