@@ -185,7 +185,7 @@ def obstacles(config: DictConfig) -> Iterator[str]:
         yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:
         yield "perceptual=own needs text_run=RUN, your own text encoder's run."
-    if (root / "manifest.json").is_file() or is_url(str(root)):
+    if (root / "manifest.json").is_file() or is_url(str(config.data.root)):
         yield from _unmeasurable(config)
     models = config.max_steps // config.models_every if config.models_every else 0
     models = min(models, config.keep_models or models) + 1  # and model/

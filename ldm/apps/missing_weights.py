@@ -68,7 +68,7 @@ class _NoPictures:
         return (self._num_samples if pictures == SAMPLES else None) or _MANY
 
     def captions(self, pictures: str) -> Sequence[str]:
-        raise UserError("there are no captions yet.")
+        return ["any caption"]
 
     def towers(self) -> ClipTowers:
         raise UserError("there is no model yet.")

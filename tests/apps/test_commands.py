@@ -486,7 +486,7 @@ def test_a_recipe_evaluates_reports_and_skips_what_is_finished(world, ldm, tmp_p
     words = ["run", "recipe=tiny", "--config-dir", str(recipe.parent)]
     assert ldm(*words) == 0
     metrics = read_json(out / "metrics.json")
-    assert {"prompt_accuracy", "psnr", "ssim", "clip_score_own", "fd_own"} <= set(metrics)
+    assert {"prompt_accuracy", "psnr", "ssim", "clip_score_own", "fd_own-16"} <= set(metrics)
     for name, entry in metrics.items():
         assert set(entry) == {"value", "protocol"}, name
         # A number says how its own pictures were made, and nothing of how others were.
