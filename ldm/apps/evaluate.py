@@ -1,5 +1,6 @@
 """`ldm evaluate`: generates pictures, or takes given ones, and measures them; with protocols."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ldm.apps.sample_folder import (
     write_grid,
 )
 from ldm.manifest import fingerprint, write_json
+from ldm.metrics.one_thread import one_thread
 from ldm.metrics.protocol import record, versions
 from ldm.metrics.statistics import Observed, write_statistics
 
@@ -45,8 +47,8 @@ def evaluate(config: DictConfig) -> int:
     if kept is not None:
         _finish(kept)
     results: dict[str, Any] = {}
-    for measure in measures:
-        for name, value, protocol in measure.numbers(noted):
+    with one_thread():
+        for name, value, protocol in chain.from_iterable(m.numbers(noted) for m in measures):
             results[name] = record(value, **protocol)
             print(f"{name}: {value:.4g}", flush=True)
     write_json(out, results)

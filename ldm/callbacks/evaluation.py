@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from ldm.callbacks.metrics_log import MetricsLog, log
 from ldm.callbacks.patience import Patience
 from ldm.manifest import read_json, write_json
+from ldm.metrics.one_thread import one_thread
 from ldm.nn.ranks import turns
 
 Piece = tuple[str, int]
@@ -133,15 +133,19 @@ class Evaluation(Callback):
 
     def _begin(self, step: int, seconds: float, found: Found) -> None:
         if self._beside:
-            records = self._thread.submit(_on_one_core, partial(self.conclude, found))
+            records = self._thread.submit(self._concluded, found)
         else:
             records, begun = Future(), time.perf_counter()
             try:
-                records.set_result(self.conclude(found))
+                records.set_result(self._concluded(found))
             except Exception as error:  # as above
                 records.set_exception(error)
             seconds += time.perf_counter() - begun
         self._under_way = _UnderWay(step, seconds, found, records)
+
+    def _concluded(self, found: Found) -> Records:
+        with one_thread():  # a team of them would take cores that feed the GPUs
+            return self.conclude(found)
 
     def _log(self, trainer: Trainer) -> None:
         """Wait for the numbers that are under way, if any, and log them."""
@@ -163,16 +167,6 @@ class Evaluation(Callback):
     def _tell(self, trainer: Trainer, step: int, reason: str) -> None:
         if trainer.is_global_zero:
             print(f"step {step} could not be evaluated ({reason}). Training goes on.", flush=True)
-
-
-def _on_one_core(work: Callable[[], Records]) -> Records:
-    """Do the work without a team of threads, which would take cores that feed the GPUs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return work()
-    finally:
-        torch.set_num_threads(before)
 
 
 def _in_short(error: Exception) -> str:
