@@ -83,12 +83,11 @@ def _build_statistics(setting: CommandSetting, noted: NotedInFiles, measures: li
         for measure in measures
         for o in measure.observers.get(REFERENCE, ())
     }
-    about = noted.protocol(REFERENCE)
     write_statistics(
         out,
         list(observed.values()),
         size_px=reference.size_px,
-        protocol={"reference": about.pop("pictures"), "n_real": about.pop("n"), **about},
+        protocol=noted.compared_with(REFERENCE),
         provenance={
             "made_from": setting.config.reference,
             "pictures": reference.identity,

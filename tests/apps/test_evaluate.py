@@ -15,7 +15,7 @@ from PIL import Image
 
 from ldm.apps.compose import compose
 from ldm.apps.evaluate import asked
-from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Block
+from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Block
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.evaluations.sets.reconstructed import ReconstructedPictures
 from ldm.data.images import visible
@@ -183,6 +183,19 @@ def test_a_reference_is_known_by_its_pixels(world, made, judge, pngs):
     assert training["protocol"]["reference"] != held_out["protocol"]["reference"]
 
 
+def test_a_record_tells_the_reference_from_the_samples(made, judge, pngs):
+    generated = read_json(made / "samples/samples.json")["protocol"]
+    protocol = judge(f"samples={pngs}", f"reference={made / 'samples'}")["fd_own-16"]["protocol"]
+    assert not {"steps", "guidance", "model", "seed"} & protocol.keys()
+    assert protocol["reference_is"] == {
+        **{k: v for k, v in generated.items() if k != "versions"}, "seed": 1_000_000
+    }  # fmt: skip
+    words = [f"samples={made / 'samples'}", f"reference={pngs}", "block=5"]
+    protocol = judge(*words)["fd_own-20"]["protocol"]
+    assert "reference_is" not in protocol and protocol["steps"] == 1
+    assert (protocol["block"], protocol["judging"]) == (8, {"block": 5, "device": "cpu"})
+
+
 def test_grey_pictures_are_known_as_in_colour():
     grey = torch.rand(3, 1, 4, 4) * 2 - 1
     hashes = [
@@ -224,7 +237,7 @@ def test_originals_must_lie_in_range():
         def images(self, rows):
             return torch.full((len(rows), 3, 8, 8), 2.0)
 
-    pictures = ReconstructedPictures(TooBright(), None, {})
+    pictures = ReconstructedPictures(TooBright(), 12, None, {})
     with pytest.raises(ValueError, match=r"among 8 to 11 of the reference reaches 2; pictures"):
         pictures.block(range(8, 12))
 
@@ -262,6 +275,13 @@ def test_compressed_samples_are_refused_or_recorded(world, made, judge, pngs, tm
     assert "0.png is JPEG, whose compression changes scores" in judge(*words)
     found = judge(*words, "allow_jpeg=true")["fd_own-16"]
     assert found["protocol"]["compressed"] == ["JPEG"]
+    found = judge(f"samples={pngs}", f"reference={tmp_path}")["fd_own-16"]
+    assert found["protocol"]["reference_is"] == {"compressed": ["JPEG"]}
+    assert "compressed" not in found["protocol"]
+    found = judge(f"model={world.autoencoder}", words[1], metrics="psnr")["psnr"]
+    assert "originals" not in found["protocol"]
+    found = judge(f"model={world.autoencoder}", f"reference={tmp_path}", metrics="psnr")["psnr"]
+    assert found["protocol"]["originals"] == {"compressed": ["JPEG"]}
 
 
 def test_pictures_of_other_sizes_are_named(made, judge, pngs, tmp_path):
@@ -332,10 +352,10 @@ def test_shards_that_are_others_now_are_not_taken(world, ldm, judge, tmp_path):
 
 
 def test_the_reference_of_a_model_is_as_large_as_its_samples(world):
-    def count(*words):
+    def counts(*words):
         config = compose("evaluate", [f"model={world.root}", "metrics=reconstruction", *words])
-        return asked(config)[0].count(REFERENCE)
+        return [asked(config)[0].count(name) for name in (REFERENCE, RECONSTRUCTIONS)]
 
-    assert (count(), count("num_samples=12")) == (16, 12)
+    assert (counts(), counts("num_samples=12")) == ([16, 16], [12, 12])
     given = f"reference={world.shards}"
-    assert (count(given), count(given, "num_samples=12")) == (64, 64)
+    assert (counts(given), counts(given, "num_samples=12")) == ([64, 64], [64, 12])

@@ -74,7 +74,7 @@ class TrainingSetting:
     @property
     def reference(self) -> dict[str, str]:
         """What a record says of the reference beside which pictures these are."""
-        return {"reference_is": "training pictures"} if self.held_out is self.train else {}
+        return {"part": "training"} if self.held_out is self.train else {}
 
     def _require(self, pictures: str) -> None:
         if pictures in self._counts:

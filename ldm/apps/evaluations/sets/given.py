@@ -173,7 +173,7 @@ class GivenSets:
         wanted = self.config.num_samples
         if self.generates or self.config.samples is not None:
             wanted = self[SAMPLES].count
-        kind = {"reference_is": "training pictures"} if held_out is train else {}
+        kind = {"part": "training"} if held_out is train else {}
         count = min(len(held_out), wanted or len(held_out))
         return ShardPictures(held_out, count, self._square_px, kind)
 
@@ -204,6 +204,7 @@ class GivenSets:
         made_by = part_input(config.model, "vae")["fingerprint"]
         return ReconstructedPictures(
             reference,
+            min(reference.count, config.num_samples or reference.count),
             self._networks,
             {"autoencoder": made_by, "latent": "posterior mode"},
         )
