@@ -21,7 +21,7 @@ from ldm.apps.sample_folder import (
     GRID_IMAGES,
     is_finished,
     open_samples,
-    read_picture,
+    read_sample,
     write_grid,
 )
 from ldm.manifest import fingerprint, write_json
@@ -104,5 +104,5 @@ def _finish(kept: GeneratedPictures) -> None:
     assert kept.folder is not None
     if not is_finished(kept.folder, kept.record):
         files = [kept.folder / row["file"] for row in kept.record["pictures"][:GRID_IMAGES]]
-        write_grid(torch.stack([read_picture(file) for file in files]), kept.folder)
+        write_grid(torch.stack([read_sample(file) for file in files]), kept.folder)
         print(f"{kept.folder}: {kept.count} pictures, {kept.folder / GRID}")

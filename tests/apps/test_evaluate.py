@@ -91,7 +91,8 @@ def test_pictures_in_a_folder_score_as_they_did_in_memory(world, made, ldm, judg
 
 
 def test_a_rerun_makes_nothing_and_what_is_lost_only(world, made, ldm, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "made")
+    for name in ("samples", "metrics.notes"):  # in this order: notes are younger than pictures
+        shutil.copytree(made / name, tmp_path / "made" / name, copy_function=shutil.copyfile)
     words = ["evaluate", f"model={world.root}", *SETTINGS, f"samples={tmp_path / 'made/samples'}",
              f"out={tmp_path / 'made/metrics.json'}"]  # fmt: skip
     with monkeypatch.context() as patch:
@@ -110,6 +111,25 @@ def test_a_rerun_makes_nothing_and_what_is_lost_only(world, made, ldm, tmp_path,
     for file in (made / "samples").iterdir():
         there = (tmp_path / "made/samples" / file.name).read_bytes()
         assert there == file.read_bytes(), file.name
+
+
+def test_changed_pictures_are_noted_again(world, made, ldm, judge, tmp_path, pngs):
+    shutil.copytree(made / "samples", tmp_path / "samples")
+    file, samples = tmp_path / "samples/000003.png", f"samples={tmp_path / 'samples'}"
+    for words in [
+        [f"model={world.root}", samples, "num_samples=20", "steps=1"],
+        [samples, f"reference={pngs}"],
+    ]:
+        before = judge(*words)["fd_own-20"]
+        assert judge(*words)["fd_own-20"] == before
+        whole, times = file.read_bytes(), file.stat()
+        Image.new("RGB", (32, 32), "red").save(file)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` of another
+        after = judge(*words)["fd_own-20"]
+        assert after["protocol"]["samples"] != before["protocol"]["samples"]
+        assert after["value"] != before["value"]
+        file.write_bytes(whole)
+        assert judge(*words)["fd_own-20"] == before
 
 
 def test_an_interrupted_evaluation_goes_on(world, made, ldm, tmp_path, monkeypatch):
@@ -253,7 +273,8 @@ def test_prompts_of_a_file(world, judge, tmp_path):
     judge(*words, "num_samples=3", f"samples={tmp_path / 't'}", metrics="prompt_accuracy")
     rows = read_json(tmp_path / "t/samples.json")["pictures"]
     assert [row["prompt"] for row in rows] == [*lines, lines[0]]
-    (tmp_path / "s/samples.json").unlink()  # now somebody's pictures
+    for name in ("samples.json", "grid.png"):  # now somebody's pictures
+        (tmp_path / "s" / name).unlink()
     judged = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
     assert values(judged) == {k: v for k, v in values(written).items() if k in judged}
     (tmp_path / "prompts.txt").write_text(lines[0])

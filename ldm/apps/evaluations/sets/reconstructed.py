@@ -56,3 +56,6 @@ class ReconstructedPictures:
 
     def is_kept(self, rows: range) -> bool:
         return True
+
+    def changed(self, rows: range) -> float:
+        return self.reference.changed(rows)

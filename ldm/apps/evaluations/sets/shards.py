@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import Block
-from ldm.apps.evaluations.sets import in_words, rounded
+from ldm.apps.evaluations.sets import in_words, rounded, stamp_of
 from ldm.data.batches import crop
 from ldm.data.images import to_tensor
 from ldm.data.shards.reader import ImageShards
+from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import fingerprint
 
 
@@ -34,6 +36,11 @@ class ShardPictures:
     def size_px(self) -> tuple[int, int]:
         if self.square_px is not None:
             return self.square_px, self.square_px
+        if not self.count:
+            raise UserError(
+                f"{self.shards.root} holds no pictures: its shards have none that ends in .png, "
+                ".jpg, .jpeg, .webp or .npy."
+            )
         sizes = self.shards.sizes()[: self.count]
         first = (int(sizes[0, 0]), int(sizes[0, 1]))
         others = (sizes != sizes[0]).any(1)
@@ -59,6 +66,7 @@ class ShardPictures:
         given = None if self.given is None else fingerprint(list(self.given))
         return {
             "shards": self.shards.manifest.fingerprint,
+            "files": _stamp(self.shards),
             "count": self.count,
             "square_px": self.square_px,
             "captions": given,
@@ -76,3 +84,14 @@ class ShardPictures:
 
     def is_kept(self, rows: range) -> bool:
         return True
+
+    def changed(self, rows: range) -> float:
+        return 0.0
+
+
+def _stamp(shards: ImageShards) -> str | None:
+    """What tells shards of another tool from later ones of their names; ours have a hash each."""
+    root = Path(shards.root)
+    if shards.is_remote or (root / MANIFEST).is_file():
+        return None
+    return stamp_of(root, [root / name for name in shards.files])
