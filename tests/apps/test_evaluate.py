@@ -277,6 +277,11 @@ def test_prompts_of_a_file(world, judge, tmp_path):
         (tmp_path / "s" / name).unlink()
     judged = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
     assert values(judged) == {k: v for k, v in values(written).items() if k in judged}
+    (tmp_path / "prompts.txt").write_text("\n".join([*lines, lines[0], ""]))
+    assert judge(f"samples={tmp_path / 's'}", words[2], "num_samples=2",
+                 metrics="prompt_accuracy") == judged  # fmt: skip
+    said = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
+    assert "has 3 lines, and there are 2 pictures to judge" in said and "num_samples=2" in said
     (tmp_path / "prompts.txt").write_text(lines[0])
     said = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
     assert "has 1 lines, and there are 2 pictures to judge" in said
@@ -315,8 +320,45 @@ def test_pictures_of_other_sizes_are_named(made, judge, pngs, tmp_path):
     for i in range(16):
         Image.new("RGB", (64, 64)).save(tmp_path / f"large/{i}.png")
     said = judge(samples, f"reference={tmp_path / 'large'}")
-    assert "samples are 32 x 32 px" in said and "reference is 64 x 64 px" in said
-    assert "data.size_px=32 out=SHARDS" in said
+    assert "samples are 32 x 32 px" in said and "reference pictures are 64 x 64 px" in said
+    assert "data.size_px=32 out=SHARDS, then reference=SHARDS" in said
+
+
+def test_pictures_of_data_root_are_as_the_model_saw_them(world, ldm, judge, tmp_path):
+    """64 px pictures: cropped for a model of 32 px, which is recorded; else they do not fit."""
+    for i in range(20):
+        (tmp_path / "large").mkdir(exist_ok=True)
+        Image.effect_noise((64, 64), 50 + i).convert("RGB").save(tmp_path / f"large/{i}.png")
+    shards = tmp_path / "shards"
+    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.size_px=64",
+               "data.captions=none", "data.holdout=4", f"out={shards}") == 0  # fmt: skip
+    words = [f"model={world.root}", "steps=1", "num_samples=18", f"data.root={shards}"]
+    words += [f"prompts={tmp_path / 'prompts.txt'}"]
+    (tmp_path / "prompts.txt").write_text("a dog\n\n")
+    found = judge(*words, metrics="kid_own")["kid_own"]["protocol"]
+    assert found["reference_is"] == {"crop": "middle square, Lanczos to 32 px"}
+    said = judge(*words, f"reference={shards}")
+    assert "samples are 32 x 32 px" in said and "reference pictures are 64 x 64 px" in said
+    kept = tmp_path / "kept"
+    judge(*words, f"samples={kept}", metrics="kid_own")
+    prompts = [row["prompt"] for row in read_json(kept / "samples.json")["pictures"]]
+    assert prompts == ["a dog", ""] * 9
+    said = judge(f"samples={kept}", f"data.root={shards}", f"reference={kept}",
+                 metrics="memorisation")  # fmt: skip
+    assert "training pictures are 64 x 64 px" in said and "then data.root=SHARDS" in said
+
+
+def test_captions_of_others_are_said(judge, world, pngs, tmp_path, capsys):
+    shutil.copytree(pngs, tmp_path / "samples")
+    samples, reference = f"samples={tmp_path / 'samples'}", f"reference={world.shards / 'held_out'}"
+    found = judge(samples, reference, metrics="clip_score_own")
+    assert found["clip_score_own"]["protocol"]["captions_from"] == "reference"
+    assert "captions_from" not in found["clip_score_own.real"]["protocol"]
+    assert found["clip_score_own"]["value"] == found["clip_score_own.real"]["value"]
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    said = judge(samples, reference, f"prompts={tmp_path / 'prompts.txt'}",
+                 metrics="clip_score_own")  # fmt: skip
+    assert "has 1 lines, and there are 16 pictures to judge" in said
 
 
 def test_files_that_are_damaged_or_missing_are_named(world, made, judge, pngs, tmp_path):

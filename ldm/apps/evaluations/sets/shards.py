@@ -29,7 +29,7 @@ class ShardPictures:
     shards: ImageShards
     count: int
     square_px: int | None  # None: as they are stored
-    protocol: dict[str, Any]
+    about: dict[str, Any]
     given: Sequence[str] | None = None
 
     @cached_property
@@ -56,9 +56,16 @@ class ShardPictures:
         return first
 
     @cached_property
+    def protocol(self) -> dict[str, Any]:
+        stored = (self.shards.size(i) for i in range(self.count))
+        if self.square_px is None or all(size == self.size_px for size in stored):
+            return self.about
+        return {**self.about, "crop": f"middle square, Lanczos to {self.square_px} px"}
+
+    @cached_property
     def captions(self) -> Sequence[str]:
         if self.given is not None:
-            return self.given
+            return self.given[: self.count]
         return list(self.shards.first_captions(self.count))
 
     @property
