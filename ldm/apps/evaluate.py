@@ -22,7 +22,7 @@ from ldm.apps.sample_folder import (
     GRID_IMAGES,
     is_finished,
     open_samples,
-    read_picture,
+    read_sample,
     write_grid,
 )
 from ldm.manifest import fingerprint, write_json
@@ -85,12 +85,11 @@ def _build_statistics(setting: CommandSetting, noted: NotedInFiles, measures: li
         for measure in measures
         for o in measure.observers.get(REFERENCE, ())
     }
-    about = noted.protocol(REFERENCE)
     write_statistics(
         out,
         list(observed.values()),
         size_px=reference.size_px,
-        protocol={"reference": about.pop("pictures"), "n_real": about.pop("n"), **about},
+        protocol=noted.compared_with(REFERENCE),
         provenance={
             "made_from": setting.config.reference,
             "pictures": reference.identity,
@@ -107,5 +106,5 @@ def _finish(kept: GeneratedPictures) -> None:
     assert kept.folder is not None
     if not is_finished(kept.folder, kept.record):
         files = [kept.folder / row["file"] for row in kept.record["pictures"][:GRID_IMAGES]]
-        write_grid(torch.stack([read_picture(file) for file in files]), kept.folder)
+        write_grid(torch.stack([read_sample(file) for file in files]), kept.folder)
         print(f"{kept.folder}: {kept.count} pictures, {kept.folder / GRID}")

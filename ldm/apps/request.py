@@ -97,13 +97,20 @@ def _prompts(config: DictConfig) -> list[str]:
 
 def read_prompts(path: str) -> list[str]:
     """The lines of a file that are not empty; UserError where there are none."""
+    return [line for line in read_lines(path) if line]
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a file, "" for an empty one; UserError where all are."""
     file = Path(path)
     if not file.is_file():
         raise UserError(f"prompts={file}: there is no such file.")
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        # By "\n" alone: splitlines would also break a caption at a form feed or U+2028.
+        text = file.read_bytes().decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"prompts={file} is no text in UTF-8; save it as such.") from error
+    lines = [line.strip() for line in text.split("\n")]
     if not any(lines):
         raise UserError(f"prompts={file} holds no prompt.")
-    return [line for line in lines if line]
+    return lines

@@ -105,6 +105,29 @@ def record_of(
     }
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What the samples.json of a folder holds, None without one; UserError for one not ours."""
+    file = folder / RECORD
+    if not file.is_file():
+        return None
+    record = read_json(file)
+    try:
+        rows = record["pictures"]
+        is_ours = isinstance(record["protocol"], dict) and all(
+            isinstance(row[key], kind)
+            for row in rows
+            for key, kind in {"file": str, "prompt": str, "seed": int}.items()
+        )
+    except (KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(
+            f"{file} is not what `ldm sample` or `ldm evaluate` writes there. Rename it where the "
+            "pictures are to be taken as they are, or choose another folder."
+        )
+    return dict(record)
+
+
 def paths_of(config: DictConfig) -> dict[str, str]:
     """Where the inputs of pictures lie, as it was typed."""
     keys = ("model", "image", "mask")
@@ -123,8 +146,7 @@ def open_samples(out: Path, record: dict[str, Any]) -> None:
     names are there that no record speaks of, as they are not ours to replace.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if (out / RECORD).is_file():
-        earlier = read_json(out / RECORD)
+    if (earlier := read_record(out)) is not None:
         if earlier == record:
             return
         _move_aside(out, earlier)
@@ -165,14 +187,28 @@ def write_picture(
     write_png(file, visible(to_uint8(image)), own)
 
 
-def read_picture(file: Path) -> Tensor:
-    """The image (C, H, W) of a picture's file, or of the array beside it that has all channels.
+def files_of(picture: Path) -> list[Path]:
+    """Those in which a picture of a folder of samples is: also the array of one with channels."""
+    return [file for file in (picture, _array(picture)) if file.is_file()]
+
+
+def read_sample(file: Path) -> Tensor:
+    """The image (C, H, W) of a picture that we wrote, by the array beside it where there is one.
 
     ValueError naming a file that is damaged.
     """
+    array = _array(file)
+    if not array.is_file():
+        return read_picture(file)
     try:
-        if _array(file).is_file():
-            return to_tensor(np.load(_array(file), allow_pickle=False))
+        return to_tensor(np.load(array, allow_pickle=False))
+    except ValueError as error:
+        raise ValueError(f"{array}: {error}. Delete or replace it.") from error
+
+
+def read_picture(file: Path) -> Tensor:
+    """The image (3, H, W) of anybody's file; ValueError naming one that is damaged."""
+    try:
         return to_tensor(decode(file.read_bytes()))
     except ValueError as error:
         raise ValueError(f"{file}: {error}. Delete or replace it.") from error

@@ -108,9 +108,13 @@ def picture_size(data: bytes) -> tuple[int, int]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _opened(data)
-        # Of a TIFF, Pillow turns the size that it tells itself.
-        turned = image.format != "TIFF" and _orientation(image) >= 5
+        return upright_size(_opened(data))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an opened picture as ``decode`` gives it."""
+    # Of a TIFF, Pillow turns the size that it tells itself.
+    turned = image.format != "TIFF" and _orientation(image) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

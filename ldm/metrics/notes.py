@@ -101,9 +101,14 @@ class NotesInFiles:
         with self._opened(0) as file:
             return sorted(file.keys())
 
+    def is_noted(self, number: int, changed: float = 0.0) -> bool:
+        """Whether a block is noted, and its pictures have not ``changed`` (seconds) since."""
+        file = self._file(number)
+        return file.is_file() and file.stat().st_mtime >= changed
+
     def missing(self) -> list[int]:
         """The numbers of blocks that are not noted yet."""
-        return [i for i in range(len(self._blocks)) if not self._file(i).is_file()]
+        return [i for i in range(len(self._blocks)) if not self.is_noted(i)]
 
     def write(self, number: int, rows: Rows) -> None:
         """Note one block; ValueError where a name has not one row for each of its pictures."""

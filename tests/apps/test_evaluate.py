@@ -15,7 +15,7 @@ from PIL import Image
 
 from ldm.apps.compose import compose
 from ldm.apps.evaluate import asked
-from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Block
+from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, Block
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.evaluations.sets.reconstructed import ReconstructedPictures
 from ldm.data.images import visible
@@ -91,7 +91,8 @@ def test_pictures_in_a_folder_score_as_they_did_in_memory(world, made, ldm, judg
 
 
 def test_a_rerun_makes_nothing_and_what_is_lost_only(world, made, ldm, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "made")
+    for name in ("samples", "metrics.notes"):  # in this order: notes are younger than pictures
+        shutil.copytree(made / name, tmp_path / "made" / name, copy_function=shutil.copyfile)
     words = ["evaluate", f"model={world.root}", *SETTINGS, f"samples={tmp_path / 'made/samples'}",
              f"out={tmp_path / 'made/metrics.json'}"]  # fmt: skip
     with monkeypatch.context() as patch:
@@ -110,6 +111,25 @@ def test_a_rerun_makes_nothing_and_what_is_lost_only(world, made, ldm, tmp_path,
     for file in (made / "samples").iterdir():
         there = (tmp_path / "made/samples" / file.name).read_bytes()
         assert there == file.read_bytes(), file.name
+
+
+def test_changed_pictures_are_noted_again(world, made, ldm, judge, tmp_path, pngs):
+    shutil.copytree(made / "samples", tmp_path / "samples")
+    file, samples = tmp_path / "samples/000003.png", f"samples={tmp_path / 'samples'}"
+    for words in [
+        [f"model={world.root}", samples, "num_samples=20", "steps=1"],
+        [samples, f"reference={pngs}"],
+    ]:
+        before = judge(*words)["fd_own-20"]
+        assert judge(*words)["fd_own-20"] == before
+        whole, times = file.read_bytes(), file.stat()
+        Image.new("RGB", (32, 32), "red").save(file)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` of another
+        after = judge(*words)["fd_own-20"]
+        assert after["protocol"]["samples"] != before["protocol"]["samples"]
+        assert after["value"] != before["value"]
+        file.write_bytes(whole)
+        assert judge(*words)["fd_own-20"] == before
 
 
 def test_an_interrupted_evaluation_goes_on(world, made, ldm, tmp_path, monkeypatch):
@@ -183,6 +203,19 @@ def test_a_reference_is_known_by_its_pixels(world, made, judge, pngs):
     assert training["protocol"]["reference"] != held_out["protocol"]["reference"]
 
 
+def test_a_record_tells_the_reference_from_the_samples(made, judge, pngs):
+    generated = read_json(made / "samples/samples.json")["protocol"]
+    protocol = judge(f"samples={pngs}", f"reference={made / 'samples'}")["fd_own-16"]["protocol"]
+    assert not {"steps", "guidance", "model", "seed"} & protocol.keys()
+    assert protocol["reference_is"] == {
+        **{k: v for k, v in generated.items() if k != "versions"}, "seed": 1_000_000
+    }  # fmt: skip
+    words = [f"samples={made / 'samples'}", f"reference={pngs}", "block=5"]
+    protocol = judge(*words)["fd_own-20"]["protocol"]
+    assert "reference_is" not in protocol and protocol["steps"] == 1
+    assert (protocol["block"], protocol["judging"]) == (8, {"block": 5, "device": "cpu"})
+
+
 def test_grey_pictures_are_known_as_in_colour():
     grey = torch.rand(3, 1, 4, 4) * 2 - 1
     hashes = [
@@ -224,7 +257,7 @@ def test_originals_must_lie_in_range():
         def images(self, rows):
             return torch.full((len(rows), 3, 8, 8), 2.0)
 
-    pictures = ReconstructedPictures(TooBright(), None, {})
+    pictures = ReconstructedPictures(TooBright(), 12, None, {})
     with pytest.raises(ValueError, match=r"among 8 to 11 of the reference reaches 2; pictures"):
         pictures.block(range(8, 12))
 
@@ -240,9 +273,15 @@ def test_prompts_of_a_file(world, judge, tmp_path):
     judge(*words, "num_samples=3", f"samples={tmp_path / 't'}", metrics="prompt_accuracy")
     rows = read_json(tmp_path / "t/samples.json")["pictures"]
     assert [row["prompt"] for row in rows] == [*lines, lines[0]]
-    (tmp_path / "s/samples.json").unlink()  # now somebody's pictures
+    for name in ("samples.json", "grid.png"):  # now somebody's pictures
+        (tmp_path / "s" / name).unlink()
     judged = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
     assert values(judged) == {k: v for k, v in values(written).items() if k in judged}
+    (tmp_path / "prompts.txt").write_text("\n".join([*lines, lines[0], ""]))
+    assert judge(f"samples={tmp_path / 's'}", words[2], "num_samples=2",
+                 metrics="prompt_accuracy") == judged  # fmt: skip
+    said = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
+    assert "has 3 lines, and there are 2 pictures to judge" in said and "num_samples=2" in said
     (tmp_path / "prompts.txt").write_text(lines[0])
     said = judge(f"samples={tmp_path / 's'}", words[2], metrics="prompt_accuracy")
     assert "has 1 lines, and there are 2 pictures to judge" in said
@@ -262,6 +301,13 @@ def test_compressed_samples_are_refused_or_recorded(world, made, judge, pngs, tm
     assert "0.png is JPEG, whose compression changes scores" in judge(*words)
     found = judge(*words, "allow_jpeg=true")["fd_own-16"]
     assert found["protocol"]["compressed"] == ["JPEG"]
+    found = judge(f"samples={pngs}", f"reference={tmp_path}")["fd_own-16"]
+    assert found["protocol"]["reference_is"] == {"compressed": ["JPEG"]}
+    assert "compressed" not in found["protocol"]
+    found = judge(f"model={world.autoencoder}", words[1], metrics="psnr")["psnr"]
+    assert "originals" not in found["protocol"]
+    found = judge(f"model={world.autoencoder}", f"reference={tmp_path}", metrics="psnr")["psnr"]
+    assert found["protocol"]["originals"] == {"compressed": ["JPEG"]}
 
 
 def test_pictures_of_other_sizes_are_named(made, judge, pngs, tmp_path):
@@ -274,8 +320,45 @@ def test_pictures_of_other_sizes_are_named(made, judge, pngs, tmp_path):
     for i in range(16):
         Image.new("RGB", (64, 64)).save(tmp_path / f"large/{i}.png")
     said = judge(samples, f"reference={tmp_path / 'large'}")
-    assert "samples are 32 x 32 px" in said and "reference is 64 x 64 px" in said
-    assert "data.size_px=32 out=SHARDS" in said
+    assert "samples are 32 x 32 px" in said and "reference pictures are 64 x 64 px" in said
+    assert "data.size_px=32 out=SHARDS, then reference=SHARDS" in said
+
+
+def test_pictures_of_data_root_are_as_the_model_saw_them(world, ldm, judge, tmp_path):
+    """64 px pictures: cropped for a model of 32 px, which is recorded; else they do not fit."""
+    for i in range(20):
+        (tmp_path / "large").mkdir(exist_ok=True)
+        Image.effect_noise((64, 64), 50 + i).convert("RGB").save(tmp_path / f"large/{i}.png")
+    shards = tmp_path / "shards"
+    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.size_px=64",
+               "data.captions=none", "data.holdout=4", f"out={shards}") == 0  # fmt: skip
+    words = [f"model={world.root}", "steps=1", "num_samples=18", f"data.root={shards}"]
+    words += [f"prompts={tmp_path / 'prompts.txt'}"]
+    (tmp_path / "prompts.txt").write_text("a dog\n\n")
+    found = judge(*words, metrics="kid_own")["kid_own"]["protocol"]
+    assert found["reference_is"] == {"crop": "middle square, Lanczos to 32 px"}
+    said = judge(*words, f"reference={shards}")
+    assert "samples are 32 x 32 px" in said and "reference pictures are 64 x 64 px" in said
+    kept = tmp_path / "kept"
+    judge(*words, f"samples={kept}", metrics="kid_own")
+    prompts = [row["prompt"] for row in read_json(kept / "samples.json")["pictures"]]
+    assert prompts == ["a dog", ""] * 9
+    said = judge(f"samples={kept}", f"data.root={shards}", f"reference={kept}",
+                 metrics="memorisation")  # fmt: skip
+    assert "training pictures are 64 x 64 px" in said and "then data.root=SHARDS" in said
+
+
+def test_captions_of_others_are_said(judge, world, pngs, tmp_path, capsys):
+    shutil.copytree(pngs, tmp_path / "samples")
+    samples, reference = f"samples={tmp_path / 'samples'}", f"reference={world.shards / 'held_out'}"
+    found = judge(samples, reference, metrics="clip_score_own")
+    assert found["clip_score_own"]["protocol"]["captions_from"] == "reference"
+    assert "captions_from" not in found["clip_score_own.real"]["protocol"]
+    assert found["clip_score_own"]["value"] == found["clip_score_own.real"]["value"]
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    said = judge(samples, reference, f"prompts={tmp_path / 'prompts.txt'}",
+                 metrics="clip_score_own")  # fmt: skip
+    assert "has 1 lines, and there are 16 pictures to judge" in said
 
 
 def test_files_that_are_damaged_or_missing_are_named(world, made, judge, pngs, tmp_path):
@@ -332,10 +415,10 @@ def test_shards_that_are_others_now_are_not_taken(world, ldm, judge, tmp_path):
 
 
 def test_the_reference_of_a_model_is_as_large_as_its_samples(world):
-    def count(*words):
+    def counts(*words):
         config = compose("evaluate", [f"model={world.root}", "metrics=reconstruction", *words])
-        return asked(config)[0].count(REFERENCE)
+        return [asked(config)[0].count(name) for name in (REFERENCE, RECONSTRUCTIONS)]
 
-    assert (count(), count("num_samples=12")) == (16, 12)
+    assert (counts(), counts("num_samples=12")) == ([16, 16], [12, 12])
     given = f"reference={world.shards}"
-    assert (count(given), count(given, "num_samples=12")) == (64, 64)
+    assert (counts(given), counts(given, "num_samples=12")) == ([64, 64], [64, 12])

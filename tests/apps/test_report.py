@@ -14,7 +14,7 @@ from ldm.apps.evaluations.measure import SAMPLES, Block
 from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.report import charts, curves, numbers, pictures
 from ldm.apps.report.page import write_report
-from ldm.apps.sample_folder import read_picture
+from ldm.apps.sample_folder import read_sample
 from ldm.callbacks.sample_grid import save_grid
 from ldm.manifest import Manifest, write_json, write_manifest
 from ldm.metrics.notes import NotesInFiles, Rows, blocks_of
@@ -347,7 +347,7 @@ def take_notes(recipe: Path, observer: str, rows: Rows) -> None:
 def note_record(recipe: Path, name: str, value: float) -> None:
     """A record of the very pictures in samples/, and what is noted of their pixels."""
     files = sorted((recipe / "samples").glob("[0-9]*.png"))
-    block = Block(torch.stack([read_picture(file) for file in files]), [""] * len(files))
+    block = Block(torch.stack([read_sample(file) for file in files]), [""] * len(files))
     take_notes(recipe, "pixels-1", Pixels()(block))
     digests = NotesInFiles(
         recipe / "metrics.notes" / "samples-1" / "pixels-1", count=len(files), block=16

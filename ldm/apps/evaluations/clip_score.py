@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import (
     REFERENCE,
     SAMPLES,
     Measure,
     Noted,
+    NotGiven,
     Number,
     Setting,
 )
@@ -70,7 +70,7 @@ def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
     """Whether pictures have captions; where not, it is said that the number is left out."""
     try:
         setting.captions(pictures)
-    except UserError:
+    except NotGiven:
         print(f"{name}: left out, there are no captions of the {pictures}", flush=True)
         return False
     return True

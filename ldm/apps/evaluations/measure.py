@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
+from ldm.apps.errors import UserError
 from ldm.data.shards.reader import ImageShards
 from ldm.metrics.frechet import Moments
 from ldm.metrics.notes import Notes, Rows
@@ -15,6 +16,10 @@ SAMPLES = "samples"  # generated, or given, pictures: what is judged
 REFERENCE = "reference"  # real pictures that they are compared with
 RECONSTRUCTIONS = "reconstructions"  # the reference through the autoencoder
 TRAINING = "training"  # what the model has learned from
+
+
+class NotGiven(UserError):
+    """A set of pictures that is not there, or has no captions; some numbers do without."""
 
 
 class Block(NamedTuple):
@@ -44,7 +49,7 @@ class Setting(Protocol):
     statistics: Statistics | None  # the reference where it is a file of statistics, else None
 
     def count(self, pictures: str) -> int:
-        """How many pictures a set has; UserError saying what to type where there is none such."""
+        """How many pictures a set has; NotGiven saying what to type where there is none such."""
         ...
 
     def size_px(self, pictures: str) -> tuple[int, int]:
@@ -52,7 +57,7 @@ class Setting(Protocol):
         ...
 
     def captions(self, pictures: str) -> Sequence[str]:
-        """The captions of a set, one for each picture; UserError where it has none."""
+        """The captions of a set, one for each picture; NotGiven where it has none."""
         ...
 
     def towers(self) -> ClipTowers:

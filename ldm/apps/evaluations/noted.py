@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.build import device_of
 from ldm.apps.evaluations.measure import REFERENCE, Observer
-from ldm.apps.evaluations.pixels import Pixels, hash_of, known_by
+from ldm.apps.evaluations.pixels import Pixels, compared_with, hash_of, judged
 from ldm.apps.evaluations.setting import CommandSetting
 from ldm.manifest import fingerprint, write_json
 from ldm.metrics.frechet import Moments, moments
@@ -55,15 +55,21 @@ class NotedInFiles:
         write_json(self.root / f"{name}.json", value)
 
     def protocol(self, *pictures: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name in pictures:
-            if name == REFERENCE and self._setting.statistics is not None:
-                found |= self._setting.statistics.protocol
-                continue
-            of, compared = self._setting.pictures[name], len(pictures) > 1
-            found |= of.protocol
-            found |= known_by(name, self._pixels(name), of.count, of.captions, compared=compared)
-        return found
+        first, *others = pictures
+        of, config = self._setting.pictures[first], self._setting.config
+        found = judged(first, of.protocol, self._pixels(first), of.count, of.captions)
+        for name in others:
+            found |= self.compared_with(name)
+        # A generated picture has a block and a device of its own.
+        where = {"block": config.block, "device": device_of(config.accelerator).type}
+        return {**found, "judging": where}
+
+    def compared_with(self, name: str) -> dict[str, Any]:
+        """What a record says of a set beside the one that is judged."""
+        if name == REFERENCE and self._setting.statistics is not None:
+            return self._setting.statistics.protocol
+        of = self._setting.pictures[name]
+        return compared_with(name, of.protocol, self._pixels(name), of.count)
 
     def _pixels(self, name: str) -> str:
         if name not in self._hashes:

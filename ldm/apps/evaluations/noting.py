@@ -99,9 +99,12 @@ class _Left:
     def _blocks(self, name: str) -> Iterator[tuple[int, range, list[Observer]]]:
         """Number and pictures of each block of a set with something left, and who lacks notes."""
         pictures = self._setting.pictures[name]
-        missing = [(o, {*self._noted.in_files(name, o).missing()}) for o in self.observers[name]]
+        notes = [
+            (observer, self._noted.in_files(name, observer)) for observer in self.observers[name]
+        ]
         for number, rows in enumerate(blocks_of(pictures.count, self._setting.config.block)):
-            lacking = [observer for observer, numbers in missing if number in numbers]
+            changed = pictures.changed(rows)
+            lacking = [observer for observer, taken in notes if not taken.is_noted(number, changed)]
             if lacking or not pictures.is_kept(rows):
                 yield number, rows, lacking
 

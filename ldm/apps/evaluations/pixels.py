@@ -1,7 +1,7 @@
 """Which pictures a set holds, whatever they were read from: a hash over their pixels."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,18 +42,23 @@ def hash_of(notes: Notes, pictures: str) -> str:
     return whole.hexdigest()[:16]
 
 
-def known_by(
-    pictures: str, pixels: str, count: int, captions: Sequence[str], *, compared: bool
+def judged(
+    pictures: str, made: Mapping[str, Any], pixels: str, count: int, captions: Sequence[str]
 ) -> dict[str, Any]:
-    """What a record says of which pictures a set holds; ``compared`` with another in one number."""
+    """What a record says of the set that is judged: how it was made, and which pictures it has."""
     if pictures == SAMPLES:
         prompts = fingerprint(list(captions)) if any(captions) else "none"
-        return {"samples": pixels, "n": count, "prompts": prompts}
-    if pictures == RECONSTRUCTIONS or not compared:
-        return {"pictures": pixels, "n": count}
-    if pictures == REFERENCE:
-        return {"reference": pixels, "n_real": count}
-    return {pictures: pixels, f"n_{pictures}": count}
+        return {**made, "samples": pixels, "n": count, "prompts": prompts}
+    return {**made, "pictures": pixels, "n": count}
+
+
+def compared_with(
+    pictures: str, made: Mapping[str, Any], pixels: str, count: int
+) -> dict[str, Any]:
+    """The same of a set beside it, under keys that name that set, as in reference_is.steps."""
+    number = "n_real" if pictures == REFERENCE else f"n_{pictures}"
+    how = {f"{pictures}_is": dict(made)} if made else {}
+    return {pictures: pixels, number: count, **how}
 
 
 def _digests(images: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import (
     RECONSTRUCTIONS,
     REFERENCE,
@@ -14,6 +13,7 @@ from ldm.apps.evaluations.measure import (
     Block,
     Measure,
     Noted,
+    NotGiven,
     Number,
     Setting,
 )
@@ -41,7 +41,7 @@ def prompt_accuracy(setting: Setting) -> Measure:
     observer = ShapeJudge()
     asked = [_coded(parse(prompt)) for prompt in setting.captions(SAMPLES)]
     others, shown = {}, []
-    with suppress(UserError):  # none was given, or it has no captions
+    with suppress(NotGiven):  # none was given, or it has no captions
         shown = [_coded(parse(caption)) for caption in setting.captions(REFERENCE)]
         others["real"] = REFERENCE
         setting.count(RECONSTRUCTIONS)  # which need an autoencoder

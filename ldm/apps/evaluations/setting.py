@@ -1,12 +1,13 @@
 """What `ldm evaluate` was given: sets of pictures, with captions and towers."""
 
 from collections.abc import Collection, Sequence
+from itertools import product
 from typing import Any
 
 from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES
+from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, TRAINING, NotGiven
 from ldm.apps.evaluations.own_towers import own_towers
 from ldm.apps.evaluations.sets import in_words
 from ldm.apps.evaluations.sets.given import GivenSets
@@ -42,7 +43,7 @@ class CommandSetting:
     def captions(self, pictures: str) -> Sequence[str]:
         captions = self.pictures[pictures].captions
         if not any(captions):
-            raise UserError(
+            raise NotGiven(
                 f"the pictures of the {pictures} have no captions; give prompts=FILE with one line "
                 "for each, or leave out the metrics that need them."
             )
@@ -62,17 +63,21 @@ class CommandSetting:
 
     def check(self, names: Collection[str]) -> None:
         """UserError where pictures that are to be compared have not one size."""
-        if REFERENCE not in names:
-            return
-        if self.statistics is None:
-            reference: tuple[int, int] | None = self.size_px(REFERENCE)
-        else:
-            reference = self.statistics.size_px  # None where nobody knows
-        for name in {SAMPLES, RECONSTRUCTIONS} & {*names}:
-            if reference is not None and self.size_px(name) != reference:
+        for name, other in product((SAMPLES, RECONSTRUCTIONS), (REFERENCE, TRAINING)):
+            if not {name, other} <= {*names}:
+                continue
+            expected, found = self.size_px(name), self._size_px(other)
+            if found is not None and found != expected:
+                key = "reference" if other == REFERENCE else "data.root"
                 raise UserError(
-                    f"the {name} are {in_words(self.size_px(name))} (height x width) and the "
-                    f"reference is {in_words(reference)}; what compares them would tell the sizes "
-                    "apart. Make the reference anew: ldm prepare data=folder data.path=PICTURES "
-                    f"data.size_px={self.size_px(name)[0]} out=SHARDS, then reference=SHARDS."
+                    f"the {name} are {in_words(expected)} (height x width) and the {other} "
+                    f"pictures are {in_words(found)}; what compares them would tell the sizes "
+                    "apart. Make these anew: ldm prepare data=folder data.path=PICTURES "
+                    f"data.size_px={expected[0]} out=SHARDS, then {key}=SHARDS."
                 )
+
+    def _size_px(self, pictures: str) -> tuple[int, int] | None:
+        """The same of pictures that may be statistics; None where these do not say it."""
+        if pictures == REFERENCE and self.statistics is not None:
+            return self.statistics.size_px
+        return self.size_px(pictures)

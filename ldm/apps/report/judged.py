@@ -19,7 +19,7 @@ from ldm.apps.evaluations.pixels import Pixels, hash_of
 from ldm.apps.lineage import shards_of
 from ldm.apps.report.numbers import number, title
 from ldm.apps.report.pictures import img
-from ldm.apps.sample_folder import read_picture
+from ldm.apps.sample_folder import read_sample
 from ldm.data.images import to_uint8, visible
 from ldm.data.remote import is_url
 from ldm.data.shards.reader import ImageShards
@@ -59,7 +59,7 @@ class _Judged:
     def picture(self, i: int) -> Image.Image | None:
         """The i-th picture; None where there is none, or another than was judged."""
         try:
-            image = read_picture(self._folder / self._rows[i]["file"])
+            image = read_sample(self._folder / self._rows[i]["file"])
         except (ValueError, OSError, IndexError):
             return None
         digest = Pixels()(Block(image[None], [""]))["digest"][0]

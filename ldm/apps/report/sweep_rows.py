@@ -22,10 +22,13 @@ _FOLLOWS = {
     "sampler": ("sampler", "sampler_settings"),
     # As many real pictures and prompts are taken as there are samples.
     "num_samples": ("n", "n_real", "reference", "prompts"),
-    "reference": ("n_real", "prompts"),
+    "reference": ("n_real", "prompts", "reference_is", "captions_from"),
+    "block": ("judging",),
+    "accelerator": ("device", "judging"),
     "samples": (
         *_MODEL, "sampler", "sampler_settings", "steps", "spacing", "guidance", "guidance_rescale",
-        "guidance_interval", "negative", "sizes", "negative_sizes", "seed", "block", "compressed",
+        "guidance_interval", "negative", "sizes", "negative_sizes", "seed", "block", "device",
+        "compressed", "captions_from",
     ),
 }  # fmt: skip
 _OF_EACH = ("hash", "samples")  # the pixels of the samples

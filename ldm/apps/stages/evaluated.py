@@ -21,7 +21,7 @@ from ldm.apps.evaluations.measure import (
     Observer,
     Setting,
 )
-from ldm.apps.evaluations.pixels import Pixels, hash_of, known_by
+from ldm.apps.evaluations.pixels import Pixels, compared_with, hash_of, judged
 from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.callbacks.evaluation import Found, Piece, Records
@@ -75,9 +75,10 @@ class Evaluated:
             "device": device_of(config.accelerator).type,
             **made_by,
         }
+        originals = {"originals": setting.reference} if setting.reference else {}
         self._protocols = {
             REFERENCE: setting.reference,
-            RECONSTRUCTIONS: {**setting.reference, **made, "latent": "posterior mode"},
+            RECONSTRUCTIONS: {**originals, **made, "latent": "posterior mode"},
             SAMPLES: {**made, **(drawn or {})},
         }
 
@@ -142,13 +143,15 @@ class _Noted:
         """Not kept: it would be of one step among many."""
 
     def protocol(self, *pictures: str) -> dict[str, Any]:
-        said: dict[str, Any] = {}
-        for name in pictures:
-            notes, captions = self(name, _PIXELS), self.setting.words(name)
-            said |= dict(self.protocols[name]) | known_by(
-                name, hash_of(notes, name), notes.count, captions, compared=len(pictures) > 1
-            )
+        first, *others = pictures
+        said = judged(first, *self._about(first), self.setting.words(first))
+        for name in others:
+            said |= compared_with(name, *self._about(name))
         return said
+
+    def _about(self, pictures: str) -> tuple[Mapping[str, Any], str, int]:
+        notes = self(pictures, _PIXELS)
+        return self.protocols[pictures], hash_of(notes, pictures), notes.count
 
 
 def measures(config: DictConfig, setting: Setting) -> Iterator[Measure]:

@@ -8,8 +8,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, TRAINING
+from ldm.apps.evaluations.measure import (
+    RECONSTRUCTIONS,
+    REFERENCE,
+    SAMPLES,
+    TRAINING,
+    NotGiven,
+)
 from ldm.data.batches import crop
 from ldm.data.shards.reader import ImageShards
 from ldm.metrics.statistics import Statistics
@@ -57,7 +62,7 @@ class TrainingSetting:
     def captions(self, pictures: str) -> Sequence[str]:
         self._require(pictures)
         if not any(self._captions[pictures]):
-            raise UserError(f"the {pictures} have no captions: leave out metrics that need them.")
+            raise NotGiven(f"the {pictures} have no captions: leave out metrics that need them.")
         return self._captions[pictures]
 
     def words(self, pictures: str) -> Sequence[str]:
@@ -74,7 +79,7 @@ class TrainingSetting:
     @property
     def reference(self) -> dict[str, str]:
         """What a record says of the reference beside which pictures these are."""
-        return {"reference_is": "training pictures"} if self.held_out is self.train else {}
+        return {"part": "training"} if self.held_out is self.train else {}
 
     def _require(self, pictures: str) -> None:
         if pictures in self._counts:
@@ -83,4 +88,4 @@ class TrainingSetting:
             SAMPLES: "draws no pictures: choose metrics of reconstructions",
             TRAINING: "does not look at all training pictures: leave that to `ldm evaluate`",
         }
-        raise UserError(f"evaluation during this stage {what[pictures]}.")
+        raise NotGiven(f"evaluation during this stage {what[pictures]}.")

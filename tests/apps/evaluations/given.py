@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import REFERENCE, Block, Observer
+from ldm.apps.evaluations.measure import REFERENCE, Block, NotGiven, Observer
 from ldm.data.shards.reader import ImageShards
 from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import Notes, NotesInMemory
@@ -47,13 +47,13 @@ class Given:
 
     def count(self, pictures: str) -> int:
         if pictures not in self.blocks:
-            raise UserError(f"there are no {pictures}")
+            raise NotGiven(f"there are no {pictures}")
         return sum(len(each.images) for each in self.blocks[pictures])
 
     def captions(self, pictures: str) -> Sequence[str]:
         found = [caption for each in self.blocks.get(pictures, []) for caption in each.captions]
         if not any(found):
-            raise UserError(f"the {pictures} have no captions")
+            raise NotGiven(f"the {pictures} have no captions")
         return found
 
     def towers(self) -> ClipTowers:

@@ -1,12 +1,14 @@
 """Sets of pictures that are judged, or that others are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from ldm.apps.evaluations.measure import Block
 from ldm.features.quantise import quantise
+from ldm.manifest import fingerprint
 
 
 class Pictures(Protocol):
@@ -43,6 +45,10 @@ class Pictures(Protocol):
         """Whether nothing is left to be done for them but to note what is not noted."""
         ...
 
+    def changed(self, rows: range) -> float:
+        """When files of them last changed that ``identity`` does not know; 0 without such."""
+        ...
+
 
 class Readable(Pictures, Protocol):
     """A set that is read from files."""
@@ -55,6 +61,12 @@ class Readable(Pictures, Protocol):
 def rounded(images: Tensor, captions: Sequence[str], originals: Tensor | None = None) -> Block:
     """Pictures as they are once saved: the one place where what is measured is rounded."""
     return Block(quantise(images), captions, None if originals is None else quantise(originals))
+
+
+def stamp_of(root: Path, files: Iterable[Path]) -> str:
+    """Other hex digits once a file below ``root`` is replaced, even by one of its size and age."""
+    found = ((file.relative_to(root).as_posix(), file.stat()) for file in files)
+    return fingerprint([(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found])
 
 
 def in_words(size_px: tuple[int, int]) -> str:

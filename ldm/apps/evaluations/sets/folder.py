@@ -1,6 +1,6 @@
 """A folder of pictures as a set: PNG, or on request what has been compressed with loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import Block
-from ldm.apps.evaluations.sets import in_words, rounded
-from ldm.apps.sample_folder import GRID, RECORD, read_picture
+from ldm.apps.evaluations.sets import in_words, rounded, stamp_of
+from ldm.apps.sample_folder import RECORD, files_of, read_picture, read_record, read_sample
+from ldm.data.images import upright_size
 from ldm.data.sources.folder import SUFFIXES, visible_files
 from ldm.data.sources.folder_captions import FolderCaptions
-from ldm.manifest import fingerprint, read_json
+from ldm.manifest import fingerprint
 
-_EXACT = ("PNG", "BMP", "TIFF")  # hold the very pixels
+_EXACT = ("PNG", "BMP", "TIFF", "WEBP without loss")  # hold the very pixels
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class FolderPictures:
     names: Sequence[str]
     captions: Sequence[str]
     size_px: tuple[int, int]
-    stamp: str  # of names, sizes and times of change
+    stamp: str  # of the files
     protocol: dict[str, Any]
+    read: Callable[[Path], Tensor]
 
     @property
     def count(self) -> int:
@@ -40,7 +42,7 @@ class FolderPictures:
         return {"files": self.stamp, "captions": fingerprint(list(self.captions))}
 
     def images(self, rows: range) -> Tensor:
-        found = [read_picture(self.root / self.names[i]) for i in rows]
+        found = [self.read(self.root / self.names[i]) for i in rows]
         for i, image in zip(rows, found, strict=True):
             if image.shape != found[0].shape:
                 raise UserError(
@@ -55,6 +57,9 @@ class FolderPictures:
     def is_kept(self, rows: range) -> bool:
         return True
 
+    def changed(self, rows: range) -> float:
+        return 0.0
+
 
 def read_folder(
     folder: str, *, count: int | None = None, captions: Sequence[str] | None, lossy: bool | None
@@ -66,7 +71,7 @@ def read_folder(
     UserError naming the first file that does not fit.
     """
     root = Path(folder)
-    record = read_json(root / RECORD) if (root / RECORD).is_file() else None
+    record = read_record(root)
     names = _names(root) if record is None else [row["file"] for row in record["pictures"]]
     if count is not None and count > len(names):
         raise UserError(
@@ -75,7 +80,7 @@ def read_folder(
         )
     names = names[:count]
     formats: set[str] = set()
-    size_px, stamps = (0, 0), []
+    size_px = (0, 0)
     for name in names:
         file_format, size = _header(root / name)
         if file_format not in _EXACT and lossy is False:
@@ -91,19 +96,20 @@ def read_folder(
             )
         formats.add(file_format)
         size_px = size
-        stat = (root / name).stat()
-        stamps.append((name, stat.st_size, stat.st_mtime_ns))
     if captions is None:
         captions = _captions(root, names, record)
     compressed = sorted(formats.difference(_EXACT))
     made = {} if record is None else _generation(record)
+    paths = [root / name for name in names]
+    files = paths if record is None else [file for path in paths for file in files_of(path)]
     return FolderPictures(
         root,
         names,
         list(captions)[: len(names)],
         size_px,
-        fingerprint(stamps),
+        stamp_of(root, files),
         made | ({"compressed": compressed} if compressed else {}),
+        read_picture if record is None else read_sample,
     )
 
 
@@ -111,22 +117,28 @@ def _names(root: Path) -> list[str]:
     if not root.is_dir():
         raise UserError(f"{root} does not exist; give a folder of pictures, or image shards.")
     files = [path.relative_to(root) for path in visible_files(root)]
-    names = sorted(p.as_posix() for p in files if p.suffix.lower() in SUFFIXES and p.name != GRID)
+    names = sorted(p.as_posix() for p in files if p.suffix.lower() in SUFFIXES)
     if not names:
         raise UserError(f"{root} holds no pictures ({', '.join(SUFFIXES)}), nor image shards.")
     return names
 
 
 def _header(file: Path) -> tuple[str, tuple[int, int]]:
-    """Format, height and width, by the file's beginning."""
+    """Format with what compresses, height and width upright, by the file's beginning."""
     if not file.is_file():
         raise UserError(
             f"{file} is missing, which {RECORD} beside it names: the command that made this folder "
             "was interrupted; give it again."
         )
     try:
-        with Image.open(file) as image:
-            return str(image.format), (image.height, image.width)
+        with open(file, "rb") as opened, Image.open(opened) as image:
+            found = str(image.format)
+            if found == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
+                found = f"TIFF ({image.info['compression']})"
+            elif found == "WEBP":
+                opened.seek(0)
+                found = "WEBP without loss" if b"VP8L" in opened.read(16) else found
+            return found, upright_size(image)
     except Exception as error:  # parsers of hostile bytes raise anything
         raise UserError(f"{file} is damaged, or no picture; delete or replace it.") from error
 

@@ -9,12 +9,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import Block
-from ldm.apps.evaluations.sets import rounded
+from ldm.apps.evaluations.sets import in_words, rounded
 from ldm.apps.evaluations.sets.networks import Networks
 from ldm.apps.request import Picture
 from ldm.apps.sample import drawn
-from ldm.apps.sample_folder import paths_of, read_picture, write_picture
+from ldm.apps.sample_folder import files_of, paths_of, read_sample, write_picture
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class GeneratedPictures:
     def is_kept(self, rows: range) -> bool:
         return self.folder is None or all(file.is_file() for file in self._files(rows))
 
+    def changed(self, rows: range) -> float:
+        if self.folder is None:
+            return 0.0
+        states = [file.stat() for picture in self._files(rows) for file in files_of(picture)]
+        return max((max(s.st_mtime, s.st_ctime) for s in states), default=0.0)
+
     def _files(self, rows: range) -> list[Path]:
         assert self.folder is not None
         return [self.folder / self.record["pictures"][i]["file"] for i in rows]
@@ -65,9 +72,18 @@ class GeneratedPictures:
         if self.folder is None or not self.is_kept(rows):
             return None
         try:
-            return torch.stack([read_picture(file) for file in self._files(rows)])
+            images = [read_sample(file) for file in self._files(rows)]
         except ValueError:  # damaged, by a failure of power: it is made again
             return None
+        for file, image in zip(self._files(rows), images, strict=True):
+            height, width = image.shape[1:]
+            if (height, width) != self.size_px:
+                raise UserError(
+                    f"{file} is {in_words((height, width))}, and the model makes "
+                    f"{in_words(self.size_px)}: somebody has changed it. Delete it, and the same "
+                    "command makes it again."
+                )
+        return torch.stack(images)
 
     def _made(self, rows: range) -> Tensor:
         pictures = self.pictures[rows.start : rows.stop]

@@ -9,16 +9,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, TRAINING
+from ldm.apps.evaluations.measure import RECONSTRUCTIONS, REFERENCE, SAMPLES, TRAINING, NotGiven
 from ldm.apps.evaluations.sets import Pictures, Readable, in_words
-from ldm.apps.evaluations.sets.folder import read_folder
+from ldm.apps.evaluations.sets.folder import FolderPictures, read_folder
 from ldm.apps.evaluations.sets.generated import GeneratedPictures
 from ldm.apps.evaluations.sets.networks import Networks
 from ldm.apps.evaluations.sets.reconstructed import ReconstructedPictures
 from ldm.apps.evaluations.sets.shards import ShardPictures
 from ldm.apps.lineage import shards_of
 from ldm.apps.locate import is_unconditional, model_folder, part_input, parts_at
-from ldm.apps.request import counted, read_prompts
+from ldm.apps.request import counted, read_lines
 from ldm.apps.sample_folder import record_of
 from ldm.apps.stages.assembly import image_shards, open_shards, require_channels
 from ldm.data.remote import is_url
@@ -86,7 +86,7 @@ class GivenSets:
             )
         if self.builds_statistics:
             return self[REFERENCE]
-        lines = None if config.prompts is None else read_prompts(config.prompts)
+        lines = None if config.prompts is None else read_lines(config.prompts)
         if _is_shards(config.samples):
             shards = self._image_shards(config.samples)
             count = config.num_samples or len(shards)
@@ -97,21 +97,31 @@ class GivenSets:
                 )
             found: Pictures = ShardPictures(shards, count, None, {}, lines)
         else:
-            found = folder = read_folder(
+            folder = read_folder(
                 config.samples,
                 count=config.num_samples,
                 captions=lines,
                 lossy=bool(config.allow_jpeg),
             )
-            others = () if any(folder.captions) else islice(self._others_captions(), folder.count)
-            if len(captions := list(others)) == folder.count:
-                found = replace(folder, captions=captions)
-        if lines is not None and len(lines) < found.count:
+            found = folder if any(folder.captions) else self._captioned(folder)
+        left_over = 0 if lines is None else len(lines) - found.count
+        if lines is not None and (left_over < 0 or (left_over and config.num_samples is None)):
             raise UserError(
                 f"prompts={config.prompts} has {len(lines)} lines, and there are {found.count} "
-                f"pictures to judge: one line for each, or num_samples={len(lines)}."
+                "pictures to judge: one line for each, or for the first ones of both "
+                f"num_samples={min(len(lines), found.count)}."
             )
         return found
+
+    def _captioned(self, folder: FolderPictures) -> FolderPictures:
+        """A folder without captions with those of others, as far as there are enough."""
+        whose, others = self._others_captions()
+        captions = list(islice(others, folder.count))
+        if len(captions) < folder.count or not any(captions):
+            return folder
+        print(f"{folder.root} has no captions: those of {whose} are taken, in order", flush=True)
+        protocol = {**folder.protocol, "captions_from": whose}
+        return replace(folder, captions=captions, protocol=protocol)
 
     def _generated(self) -> GeneratedPictures:
         config, folder = self.config, model_folder(self.config.model, "unet")
@@ -120,11 +130,12 @@ class GivenSets:
         if is_unconditional(config.model):
             prompts = [""] * (config.num_samples or USUAL_SAMPLES)
         elif config.prompts is not None:
-            lines = read_prompts(config.prompts)
+            lines = read_lines(config.prompts)
             prompts = list(islice(cycle(lines), config.num_samples or len(lines)))
         else:
             count = config.num_samples or USUAL_SAMPLES
-            prompts = list(islice(cycle(self._others_captions()), count))
+            _, captions = self._others_captions()
+            prompts = list(islice(cycle(captions), count))
             if not prompts:
                 raise UserError(
                     "nothing says of what pictures are to be made: give prompts=FILE with one "
@@ -141,22 +152,25 @@ class GivenSets:
             folder=None if config.samples is None else Path(config.samples),
         )
 
-    def _others_captions(self) -> Iterator[str]:
-        """Of the reference that was given, else of held-out pictures and then of training's."""
+    def _others_captions(self) -> tuple[str, Iterator[str]]:
+        """Of the reference that was given, else of held-out pictures and then of training's.
+
+        With the name of where they are from.
+        """
         if self.config.reference is not None and self.statistics is None:
             captions = self[REFERENCE].captions
             if any(captions):
-                return iter(captions)
+                return "reference", iter(captions)
         if self._root is None:
-            return iter(())
+            return "nobody", iter(())
         train, held_out = self.shards
         # Training captions only where those of held-out pictures run out.
-        return chain(held_out.first_captions(), train.first_captions())
+        return "data.root", chain(held_out.first_captions(), train.first_captions())
 
     def _reference(self) -> Readable:
         config = self.config
         if self.statistics is not None:
-            raise UserError(
+            raise NotGiven(
                 f"reference={config.reference} is a file of statistics, and a metric needs the "
                 "pictures themselves: give reference=DIR or SHARDS, or leave that metric out."
             )
@@ -164,7 +178,7 @@ class GivenSets:
             return self._held_out()
         if _is_shards(config.reference):
             shards = self._image_shards(config.reference)
-            return ShardPictures(shards, len(shards), self._model_px, {})
+            return ShardPictures(shards, len(shards), None, {})
         return read_folder(config.reference, captions=None, lossy=None)
 
     def _held_out(self) -> ShardPictures:
@@ -173,18 +187,18 @@ class GivenSets:
         wanted = self.config.num_samples
         if self.generates or self.config.samples is not None:
             wanted = self[SAMPLES].count
-        kind = {"reference_is": "training pictures"} if held_out is train else {}
+        kind = {"part": "training"} if held_out is train else {}
         count = min(len(held_out), wanted or len(held_out))
-        return ShardPictures(held_out, count, self._square_px, kind)
+        return ShardPictures(held_out, count, self._model_px, kind)
 
     def _training(self) -> Readable:
         train, _ = self.shards
-        return ShardPictures(train, len(train), self._square_px, {})
+        return ShardPictures(train, len(train), self._model_px, {})
 
     def _reconstructions(self) -> Pictures:
         config = self.config
         if config.model is None:
-            raise UserError(
+            raise NotGiven(
                 "metrics of reconstructions need an autoencoder: give model=RUN, or leave them out."
             )
         reference = self._held_out() if self.statistics else self._reference()
@@ -204,13 +218,14 @@ class GivenSets:
         made_by = part_input(config.model, "vae")["fingerprint"]
         return ReconstructedPictures(
             reference,
+            min(reference.count, config.num_samples or reference.count),
             self._networks,
             {"autoencoder": made_by, "latent": "posterior mode"},
         )
 
     @cached_property
     def _model_px(self) -> int | None:
-        """The side of the model's pictures; None without one, or where it does not say."""
+        """The side at which a model sees data.root=; None without one, or where it does not say."""
         if self.config.model is None:
             return None
         if not self._is_autoencoder:
@@ -218,14 +233,6 @@ class GivenSets:
         vae = model_folder(self.config.model, "vae") / "vae"
         side = read_json(vae / "config.json").get("sample_size")
         return None if side is None else int(side)
-
-    @property
-    def _square_px(self) -> int | None:
-        """The side at which the pictures of data.root= are compared with what is judged."""
-        if self.config.model is not None or self.config.samples is None:
-            return self._model_px
-        height, width = self[SAMPLES].size_px
-        return height if height == width else None
 
     @cached_property
     def _root(self) -> str | None:
@@ -238,7 +245,7 @@ class GivenSets:
     @cached_property
     def shards(self) -> tuple[ImageShards, ImageShards]:
         if self._root is None:
-            raise UserError(
+            raise NotGiven(
                 "there is nothing to compare with: give reference=DIR, SHARDS or a file of "
                 "statistics, or data.root=SHARDS whose held-out pictures are taken."
             )

@@ -13,18 +13,15 @@ from ldm.apps.evaluations.sets.networks import Networks
 
 @dataclass(frozen=True)
 class ReconstructedPictures:
-    """The pictures of ``reference`` through the mode of the autoencoder's code.
+    """The first ``count`` pictures of ``reference`` through the mode of the autoencoder's code.
 
     The originals are what the autoencoder is given. ValueError where these leave [-1, 1].
     """
 
     reference: Readable
+    count: int
     networks: Networks
-    protocol: dict[str, Any]  # the autoencoder's
-
-    @property
-    def count(self) -> int:
-        return self.reference.count
+    made_by: dict[str, Any]  # the autoencoder
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -32,11 +29,16 @@ class ReconstructedPictures:
 
     @property
     def captions(self) -> Sequence[str]:
-        return self.reference.captions
+        return self.reference.captions[: self.count]
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"reference": self.reference.identity, **self.protocol}
+        return {"reference": self.reference.identity, **self.made_by}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        originals = self.reference.protocol
+        return {**self.made_by, **({"originals": originals} if originals else {})}
 
     @torch.no_grad()
     def block(self, rows: range) -> Block:
@@ -54,3 +56,6 @@ class ReconstructedPictures:
 
     def is_kept(self, rows: range) -> bool:
         return True
+
+    def changed(self, rows: range) -> float:
+        return self.reference.changed(rows)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import Block
-from ldm.apps.evaluations.sets import in_words, rounded
+from ldm.apps.evaluations.sets import in_words, rounded, stamp_of
 from ldm.data.batches import crop
 from ldm.data.images import to_tensor
 from ldm.data.shards.reader import ImageShards
+from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import fingerprint
 
 
@@ -27,13 +29,18 @@ class ShardPictures:
     shards: ImageShards
     count: int
     square_px: int | None  # None: as they are stored
-    protocol: dict[str, Any]
+    about: dict[str, Any]
     given: Sequence[str] | None = None
 
     @cached_property
     def size_px(self) -> tuple[int, int]:
         if self.square_px is not None:
             return self.square_px, self.square_px
+        if not self.count:
+            raise UserError(
+                f"{self.shards.root} holds no pictures: its shards have none that ends in .png, "
+                ".jpg, .jpeg, .webp or .npy."
+            )
         sizes = self.shards.sizes()[: self.count]
         first = (int(sizes[0, 0]), int(sizes[0, 1]))
         others = (sizes != sizes[0]).any(1)
@@ -49,9 +56,16 @@ class ShardPictures:
         return first
 
     @cached_property
+    def protocol(self) -> dict[str, Any]:
+        stored = (self.shards.size(i) for i in range(self.count))
+        if self.square_px is None or all(size == self.size_px for size in stored):
+            return self.about
+        return {**self.about, "crop": f"middle square, Lanczos to {self.square_px} px"}
+
+    @cached_property
     def captions(self) -> Sequence[str]:
         if self.given is not None:
-            return self.given
+            return self.given[: self.count]
         return list(self.shards.first_captions(self.count))
 
     @property
@@ -59,6 +73,7 @@ class ShardPictures:
         given = None if self.given is None else fingerprint(list(self.given))
         return {
             "shards": self.shards.manifest.fingerprint,
+            "files": _stamp(self.shards),
             "count": self.count,
             "square_px": self.square_px,
             "captions": given,
@@ -76,3 +91,14 @@ class ShardPictures:
 
     def is_kept(self, rows: range) -> bool:
         return True
+
+    def changed(self, rows: range) -> float:
+        return 0.0
+
+
+def _stamp(shards: ImageShards) -> str | None:
+    """What tells shards of another tool from later ones of their names; ours have a hash each."""
+    root = Path(shards.root)
+    if shards.is_remote or (root / MANIFEST).is_file():
+        return None
+    return stamp_of(root, [root / name for name in shards.files])
