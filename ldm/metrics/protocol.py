@@ -37,7 +37,7 @@ def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
 
     ``protocol`` is JSON-able: features and their hash, number of images, reference, resize,
     weights (ema or raw), sampler, steps, guidance, seed. The hash stands for all of it, so nothing
-    in it may depend on where files lie. A number by weights that are not the published ones
+    in it may depend on where files lie. A number by weights that are not published ones
     ("unpublished_weights", see ``ldm.weights.FoundFile``) has also {"valid": False, "why": ...}.
     """
     whole = {**protocol, "versions": versions()}
@@ -45,7 +45,7 @@ def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
     flat = _flat(protocol)
     unknown = sorted({str(flat[k]) for k in flat if k.split(".")[-1] == "unpublished_weights"})
     if unknown:
-        why = f"not measured with the published {', '.join(unknown)} (allow_unknown_weights=true)"
+        why = f"{', '.join(unknown)}: not a published file (allow_unknown_weights=true)"
         entry |= {"valid": False, "why": why}
     return entry
 
