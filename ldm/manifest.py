@@ -7,6 +7,7 @@ A stage reads its input's manifest before it spends anything (design law 2).
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -86,9 +87,21 @@ def remove_leftovers(directory: str | Path) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file atomically, indented for people."""
+    """Write a JSON file atomically, indented for people.
+
+    NaN and infinity, for which JSON has no word, become null.
+    """
+    text = json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | Path) -> Any:

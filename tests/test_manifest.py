@@ -97,6 +97,11 @@ def test_a_value_that_is_not_json_keeps_the_old_file(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == {"a": [1, None, "ü"]}
 
 
+def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [1.5, float("nan")], "b": {"c": float("-inf")}})
+    assert read_json(tmp_path / "x.json") == {"a": [1.5, None], "b": {"c": None}}
+
+
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe"])
 def test_damaged_json_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(content)

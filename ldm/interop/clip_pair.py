@@ -28,6 +28,7 @@ from ldm.text.clip import CONFIG_FILE, ClipTowers, fill
 from ldm.text.tokenizer import VOCABULARY_SIZE
 from ldm.weights import load_state_dict
 
+BESIDE = (CONFIG_FILE, CONFIG, PREPROCESSOR)  # what says how weights are to be read
 ACTIVATIONS = {False: "gelu", True: "quick_gelu"}  # by open_clip's quick_gelu
 
 # What OpenAI's own files hold beside weights; it trained with quick_gelu.

@@ -62,11 +62,31 @@ def in_pieces(blocks: Iterable[Tensor], least: int = 1024) -> Iterator[Tensor]:
         yield torch.cat(piece)
 
 
+def require_finite(observer: str | None, first: int, rows: Rows) -> None:
+    """ValueError where what was noted of pictures ``first``, ``first`` + 1, ... is not finite.
+
+    A single value may be infinite, as the PSNR of an exact reconstruction is, but not NaN.
+    """
+    for name, values in rows.items():
+        wrong = values.isnan() if values.ndim == 1 else ~values.isfinite()
+        if bool(wrong.any()):
+            picture = first + int(wrong.nonzero()[0, 0])
+            raise ValueError(
+                f"{f'{observer}: ' if observer else ''}{name} of picture {picture} are NaN or "
+                "infinite: the network's weights are damaged, or it overflows. Choose others, or "
+                "an earlier checkpoint."
+            )
+
+
 class NotesInMemory:
     """Notes of a set that is small: a block's rows by its number."""
 
     def __init__(self, blocks: Mapping[int, Rows]) -> None:
         self._blocks = [blocks[number] for number in range(len(blocks))]
+        first = 0
+        for rows in self._blocks:
+            require_finite(None, first, rows)
+            first += len(next(iter(rows.values())))
 
     @property
     def count(self) -> int:
@@ -83,6 +103,8 @@ class NotesInMemory:
 
 class NotesInFiles:
     """Notes in a directory: ``000012.safetensors`` holds block 12, and is whole or absent.
+
+    The directory has the observer's name, by which errors tell whose notes they are of.
 
     Nothing else says what is done: a killed process loses the block it was at, and several
     processes need no lock where each has blocks of its own.
@@ -111,33 +133,39 @@ class NotesInFiles:
         return [i for i in range(len(self._blocks)) if not self.is_noted(i)]
 
     def write(self, number: int, rows: Rows) -> None:
-        """Note one block; ValueError where a name has not one row for each of its pictures."""
+        """Note one block; ValueError where a name has not one finite row for each picture."""
         expected = len(self._blocks[number])
         for name, tensor in rows.items():
             if len(tensor) != expected:
                 raise ValueError(
                     f"block {number} has {expected} pictures, but {name} has {len(tensor)} rows."
                 )
+        require_finite(self.directory.name, self._blocks[number].start, rows)
         with atomic(self._file(number)) as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in rows.items()}, temporary)
 
     def blocks(self, name: str) -> Iterator[Tensor]:
-        for number in range(len(self._blocks)):
+        for number, pictures in enumerate(self._blocks):
             with self._opened(number) as file:
-                yield file.get_tensor(name)
+                rows = file.get_tensor(name)
+            if len(rows) != len(pictures):
+                raise self._damaged(number, f"{len(rows)} rows for {len(pictures)} pictures")
+            yield rows
 
     @contextmanager
     def _opened(self, number: int) -> Iterator[Any]:
         """The file of a block; ValueError naming it where it is damaged."""
-        path = self._file(number)
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(self._file(number), framework="pt") as file:
                 yield file
         except SafetensorError as error:
-            raise ValueError(
-                f"{path} is damaged ({error}). Delete it and run the same command; the block is "
-                "noted again."
-            ) from error
+            raise self._damaged(number, f"{error}") from error
+
+    def _damaged(self, number: int, what: str) -> ValueError:
+        return ValueError(
+            f"{self._file(number)} is damaged ({what}). Delete it and run the same command; the "
+            "block is noted again."
+        )
 
     def _file(self, number: int) -> Path:
         return self.directory / f"{number:06d}.safetensors"

@@ -1,5 +1,6 @@
 """A number and how it was obtained: two values are comparable only if their protocols are equal."""
 
+import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -37,15 +38,18 @@ def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
 
     ``protocol`` is JSON-able: features and their hash, number of images, reference, resize,
     weights (ema or raw), sampler, steps, guidance, seed. The hash stands for all of it, so nothing
-    in it may depend on where files lie. A number by weights that are not the published ones
+    in it may depend on where files lie. A number by weights that are not published ones
     ("unpublished_weights", see ``ldm.weights.FoundFile``) has also {"valid": False, "why": ...}.
+    ValueError for a value that is NaN or infinite.
     """
+    if not math.isfinite(value):
+        raise ValueError(f"A metric came to {float(value)}, which is no number to write down.")
     whole = {**protocol, "versions": versions()}
     entry = {"value": float(value), "protocol": {**whole, "hash": fingerprint(whole)}}
     flat = _flat(protocol)
     unknown = sorted({str(flat[k]) for k in flat if k.split(".")[-1] == "unpublished_weights"})
     if unknown:
-        why = f"not measured with the published {', '.join(unknown)} (allow_unknown_weights=true)"
+        why = f"{', '.join(unknown)}: not a published file (allow_unknown_weights=true)"
         entry |= {"valid": False, "why": why}
     return entry
 

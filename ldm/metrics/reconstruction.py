@@ -1,10 +1,8 @@
-"""How close reconstructions are to their originals: PSNR, SSIM, a perceptual distance.
+"""How close reconstructions are to their originals: PSNR, SSIM, and the mean of any such number.
 
 The reference is the image as the autoencoder saw it. Both sides are 8-bit pictures: the
 reconstruction is clipped to [-1, 1] and rounded, an original beyond [-1, 1] is an error.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -61,11 +59,10 @@ def structural_similarity(image: Tensor, reconstruction: Tensor) -> Tensor:
     return similarity.double()
 
 
-class PeakSignalToNoise(Metric):
-    """The mean over images of ``peak_signal_to_noise``; infinite if any image is exact."""
+class MeanOverImages(Metric):
+    """The mean over images of what was found of each (B,); infinite if any is. Sums are float64."""
 
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
 
     total: Tensor
@@ -76,60 +73,9 @@ class PeakSignalToNoise(Metric):
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, image: Tensor, reconstruction: Tensor) -> None:
-        self.total += peak_signal_to_noise(image, reconstruction).sum()
-        self.count += len(image)
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
-
-
-class StructuralSimilarity(Metric):
-    """The mean over images of ``structural_similarity``."""
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, image: Tensor, reconstruction: Tensor) -> None:
-        self.total += structural_similarity(image, reconstruction).sum()
-        self.count += len(image)
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
-
-
-class PerceptualDistance(Metric):
-    """The mean of a perceptual distance such as LPIPS, which is injected; 0 for equal images.
-
-    ``distance`` maps two batches (B, 3, H, W) in [-1, 1] to (B,).
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.distance = distance
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, image: Tensor, reconstruction: Tensor) -> None:
-        image, reconstruction = _checked(image, reconstruction)
-        self.total += self.distance(image, reconstruction).double().sum()
-        self.count += len(image)
+    def update(self, values: Tensor) -> None:
+        self.total += values.double().sum()
+        self.count += len(values)
 
     def compute(self) -> Tensor:
         return self.total / self.count

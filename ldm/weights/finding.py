@@ -14,7 +14,7 @@ _FETCH = (
 
 
 class MissingWeights(ValueError):
-    """A pretrained file is not there, or is another one than the published."""
+    """A pretrained file is not there, or is none that was published."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FoundFile:
 
     path: Path
     sha256: str
-    published: bool  # False where another checksum is published for the file of this name
+    published: bool  # whether its checksum is the one that is published for the file of this name
     file: str  # its path below weights_dir, by which a record names it on any machine
 
     @property
@@ -36,10 +36,10 @@ class FoundFile:
 def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = False) -> FoundFile:
     """The weights ``name``, verified: a name of the table, or of a file or folder in weights_dir.
 
-    What the table does not know has no published checksum, and is told apart by its own.
     ValueError if the name is unknown or no folder is set; MissingWeights if a file is missing, or
-    not the published one, unless ``allow_unknown``. The message names each missing file, where it
-    belongs and who publishes it.
+    not the published one, unless ``allow_unknown``. What the table does not know has no published
+    checksum, so that it is none. The message names each missing file, where it belongs and who
+    publishes it.
     """
     known = TABLE.get(name) or _known_by_path(name)
     if known is None and not Path(name).suffix:
@@ -61,16 +61,12 @@ def find(name: str, weights_dir: str | Path | None, *, allow_unknown: bool = Fal
     path = folder / file
     sha256 = sha256_of(path)
     expected = known.weights.sha256 if known else None
-    if expected is None or sha256 == expected:
-        return FoundFile(path, sha256, published=True, file=file)
-    if not allow_unknown:
+    if sha256 != expected and not allow_unknown:
         raise MissingWeights(
-            f"{path} is damaged or another file: its sha256 starts with {sha256[:8]}, expected "
-            f"{expected[:8]}. Delete it and fetch it again. {_origin(known)} To try something out, "
-            "`ldm evaluate` takes it with allow_unknown_weights=true, which marks the numbers as "
-            "not valid."
+            f"{_not_published(path, sha256, expected)} {_origin(known)} `ldm evaluate` takes it "
+            "with allow_unknown_weights=true, which marks the numbers as not valid."
         )
-    return FoundFile(path, sha256, published=False, file=file)
+    return FoundFile(path, sha256, published=sha256 == expected, file=file)
 
 
 def sha256_of(path: Path) -> str:
@@ -83,6 +79,15 @@ def sha256_of(path: Path) -> str:
 def _sha256(path: Path, size: int, modified_ns: int) -> str:
     with open(path, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _not_published(path: Path, sha256: str, expected: str | None) -> str:
+    if expected is None:
+        return f"No published checksum is known of {path}."
+    return (
+        f"{path} is damaged or another file: its sha256 starts with {sha256[:8]}, expected "
+        f"{expected[:8]}. Delete it and fetch it again."
+    )
 
 
 def _in_words(place: tuple[Path, str | None]) -> tuple[str, str]:

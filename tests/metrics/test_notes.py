@@ -31,3 +31,27 @@ def test_a_damaged_block_is_named(tmp_path):
     (tmp_path / "000000.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"000000.safetensors is damaged"):
         rows_of(notes, "features")
+
+
+def test_a_block_of_another_number_of_pictures_is_damaged(tmp_path):
+    NotesInFiles(tmp_path, count=3, block=3).write(0, {"features": torch.zeros(3, 1)})
+    with pytest.raises(ValueError, match=r"is damaged \(3 rows for 2 pictures\)"):
+        rows_of(NotesInFiles(tmp_path, count=4, block=2), "features")
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_refused_by_the_picture(tmp_path, wrong):
+    rows = torch.zeros(2, 3)
+    rows[1, 2] = wrong
+    notes = NotesInFiles(tmp_path / "inception-12", count=4, block=2)
+    with pytest.raises(ValueError, match=r"^inception-12: features of picture 3 are NaN"):
+        notes.write(1, {"features": rows})
+    assert notes.missing() == [0, 1]
+    with pytest.raises(ValueError, match="features of picture 3 are NaN"):
+        NotesInMemory({0: {"features": torch.zeros(2, 3)}, 1: {"features": rows}})
+
+
+def test_a_distance_may_be_infinite_and_not_nan():
+    NotesInMemory({0: {"psnr": torch.tensor([30.0, torch.inf]), "count": torch.ones(2).int()}})
+    with pytest.raises(ValueError, match="psnr of picture 1"):
+        NotesInMemory({0: {"psnr": torch.tensor([30.0, torch.nan])}})

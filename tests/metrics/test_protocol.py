@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from ldm.metrics.protocol import differences, record, unlike
@@ -31,9 +32,11 @@ def test_differences_name_the_keys():
 
 
 def test_weights_that_are_not_the_published_ones_mark_the_record():
+    with pytest.raises(ValueError, match="came to nan"):
+        record(float("nan"))
     assert "valid" not in record(0.5, features={"weights_file": "net.pth"})
     entry = record(0.5, features={"weights_file": "net.pth", "unpublished_weights": "net.pth"})
-    assert entry["valid"] is False and "published net.pth" in entry["why"]
+    assert entry["valid"] is False and entry["why"].startswith("net.pth: not a published file")
     assert json.loads(json.dumps(entry)) == entry
 
 

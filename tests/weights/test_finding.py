@@ -72,10 +72,13 @@ def test_another_file_than_the_published_one_is_refused_unless_it_is_asked_for(t
     assert unknown.protocol["unpublished_weights"] == "net.pth"
 
 
-def test_a_file_without_a_published_checksum_is_told_apart_by_its_own(tmp_path):
+def test_a_file_without_a_published_checksum_is_refused_unless_it_is_asked_for(tmp_path):
     (tmp_path / "mine.safetensors").write_bytes(b"mine")
-    found = weights.find("mine.safetensors", tmp_path)
-    assert found.published and found.sha256 == hashlib.sha256(b"mine").hexdigest()
+    with pytest.raises(weights.MissingWeights, match=r"No published .*allow_unknown_weights=true"):
+        weights.find("mine.safetensors", tmp_path)
+    found = weights.find("mine.safetensors", tmp_path, allow_unknown=True)
+    assert not found.published and found.sha256 == hashlib.sha256(b"mine").hexdigest()
+    assert found.protocol["unpublished_weights"] == "mine.safetensors"
     with pytest.raises(ValueError, match=r"other\.pth is missing.*`ldm weights list`"):
         weights.find("other.pth", tmp_path)
 

@@ -1,5 +1,6 @@
 """How much of a picture survives the autoencoder?"""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,10 +15,12 @@ from ldm.apps.evaluations.measure import (
     Observer,
     Setting,
 )
+from ldm.apps.evaluations.observers.exact import exact
 from ldm.losses.lpips import pretrained_lpips
 from ldm.metrics.notes import Rows
 from ldm.metrics.reconstruction import (
     WINDOW_PX,
+    MeanOverImages,
     peak_signal_to_noise,
     structural_similarity,
 )
@@ -31,6 +34,7 @@ class Pairs:
     ) -> None:
         self.name, self.protocol, self._compare = name, protocol, compare
 
+    @exact()
     def __call__(self, block: Block) -> Rows:
         assert block.originals is not None
         return {self.name: self._compare(block.originals, block.images)}
@@ -73,9 +77,13 @@ def _mean(setting: Setting, observer: Observer) -> Measure:
     setting.count(RECONSTRUCTIONS)  # which says what lacks
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        notes = noted(RECONSTRUCTIONS, observer)
-        total = sum(float(values.double().sum()) for values in notes.blocks(observer.name))
+        metric = MeanOverImages()
+        for values in noted(RECONSTRUCTIONS, observer).blocks(observer.name):
+            metric.update(values)
+        if not math.isfinite(mean := float(metric.compute())):
+            print(f"{observer.name}: left out, it is infinite, as some reconstruction is exact")
+            return
         protocol = noted.protocol(RECONSTRUCTIONS) | observer.protocol
-        yield Number(observer.name, total / notes.count, protocol)
+        yield Number(observer.name, mean, protocol)
 
     return Measure({RECONSTRUCTIONS: [observer]}, numbers)

@@ -48,7 +48,7 @@ def test_the_image_tower_of_a_published_pair(tmp_path):
     (tmp_path / "tiny").mkdir()
     write_tiny_clip(tmp_path / "tiny")
     sets = {SAMPLES: [block(30)], REFERENCE: [block(30, seed=1)]}
-    setting = Given(sets, weights_dir=str(tmp_path))
+    setting = Given(sets, weights_dir=str(tmp_path), allow_unknown_weights=True)
     (found,) = fd_clip(setting, file="tiny", model=None).numbers(setting)
     assert found.name == "fd_clip-30" and found.value > 0
     assert found.protocol["weights_file"] == "tiny/model.safetensors"

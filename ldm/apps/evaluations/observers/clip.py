@@ -14,10 +14,12 @@ from ldm.apps.evaluations.measure import Block, Setting
 from ldm.apps.evaluations.observers.exact import exact
 from ldm.apps.evaluations.observers.features import FeaturesObserver
 from ldm.features.prepared import PreparedFeatures
-from ldm.interop.clip_pair import ClipPair, read_clip_pair
+from ldm.interop.clip_pair import ACTIVATIONS, BESIDE, ClipPair, read_clip_pair
 from ldm.interop.transformers import WEIGHTS
+from ldm.manifest import fingerprint
 from ldm.metrics.notes import Rows
 from ldm.text.clip import WEIGHTS_FILE, ClipTowers
+from ldm.weights.finding import sha256_of
 
 
 class ClipObserver:
@@ -35,7 +37,8 @@ class ClipObserver:
         self.protocol = protocol | {
             "model": _in_words(towers.config),
             "features_hash": weights.hash_tensors(towers.model.state_dict()),
-            "activation": "quick_gelu" if towers.config["quick_gelu"] else "gelu",
+            "activation": ACTIVATIONS[towers.config["quick_gelu"]],
+            "settings_hash": fingerprint(towers.config),
             "context_length": towers.tokenize.context_length,
         }
 
@@ -64,7 +67,7 @@ def clip(
     ValueError for what lacks.
     """
     found = _find(setting, file)
-    pair = _read(found, model, activation)
+    pair = _read(found, model, activation, _beside(found))
     image = _image(pair, found)
     return ClipObserver("clip", image, pair.towers, image.protocol)
 
@@ -74,12 +77,18 @@ def clip_image(
 ) -> FeaturesObserver:
     """The observer of such a pair's image tower alone, whose embeddings are features."""
     found = _find(setting, file)
-    pair = _read(found, model, activation)
-    more = {
-        "features_hash": weights.hash_tensors(pair.towers.model.visual.state_dict()),
-        "activation": pair.activation,
+    pair = _read(found, model, activation, _beside(found))
+    return FeaturesObserver("clip_image", _image(pair, found), of_image_tower(pair.towers))
+
+
+def of_image_tower(towers: ClipTowers) -> dict[str, Any]:
+    """What a record says of an image tower: weights, and what these do not tell, such as heads."""
+    settings = {name: value for name, value in towers.config.items() if name != "text_cfg"}
+    return {
+        "features_hash": weights.hash_tensors(towers.model.visual.state_dict()),
+        "activation": ACTIVATIONS[towers.config["quick_gelu"]],
+        "settings_hash": fingerprint(settings),
     }
-    return FeaturesObserver("clip_image", _image(pair, found), more)
 
 
 def _in_words(config: Mapping[str, Any]) -> str:
@@ -98,8 +107,17 @@ def _find(setting: Setting, file: str) -> weights.FoundFile:
     return weights.find(file, setting.weights_dir, allow_unknown=setting.allow_unknown_weights)
 
 
+def _beside(found: weights.FoundFile) -> tuple[str, ...]:
+    """The checksums of what says how the weights are to be read."""
+    files = (found.path.parent / name for name in BESIDE)
+    return tuple(sha256_of(file) if file.is_file() else "" for file in files)
+
+
 @lru_cache(maxsize=1)
-def _read(found: weights.FoundFile, model: str | None, activation: str | None) -> ClipPair:
+def _read(
+    found: weights.FoundFile, model: str | None, activation: str | None, beside: tuple[str, ...]
+) -> ClipPair:
+    """The pair; ``beside`` tells it from the one that the same weights were before."""
     return read_clip_pair(found.path, model=model, activation=activation)
 
 

@@ -63,6 +63,26 @@ def test_the_protocol_says_activation_weights_and_preprocessing(published):
         clip(setting, file=FOLDER, activation="gelu")
 
 
+def test_settings_beside_the_weights_change_protocol_and_rows(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    write_tiny_clip(tmp_path / FOLDER)
+    config = tmp_path / FOLDER / "config.json"
+    images = block(1)
+    protocols, rows = [], []
+    for heads in (2, 4):
+        config.write_text(
+            config.read_text().replace('heads": 2', f'heads": {heads}')  # the weights fit both
+        )
+        for make in (clip, clip_image):
+            observer = make(weights_in(tmp_path), file=FOLDER)
+            protocols.append(observer.protocol)
+            rows.append(next(iter(observer(images).values())))
+    for two, four in ((0, 2), (1, 3)):
+        assert not torch.equal(rows[two], rows[four])
+        differing = {key for key in protocols[two] if protocols[two][key] != protocols[four][key]}
+        assert differing == {"settings_hash"}
+
+
 def test_what_is_missing_is_named(published, tmp_path):
     setting, _ = published
     with pytest.raises(ValueError, match="damaged or another file"):

@@ -30,5 +30,9 @@ def test_protocols_know_the_weights():
     setting, other = Given(own=first), Given(own=second)
     assert own_image(setting).protocol == own_image(other).protocol  # of the image tower alone
     assert own_pair(setting).protocol != own_pair(other).protocol
+    fewer_heads = own_towers()
+    fewer_heads.config["vision_cfg"]["head_width"] = 32  # which the weights do not tell
+    for observer in (own_image, own_pair):
+        assert observer(Given(own=fewer_heads)).protocol != observer(setting).protocol
     with pytest.raises(UserError, match="no own towers"):
         own_image(Given())
