@@ -35,7 +35,7 @@ class ClipObserver:
         self.name, self.image = name, image
         self.towers = towers.requires_grad_(False).eval()
         self.protocol = protocol | {
-            "model": _in_words(towers.config),
+            "towers": _in_words(towers.config),
             "features_hash": weights.hash_tensors(towers.model.state_dict()),
             "activation": ACTIVATIONS[towers.config["quick_gelu"]],
             "settings_hash": fingerprint(towers.config),
