@@ -57,7 +57,7 @@ def test_the_protocol_says_activation_weights_and_preprocessing(published):
     protocol = clip(setting, file=FOLDER).protocol
     assert protocol["activation"] == "quick_gelu" and len(protocol["features_hash"]) == 16
     assert protocol["unpublished_weights"] == f"{FOLDER}/model.safetensors"
-    assert protocol["model"] == "image 2 layers of 48, text 2 layers of 32, joint width 24"
+    assert protocol["towers"] == "image 2 layers of 48, text 2 layers of 32, joint width 24"
     assert protocol["resize"]["size_px"] == [32, 32] and protocol["mean"][0] == 0.48145466
     with pytest.raises(ValueError, match="activation=gelu was asked for"):
         clip(setting, file=FOLDER, activation="gelu")
