@@ -333,8 +333,8 @@ def test_pictures_of_data_root_are_as_the_model_saw_them(world, ldm, judge, tmp_
         (tmp_path / "large").mkdir(exist_ok=True)
         Image.effect_noise((64, 64), 50 + i).convert("RGB").save(tmp_path / f"large/{i}.png")
     shards = tmp_path / "shards"
-    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.size_px=64",
-               "data.captions=none", "data.held_out_fraction=0.2", f"out={shards}") == 0  # fmt: skip
+    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.captions=none",
+               "data.size_px=64", "data.held_out_fraction=0.2", f"out={shards}") == 0  # fmt: skip
     words = [f"model={world.root}", "steps=1", "num_samples=18", f"data.root={shards}"]
     words += [f"prompts={tmp_path / 'prompts.txt'}"]
     (tmp_path / "prompts.txt").write_text("a dog\n\n")
