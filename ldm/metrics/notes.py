@@ -124,7 +124,7 @@ class NotesInFiles:
             return sorted(file.keys())
 
     def is_noted(self, number: int, changed: float = 0.0) -> bool:
-        """Whether a block is noted, and its pictures have not ``changed`` (seconds) since."""
+        """Whether a block is noted, and was after its pictures ``changed`` (seconds of the epoch)."""
         file = self._file(number)
         return file.is_file() and file.stat().st_mtime >= changed
 

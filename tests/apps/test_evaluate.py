@@ -130,6 +130,9 @@ def test_changed_pictures_are_noted_again(world, made, ldm, judge, tmp_path, png
         assert after["value"] != before["value"]
         file.write_bytes(whole)
         assert judge(*words)["fd_own-20"] == before
+    Image.new("RGB", (16, 16)).save(file)
+    said = judge(f"model={world.root}", samples, "num_samples=20", "steps=1")
+    assert "000003.png is 16 x 16 px, and the model makes 32 x 32 px" in said
 
 
 def test_an_interrupted_evaluation_goes_on(world, made, ldm, tmp_path, monkeypatch):
@@ -330,14 +333,14 @@ def test_pictures_of_data_root_are_as_the_model_saw_them(world, ldm, judge, tmp_
         (tmp_path / "large").mkdir(exist_ok=True)
         Image.effect_noise((64, 64), 50 + i).convert("RGB").save(tmp_path / f"large/{i}.png")
     shards = tmp_path / "shards"
-    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.size_px=64",
-               "data.captions=none", "data.holdout=4", f"out={shards}") == 0  # fmt: skip
+    assert ldm("prepare", "data=folder", f"data.path={tmp_path / 'large'}", "data.captions=none",
+               "data.size_px=64", "data.held_out_fraction=0.2", f"out={shards}") == 0  # fmt: skip
     words = [f"model={world.root}", "steps=1", "num_samples=18", f"data.root={shards}"]
     words += [f"prompts={tmp_path / 'prompts.txt'}"]
     (tmp_path / "prompts.txt").write_text("a dog\n\n")
     found = judge(*words, metrics="kid_own")["kid_own"]["protocol"]
     assert found["reference_is"] == {"crop": "middle square, Lanczos to 32 px"}
-    said = judge(*words, f"reference={shards}")
+    said = judge(*words, f"reference={shards}", metrics="kid_own")
     assert "samples are 32 x 32 px" in said and "reference pictures are 64 x 64 px" in said
     kept = tmp_path / "kept"
     judge(*words, f"samples={kept}", metrics="kid_own")

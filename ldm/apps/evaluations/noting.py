@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from math import inf
 from pathlib import Path
 
 import torch
@@ -99,13 +100,11 @@ class _Left:
     def _blocks(self, name: str) -> Iterator[tuple[int, range, list[Observer]]]:
         """Number and pictures of each block of a set with something left, and who lacks notes."""
         pictures = self._setting.pictures[name]
-        notes = [
-            (observer, self._noted.in_files(name, observer)) for observer in self.observers[name]
-        ]
+        notes = [(o, self._noted.in_files(name, o)) for o in self.observers[name]]
         for number, rows in enumerate(blocks_of(pictures.count, self._setting.config.block)):
-            changed = pictures.changed(rows)
-            lacking = [observer for observer, taken in notes if not taken.is_noted(number, changed)]
-            if lacking or not pictures.is_kept(rows):
+            # What is made again is noted again, as what somebody has changed.
+            since = pictures.changed(rows) if pictures.is_kept(rows) else inf
+            if lacking := [o for o, taken in notes if not taken.is_noted(number, since)]:
                 yield number, rows, lacking
 
 

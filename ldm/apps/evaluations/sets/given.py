@@ -103,7 +103,8 @@ class GivenSets:
                 captions=lines,
                 lossy=bool(config.allow_jpeg),
             )
-            found = folder if any(folder.captions) else self._captioned(folder)
+            has_captions = lines is not None or any(folder.captions)
+            found = folder if has_captions else self._captioned(folder)
         left_over = 0 if lines is None else len(lines) - found.count
         if lines is not None and (left_over < 0 or (left_over and config.num_samples is None)):
             raise UserError(
