@@ -54,7 +54,7 @@ def test_pictures_without_prompts(capsys, tmp_path):
     assert "clip_score_own: left out" in capsys.readouterr().out
     (tmp_path / "tiny").mkdir()
     write_tiny_clip(tmp_path / "tiny")
-    given.weights_dir = str(tmp_path)
+    given.weights_dir, given.allow_unknown_weights = str(tmp_path), True
     with pytest.raises(UserError, match="no captions"):
         clip_score(given, file="tiny", model=None, activation=None)
     with pytest.raises(UserError, match="no own towers"):
