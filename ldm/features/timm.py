@@ -41,7 +41,8 @@ def read_timm(model: str, path: str | Path, *, size_px: int | None) -> PreparedF
     size = (size_px, size_px) if size_px else config.input_size[1:]
     # Transformers are built for a size; convolutions take any.
     built_for: dict[str, Any] = {"img_size": size} if config.fixed_input_size else {}
-    network = timm.create_model(model, pretrained=False, num_classes=0, **built_for)
+    with torch.random.fork_rng(devices=[]):  # what it draws at first is no concern of others
+        network = timm.create_model(model, pretrained=False, num_classes=0, **built_for)
     state = weights.load_state_dict(path)
     positions = _resample_as_dinov2(state, network)
     _fill(network, state, config, origin=f"{path}")

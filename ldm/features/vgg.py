@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from ldm import weights
@@ -53,7 +54,9 @@ def read_vgg16(path: str | Path) -> VGG16:
     ValueError naming the file if a layer is missing or has another shape.
     """
     state = {k: v for k, v in weights.load_state_dict(path).items() if k.startswith("features.")}
-    network = VGG16()
+    with torch.device("meta"):  # nothing is drawn
+        network = VGG16()
+    network.to_empty(device="cpu")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -140,8 +140,8 @@ def _towers(state: Mapping[str, Tensor], config: Mapping[str, Any], file: Path) 
     vision = dict(config["vision_cfg"])
     if of_timm := bool(vision.get("timm_model_name")):
         vision["timm_model_pretrained"] = False  # it would be fetched
-    # Towers of timm compute while they are built, which the meta device cannot.
-    with torch.device("cpu" if of_timm else "meta"):
+    # Towers of timm compute while they are built, which the meta device cannot, and draw.
+    with torch.device("cpu" if of_timm else "meta"), torch.random.fork_rng(devices=[]):
         towers = ClipTowers(
             embed_dim=config["embed_dim"],
             vision=vision,

@@ -45,9 +45,9 @@ def moments(blocks: Iterable[Tensor]) -> Moments:
 class FrechetDistance(Metric):
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of real and generated features (B, num_features).
 
-    With the Inception's features this is FID. ``compute`` raises ValueError for fewer rows than
-    features on either side, where the covariance has no full rank and the value says more about
-    n than about the pictures.
+    With the Inception's features this is FID. For programs that hold features themselves;
+    ``ldm evaluate`` computes the same of ``moments``, which also come of files. ``compute`` raises
+    ValueError for too few rows on either side, see ``require_enough``.
     """
 
     is_differentiable = False
@@ -79,7 +79,11 @@ class FrechetDistance(Metric):
 
 
 def require_enough(side: str, count: int, num_features: int) -> None:
-    """ValueError where so few pictures give no covariance of full rank."""
+    """ValueError for fewer pictures than features, where the value says more about their number.
+
+    The covariance of n pictures has at most rank n - 1: as many as features are the least that is
+    accepted, and one more is the least for full rank.
+    """
     if count < (least := max(num_features, 2)):
         raise ValueError(
             f"{count} {side} pictures are too few for a Frechet distance over {num_features} "

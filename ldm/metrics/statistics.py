@@ -213,16 +213,20 @@ class PublishedStatistics:
                 missing = {"mu", "sigma"} - set(file.files)
                 if missing:
                     raise ValueError(f"it has {', '.join(file.files)} and no mu or no sigma")
-                mean, covariance = (torch.from_numpy(file[key]).double() for key in ("mu", "sigma"))
+                arrays = [file[key] for key in ("mu", "sigma")]
+            if any(np.iscomplexobj(array) for array in arrays):
+                raise ValueError("mu or sigma is complex, and real numbers are needed")
+            mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays)
         except (ValueError, zipfile.BadZipFile, EOFError, TypeError) as error:
             raise ValueError(f"{path} cannot be read as published statistics: {error}.") from error
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
             raise ValueError(
                 f"{path} has mu of shape {tuple(mean.shape)} and sigma of shape "
                 f"{tuple(covariance.shape)}; (D,) and (D, D) are needed."
             )
         if not bool(mean.isfinite().all() and covariance.isfinite().all()):
             raise ValueError(f"{path} holds NaN or infinite numbers: it is damaged.")
+        _require_covariance(path, covariance)
         self._moments = Moments(mean, covariance, None)
         self.protocol: dict[str, Any] = {
             "reference": f"published statistics {path.name}",
@@ -243,6 +247,17 @@ class PublishedStatistics:
             f"{self.path} holds only mean and covariance, of which a Frechet distance can be "
             "computed (metrics=[fid]) and no other number: those need every picture's features. "
             "Give the pictures themselves (reference=DIR)."
+        )
+
+
+def _require_covariance(path: Path, matrix: Tensor) -> None:
+    """ValueError where a matrix is not symmetric and positive semi-definite, up to rounding."""
+    rounding = 1e-4 * float(matrix.diagonal().abs().max())  # some are published in float32
+    if float((matrix - matrix.T).abs().max()) > rounding:
+        raise ValueError(f"{path}: sigma is not symmetric, so it is no covariance.")
+    if (least := float(torch.linalg.eigvalsh(matrix)[0])) < -rounding:
+        raise ValueError(
+            f"{path}: sigma has an eigenvalue of {least:.3g}; a covariance has none < 0."
         )
 
 

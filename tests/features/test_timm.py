@@ -32,7 +32,9 @@ def test_it_is_timms_own_forward(model, size_px, tmp_path):
     theirs = timm.create_model(model, pretrained=False).eval()
     file = saved(theirs, tmp_path / "model.pth")
     images = pictures(size_px)
+    before = torch.get_rng_state()
     features = read_timm(model, file, size_px=size_px)
+    assert torch.equal(torch.get_rng_state(), before)
     expected = theirs.forward_head(
         theirs.forward_features(normalised(images, model)), pre_logits=True
     )

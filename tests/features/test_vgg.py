@@ -23,7 +23,10 @@ def reference():
 def test_a_file_of_torchvision_loads_and_gives_its_features(reference, tmp_path):
     state = {f"features.{name}": value for name, value in reference.state_dict().items()}
     torch.save({**state, "classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg.pth")
+    before = torch.get_rng_state()
     ours = read_vgg16(tmp_path / "vgg.pth")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
     assert ours.state_dict().keys() == state.keys()
     x = torch.randn(2, 3, 32, 32)
     expected, y = [], x

@@ -69,6 +69,23 @@ def test_the_nearest_is_that_of_a_plain_search():
     torch.testing.assert_close(found.distance.double(), whole.amin(1), atol=1e-6, rtol=0.0)
 
 
+def test_copies_are_found_among_near_twins():
+    centres, apart = (functional.normalize(torch.randn(20, n, 64), dim=-1) for n in (1, 100))
+    twins = (centres + 4e-4 * apart).flatten(0, 1)
+    found = nearest(twins[::3], twins.split(300))
+    assert found.training.tolist() == list(range(0, 2000, 3))
+    assert found.distance.max() < 1e-6
+
+
+@pytest.mark.parametrize("share, count", [(0.07, 100), (0.55, 100), (0.1, 3)])
+def test_the_share_of_held_out_pictures_is_not_raised_by_rounding(share, count):
+    metric = Memorisation(share)
+    for real in (True, False):
+        metric.update(torch.arange(count) / count, real=real)
+    expected = -(-round(share * 100) * count // 100)  # in whole numbers, rounded up
+    assert float(metric.compute()["copies"]) == pytest.approx(expected / count)
+
+
 def test_a_copy_is_as_near_as_the_nearest_of_few_held_out_pictures():
     metric = Memorisation(share=0.01)
     metric.update(torch.tensor([0.3, 0.2, 0.5]), real=True)

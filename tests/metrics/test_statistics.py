@@ -104,6 +104,10 @@ def test_published_statistics_serve_the_frechet_distance_only(tmp_path):
         ({"mu": np.zeros(3)}, "it has mu and no mu or no sigma"),
         ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, r"sigma of shape \(2, 2\)"),
         ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "NaN or infinite"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"mu of shape \(0,\)"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2) * 1j}, "complex"),
+        ({"mu": np.zeros(2), "sigma": np.triu(np.ones((2, 2)))}, "not symmetric"),
+        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "eigenvalue of -1"),
         ({"mu": np.array([{}], object), "sigma": np.zeros((1, 1))}, "allow_pickle"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
-from ldm.apps.evaluations.reference import FeatureObserver, reference_count, require_features
+from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
 from ldm.metrics.kernel_distance import KernelDistance, size_of_subsets
 
 
@@ -32,9 +32,7 @@ def kernel_distance(
 
     def numbers(noted: Noted) -> Iterator[Number]:
         metric = KernelDistance(subsets=subsets, subset_size=subset_size)
-        for is_real, pictures in ((False, SAMPLES), (True, REFERENCE)):
-            for features in noted(pictures, observer).blocks("features"):
-                metric.update(features, real=is_real)
+        feed(metric, noted, observer)
         found = metric.compute()
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
         protocol |= {"kernel": "(x . y / D + 1)^3", "subsets": subsets, "subset_size": drawn}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
-from ldm.apps.evaluations.reference import FeatureObserver, reference_count, require_features
+from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
 from ldm.metrics.precision_recall import PrecisionRecall, require_neighbours
 
 
@@ -23,9 +23,7 @@ def in_manifolds(setting: Setting, observer: FeatureObserver, *, neighbours: int
 
     def numbers(noted: Noted) -> Iterator[Number]:
         metric = PrecisionRecall(neighbours)
-        for real, pictures in ((False, SAMPLES), (True, REFERENCE)):
-            for features in noted(pictures, observer).blocks("features"):
-                metric.update(features, real=real)
+        feed(metric, noted, observer)
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
         for name, value in metric.compute().items():
             yield Number(name, float(value), protocol | {"neighbours": neighbours})

@@ -1,14 +1,22 @@
-"""What a measure asks of the reference before any picture is made, whatever it was given as."""
+"""What measures that compare samples with the reference share, whatever this was given as."""
 
 from typing import Protocol
 
-from ldm.apps.evaluations.measure import REFERENCE, Observer, Setting
+from torch import Tensor
+
+from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Noted, Observer, Setting
 
 
 class FeatureObserver(Observer, Protocol):
     """An observer that notes "features" (B, num_features)."""
 
     num_features: int
+
+
+class TwoSided(Protocol):
+    """A metric of real and generated features."""
+
+    def update(self, features: Tensor, *, real: bool) -> None: ...
 
 
 def reference_count(setting: Setting) -> int | None:
@@ -23,3 +31,10 @@ def require_features(setting: Setting, *observers: Observer) -> None:
     if setting.statistics is not None:
         for observer in observers:
             setting.statistics.notes(observer.name, observer.protocol)
+
+
+def feed(metric: TwoSided, noted: Noted, observer: FeatureObserver) -> None:
+    """Update a metric with what an observer noted of the samples and of the reference."""
+    for real, pictures in ((False, SAMPLES), (True, REFERENCE)):
+        for features in noted(pictures, observer).blocks("features"):
+            metric.update(features, real=real)
