@@ -50,7 +50,10 @@ def evaluate(config: DictConfig) -> int:
     with one_thread():
         for name, value, protocol in chain.from_iterable(m.numbers(noted) for m in measures):
             results[name] = record(value, **protocol)
-            print(f"{name}: {value:.4g}", flush=True)
+            why = results[name].get("why")
+            print(f"{name}: {value:.4g}{f' (not valid: {why})' if why else ''}", flush=True)
+    if not results:
+        raise UserError("nothing could be measured, as said above; choose other metrics.")
     write_json(out, results)
     refresh_report(out.parent)
     print(f"{out}: {len(results)} numbers, each with its protocol")
@@ -65,13 +68,25 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
     if config.checkpoint is not None:
         at_step = model_at_step(config.model, config.checkpoint)
         config = OmegaConf.create({**config, "model": at_step})
+    if not config.metrics:
+        raise UserError("metrics=[] measures nothing; name some, such as metrics=[fd_own].")
+    if Path(config.out).is_dir() or not Path(config.out).name:
+        raise UserError(
+            f"out={config.out} is a directory; name a file, such as metrics.json in it."
+        )
     require_devices(device_of(config.accelerator).type, config.devices)
     setting = CommandSetting(config)
     measures = measures_of(config, setting)
-    if setting.pictures.builds_statistics and Path(config.out).suffix != ".safetensors":
+    is_file_of_statistics = Path(config.out).suffix == ".safetensors"
+    if setting.pictures.builds_statistics and not is_file_of_statistics:
         raise UserError(
             "there is nothing to judge: give samples=DIR, or model=RUN that makes pictures. To "
             "make a file of statistics of the reference, give out=FILE.safetensors."
+        )
+    if is_file_of_statistics and not setting.pictures.builds_statistics:
+        raise UserError(
+            f"out={config.out}: a .safetensors file holds statistics of a reference, and there are "
+            "samples to judge. Give out=FILE.json, or leave samples= and model= out."
         )
     setting.check({name for measure in measures for name in measure.observers})
     return setting, measures

@@ -7,6 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.compose import compose
+from ldm.apps.errors import UserError
+from ldm.apps.evaluate import asked
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
 from ldm.apps.lineage import shards_of
 from ldm.apps.locate import MAKES, model_at_step, model_folder, parts_at
@@ -31,9 +33,12 @@ def sweep_evaluation(words: Sequence[str], *, config_dir: str | None) -> int:
     root = Path(out or "sweeps/evaluate")
     fixed, choices = combinations(words)
     jobs = [_job(fixed, choice, root) for choice in choices]
-    # All mistakes are found before the first job.
-    keys = [_key(compose("evaluate", job.arguments, config_dir=config_dir)) for job in jobs]
+    configs = [compose("evaluate", job.arguments, config_dir=config_dir) for job in jobs]
+    keys = [_key(config) for config in configs]
     finished = read_json(root / SWEEP)["finished"] if (root / SWEEP).is_file() else {}
+    for job, key, config in zip(jobs, keys, configs, strict=True):
+        if finished.get(directory_name(job.choice)) != key:
+            _require_sound(job, config)
     failed = []
     for number, (job, key) in enumerate(zip(jobs, keys, strict=True), 1):
         name = directory_name(job.choice)
@@ -54,6 +59,14 @@ def sweep_evaluation(words: Sequence[str], *, config_dir: str | None) -> int:
     print(f"numbers: {root / 'table.md'}   page: {write_sweep(root)}")
     refresh_report(root.parent)  # of the model: it shows the sweep beside it
     return concluded(root, jobs, failed)
+
+
+def _require_sound(job: Job, config: DictConfig) -> None:
+    """UserError for what an evaluation lacks: all mistakes are found before the first job."""
+    try:
+        asked(config)
+    except ValueError as error:
+        raise UserError(f"{job}: {error}") from error
 
 
 def _job(fixed: list[str], choice: list[str], root: Path) -> Job:

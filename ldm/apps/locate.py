@@ -45,7 +45,9 @@ def model_folder(path: str, part: str) -> Path:
 
 def model_at_step(path: str | None, step: int) -> str:
     """The model that a run left on its way at a step (models_every=); UserError naming those."""
-    roots = [] if path is None else [Path(path), Path(path) / "diffusion"]
+    if path is None:
+        raise UserError(f"checkpoint={step} is a step of a run: name it by model=RUN.")
+    roots = [Path(path), Path(path) / "diffusion"]
     found = {int(p.name.removeprefix("step_")): p for r in roots for p in r.glob("models/step_*")}
     if step not in found:
         there = ", ".join(map(str, sorted(found))) or "none; train with models_every=STEPS"

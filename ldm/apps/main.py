@@ -100,6 +100,10 @@ def _run(command: str, words: list[str]) -> int:
 
         if is_about_data(words):
             return check_data(words)
+        if multirun:
+            from ldm.apps.errors import UserError
+
+            raise UserError("check verifies one job: leave -m out, with one value each.")
         target = words.pop(0) if words and words[0] in COMMANDS else "train"
         return check(target, words, config_dir=config_dir)
     if command == "weights":

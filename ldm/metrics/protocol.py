@@ -17,7 +17,7 @@ _PACKAGES = (
 JUDGED = frozenset(
     (
         "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
-        "samples",
+        "latents", "samples",
     )
 )  # fmt: skip
 
@@ -57,8 +57,8 @@ def record(value: float | Tensor, **protocol: Any) -> dict[str, Any]:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The keys in which the protocols of two records differ, sorted, as in "versions.torch".
 
-    A key that only one of them has counts as different. The numbers may be compared where nothing
-    differs but ``versions.*`` and what is ``JUDGED``.
+    A key that only one of them has counts as different unless it is None. The numbers may be
+    compared where nothing differs but ``versions.*`` and what is ``JUDGED``.
     """
     return [*unlike(a, b)]
 
@@ -66,11 +66,10 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Both values of each of the ``differences``; "" for a key that one of them lacks."""
     first, second = _flat(a["protocol"]), _flat(b["protocol"])
-    missing = object()
     return {
         key: (first.get(key, ""), second.get(key, ""))
         for key in sorted(first.keys() | second.keys())
-        if key != "hash" and first.get(key, missing) != second.get(key, missing)
+        if key != "hash" and first.get(key) != second.get(key)
     }
 
 

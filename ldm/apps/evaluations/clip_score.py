@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import (
     REFERENCE,
     SAMPLES,
@@ -77,7 +78,7 @@ def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
 
 
 def _score(notes: Notes) -> dict[str, float]:
-    metric = ClipScore()
+    metric = alone(ClipScore())
     for image, text in zip(notes.blocks("image"), notes.blocks("text"), strict=True):
         metric.update(image, text)
     return {kind: float(value) for kind, value in metric.compute().items()}

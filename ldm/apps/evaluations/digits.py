@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ldm.apps.errors import UserError
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import SAMPLES, Block, Measure, Noted, Number, Setting
 from ldm.data.batches import crop
 from ldm.data.shards.reader import ImageShards
@@ -49,13 +50,13 @@ def digits(setting: Setting) -> Measure:
 
     def numbers(noted: Noted) -> Iterator[Number]:
         made = rows_of(noted(SAMPLES, observer), "areas")
-        accuracy = DigitAccuracy(classifier)
+        accuracy = alone(DigitAccuracy(classifier))
         accuracy.update(as_scans(made), wanted)
         protocol = noted.protocol(SAMPLES)
         yield Number("digit_accuracy", float(accuracy.compute()), protocol | known)
         held_out_accuracy = classifier.held_out_accuracy
         yield Number("digit_accuracy.judge_on_real", held_out_accuracy, scans | judge)
-        spread = ClassSpread(num_classes=10)
+        spread = alone(ClassSpread(num_classes=10))
         spread.update(made, wanted, real=False)
         spread.update(train, train_digits, real=True)
         yield Number("digit_spread", float(spread.compute()), protocol | reference)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import SAMPLES, Measure, Noted, Number, Observer, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.metrics.inception_score import InceptionScore, require_parts
@@ -17,7 +18,7 @@ def score_of(setting: Setting, observer: Observer, *, splits: int) -> Measure:
     require_parts(setting.count(SAMPLES), splits)
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        metric = InceptionScore(splits)
+        metric = alone(InceptionScore(splits))
         for logits in noted(SAMPLES, observer).blocks("logits"):
             metric.update(logits)
         protocol = noted.protocol(SAMPLES) | observer.protocol

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
@@ -31,7 +32,7 @@ def kernel_distance(
     drawn = size_of_subsets(subset_size, count, real)
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        metric = KernelDistance(subsets=subsets, subset_size=subset_size)
+        metric = alone(KernelDistance(subsets=subsets, subset_size=subset_size))
         feed(metric, noted, observer)
         found = metric.compute()
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import (
     REFERENCE,
     SAMPLES,
@@ -70,7 +71,7 @@ def copies(
         as_it_is, flipped, real, real_flipped = (Nearest(*part) for part in parts)
         samples = _nearer(as_it_is, flipped)
         noted.keep(name.replace("memorisation", "nearest"), _pairs(samples, listed))
-        metric = Memorisation(share)
+        metric = alone(Memorisation(share))
         metric.update(samples.distance, real=False)
         metric.update(_nearer(real, real_flipped).distance, real=True)
         protocol = noted.protocol(SAMPLES, REFERENCE, TRAINING) | observer.protocol

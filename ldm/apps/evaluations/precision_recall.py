@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
@@ -22,7 +23,7 @@ def in_manifolds(setting: Setting, observer: FeatureObserver, *, neighbours: int
         require_neighbours("real", real, neighbours)
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        metric = PrecisionRecall(neighbours)
+        metric = alone(PrecisionRecall(neighbours))
         feed(metric, noted, observer)
         protocol = noted.protocol(SAMPLES, REFERENCE) | observer.protocol
         for name, value in metric.compute().items():

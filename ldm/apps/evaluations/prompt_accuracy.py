@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import (
     RECONSTRUCTIONS,
     REFERENCE,
@@ -48,7 +49,7 @@ def prompt_accuracy(setting: Setting) -> Measure:
         others["reconstructed"] = RECONSTRUCTIONS
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        metric = PromptAccuracy(Shape._fields)
+        metric = alone(PromptAccuracy(Shape._fields))
         metric.update(rows_of(noted(SAMPLES, observer), "shown").tolist(), asked)
         for name, value in metric.compute().items():
             name = name.replace("prompt_accuracy_", "prompt_accuracy.")

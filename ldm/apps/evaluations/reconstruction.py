@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import (
     RECONSTRUCTIONS,
     Block,
@@ -77,7 +78,7 @@ def _mean(setting: Setting, observer: Observer) -> Measure:
     setting.count(RECONSTRUCTIONS)  # which says what lacks
 
     def numbers(noted: Noted) -> Iterator[Number]:
-        metric = MeanOverImages()
+        metric = alone(MeanOverImages())
         for values in noted(RECONSTRUCTIONS, observer).blocks(observer.name):
             metric.update(values)
         if not math.isfinite(mean := float(metric.compute())):

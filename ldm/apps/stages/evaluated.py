@@ -71,7 +71,8 @@ class Evaluated:
         self.changing = [p for p in self._pieces() if p[0] == learned]
         made = {
             "weights": "raw" if config.ema_decay is None else "averaged",
-            "precision": config.precision,
+            # As `ldm evaluate` draws them, where nothing is said.
+            "precision": None if config.precision == "32-true" else config.precision,
             "device": device_of(config.accelerator).type,
             **made_by,
         }

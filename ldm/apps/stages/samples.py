@@ -86,6 +86,8 @@ def evaluated_samples(config: DictConfig, model: TextToImage, cache: LatentCache
         "sampler": str(settings.pop("_target_")).rpartition(".")[2],
         "sampler_settings": {k: v for k, v in settings.items() if k != "_partial_"},
         **{name: evaluation[name] for name in ("steps", "guidance", "spacing", "seed", "block")},
+        "guidance_rescale": 0.0,
+        "negative": "",
     }
     made_by = {name: entry["fingerprint"] for name, entry in cache.manifest.inputs.items()}
     return Evaluated(
