@@ -124,13 +124,9 @@ class NotesInFiles:
             return sorted(file.keys())
 
     def is_noted(self, number: int, changed: float = 0.0) -> bool:
-        """Whether a block is noted, and was after its pictures ``changed`` (seconds of the epoch)."""
+        """Whether a block is noted, and not before its pictures ``changed`` (time as of stat)."""
         file = self._file(number)
         return file.is_file() and file.stat().st_mtime >= changed
-
-    def missing(self) -> list[int]:
-        """The numbers of blocks that are not noted yet."""
-        return [i for i in range(len(self._blocks)) if not self.is_noted(i)]
 
     def write(self, number: int, rows: Rows) -> None:
         """Note one block; ValueError where a name has not one finite row for each picture."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ldm.apps.report.charts import Curve, line_chart
 from ldm.apps.report.sweep import write_sweep
 from ldm.apps.report.sweep_charts import charts_across, clip_chart
@@ -135,3 +137,18 @@ def test_a_chart_of_other_than_steps_begins_where_its_values_do():
     assert "by CLIP score</title>" in chart and "step" not in chart.replace("steps", "")
     steps = line_chart("Loss", "", [line._replace(names=())], log=False, ordered=False)
     assert "step 0" in steps and "by step</title>" in steps
+
+
+@pytest.mark.parametrize(
+    ("varied", "first", "second"),
+    [
+        ("reference", {}, {"reference_is": {"compressed": ["JPEG"]}}),
+        ("samples", {}, {"compressed": ["JPEG"]}),
+        ("block", {"judging": {"block": 8}}, {"judging": {"block": 4}}),
+    ],
+)
+def test_what_follows_from_a_varied_setting_is_no_difference(varied, first, second):
+    for key, expected in {varied: [], "guidance": sorted({*first, *second})}.items():
+        rows = [Row({key: str(i)}, numbers(1, 2, **p)) for i, p in enumerate((first, second))]
+        found = Sweep(rows).differences("clip_score")
+        assert [name.partition(".")[0] for name in found] == expected

@@ -13,12 +13,19 @@ def test_rows_come_in_the_order_of_the_pictures_whoever_noted_them(tmp_path):
     notes = NotesInFiles(tmp_path, count=5, block=2)
     for number in (2, 0):
         notes.write(number, {"features": rows[2 * number : 2 * number + 2]})
-    assert notes.missing() == [1]
+    assert [notes.is_noted(number) for number in range(3)] == [True, False, True]
     NotesInFiles(tmp_path, count=5, block=2).write(1, {"features": rows[2:4]})
-    assert notes.missing() == [] and notes.count == 5
+    assert notes.is_noted(1) and notes.count == 5
     assert torch.equal(rows_of(notes, "features"), rows)
     in_memory = NotesInMemory({1: {"features": rows[2:]}, 0: {"features": rows[:2]}})
     assert in_memory.count == 5 and torch.equal(rows_of(in_memory, "features"), rows)
+
+
+def test_a_block_whose_pictures_changed_later_is_not_noted(tmp_path):
+    notes = NotesInFiles(tmp_path, count=1, block=2)
+    notes.write(0, {"features": torch.zeros(1, 2)})
+    noted = (tmp_path / "000000.safetensors").stat().st_mtime
+    assert notes.is_noted(0, noted) and not notes.is_noted(0, noted + 1)
 
 
 def test_a_block_without_a_row_for_each_picture_is_refused(tmp_path):
