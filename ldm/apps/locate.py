@@ -9,7 +9,7 @@ from ldm.apps.errors import UserError
 from ldm.interop.condition_encoders import PARTS, TEXT_ENCODERS, sdxl_settings
 from ldm.interop.diffusers_vq_pipeline import VQ_PART, VQ_PIPELINE
 from ldm.interop.pipeline import INDEX, OWN_PIPELINE
-from ldm.manifest import file_hash, fingerprint, read_json
+from ldm.manifest import file_hash, fingerprint, known_manifest, read_json
 
 MAKES = {
     "unet": "`ldm train` with stage=diffusion",
@@ -33,6 +33,12 @@ def model_folder(path: str, part: str) -> Path:
             return place
     if not root.is_dir():
         raise UserError(f"{path} does not exist; {MAKES[part]} makes the {part} looked for there.")
+    made = known_manifest(root)
+    kind, _, stage = ("" if made is None else made.kind).partition("_")
+    if kind == "run" and f"stage={stage}" not in MAKES[part]:
+        raise UserError(
+            f"{path} is finished, of stage {stage}, and holds no {part}; {MAKES[part]} makes one."
+        )
     if (root / "config.yaml").is_file():
         on_the_way = sorted((root / "models").glob("step_*"))
         other = f", or take {on_the_way[-1]}" if on_the_way else ""

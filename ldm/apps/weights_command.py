@@ -1,7 +1,8 @@
 """`ldm weights list | fetch | check`: the one command that gets pretrained files from others."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ldm.apps.compose import compose
@@ -20,7 +21,10 @@ def weights(words: Sequence[str], *, config_dir: str | None) -> int:
     config = compose("weights", [w for w in words if w not in plain], config_dir=config_dir)
     folder = Path(config.weights_dir).expanduser()
     action, *names = plain or ["list"]
-    actions = {"list": _list, "fetch": _fetch, "check": _check}
+    named = {*names} - {"all"}
+    actions: dict[str, Callable[[Sequence[Pretrained], Path], int]] = {
+        "list": _list, "fetch": _fetch, "check": partial(_check, named=bool(named)),
+    }  # fmt: skip
     if action not in actions:
         raise UserError(f"`ldm weights {action}`: {suggestion(action, actions)}")
     if action == "fetch" and not names:
@@ -41,22 +45,32 @@ def _list(networks: Sequence[Pretrained], folder: Path) -> int:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("name", "state", "size", "for", "licence"):
         table.add_column(column, overflow="fold")
-    absent = []
+    absent, damaged = [], []
     for network in networks:
-        states = [_state(file, folder / file.path) for file in network.files]
-        state = next((each for each in ("damaged", "missing") if each in states), "present")
-        absent += [f for f, each in zip(network.files, states, strict=True) if each != "present"]
+        states = {file: _state(file, folder / file.path) for file in network.files}
+        state = next((s for s in ("damaged", "missing") if s in states.values()), "present")
+        absent += [file for file, found in states.items() if found != "present"]
+        damaged += [str(folder / f.path) for f, found in states.items() if found == "damaged"]
         shown = f"[{_COLOURS[state]}]{state}[/]"
         table.add_row(network.name, shown, network.size, network.role, escape(network.terms))
     console.print(table)
     print(f"\nin weights_dir={folder}, by their sizes; `ldm weights check` reads them")
+    if damaged:
+        print(f"damaged, to be deleted and then fetched again: {', '.join(damaged)}")
     if absent:
         print("to fetch what is not there: ldm weights fetch NAME, or by hand:")
         print(_by_hand(absent, folder))
     return 0
 
 
-def _check(networks: Sequence[Pretrained], folder: Path) -> int:
+def _check(networks: Sequence[Pretrained], folder: Path, *, named: bool) -> int:
+    """Read what is there; of networks that were ``named``, all must be."""
+    missing = [f for each in networks for f in each.files if not (folder / f.path).is_file()]
+    if missing and named:
+        raise UserError(
+            f"missing: {', '.join(str(folder / file.path) for file in missing)}. To get them: ldm "
+            f"weights fetch NAME weights_dir={folder}, or by hand:\n{_by_hand(missing, folder)}"
+        )
     there = [f for each in networks for f in each.files if (folder / f.path).is_file()]
     damaged = []
     for file in track(there, "weights check", len(there)):

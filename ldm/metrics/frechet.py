@@ -85,10 +85,11 @@ def require_enough(side: str, count: int, num_features: int) -> None:
     accepted, and one more is the least for full rank.
     """
     if count < (least := max(num_features, 2)):
+        remedy = "a larger reference=, or more held-out pictures by " if side == "real" else ""
         raise ValueError(
             f"{count} {side} pictures are too few for a Frechet distance over {num_features} "
-            f"features: use at least {least} (num_samples=), or the kernel distance, which is "
-            "unbiased for any number of them (metrics=[kid], or kid_own in the own features)."
+            f"features: use at least {least} ({remedy}num_samples=), or the kernel distance, which "
+            "is unbiased for any number of them (metrics=[kid], or kid_own in the own features)."
         )
 
 

@@ -51,7 +51,9 @@ class InceptionScore(Metric):
 
 
 def require_parts(count: int, splits: int) -> None:
-    """ValueError where so few pictures cannot be taken in so many parts."""
+    """ValueError where so few pictures cannot be taken in so many parts, or where there is none."""
+    if splits < 1:
+        raise ValueError(f"The Inception score takes splits of at least 1, not {splits}.")
     if count < splits:
         raise ValueError(
             f"The Inception score of {count} pictures cannot be taken in {splits} parts. Raise "

@@ -16,7 +16,7 @@ class KernelDistance(Metric):
     features of each side (fewer where there are fewer), with the standard deviation over them:
     {"kid", "kid_std"}; where a draw is all there is, it is one, without "kid_std". There is no
     bias at any number of samples, and the value may be slightly negative. Float64; ValueError for
-    fewer than two features on a side.
+    fewer than two features on a side, or in a draw.
     """
 
     is_differentiable = False
@@ -28,6 +28,7 @@ class KernelDistance(Metric):
 
     def __init__(self, subsets: int, subset_size: int) -> None:
         super().__init__()
+        require_draws(subsets, subset_size)
         self.subsets = subsets
         self.subset_size = subset_size
         self.add_state("real", [], dist_reduce_fx="cat")
@@ -51,6 +52,15 @@ class KernelDistance(Metric):
         if len(distances) == 1:
             return {"kid": distances[0]}
         return {"kid": distances.mean(), "kid_std": distances.std(correction=0)}
+
+
+def require_draws(subsets: int, subset_size: int) -> None:
+    """ValueError where nothing is drawn, or too little to compare a draw with itself."""
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(
+            f"The kernel distance cannot be the mean over {subsets} draws of {subset_size} "
+            "pictures: subsets is at least 1, and subset_size at least 2."
+        )
 
 
 def size_of_subsets(wanted: int, fake: int, real: int) -> int:

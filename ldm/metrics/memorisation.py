@@ -71,7 +71,7 @@ class Memorisation(Metric):
     where they are few or duplicates of training pictures. "distance" and "distance_real" are the
     medians, "ratio" is the one over the other: 1 where samples are as far from the training
     pictures as unseen pictures are, infinite or NaN where "distance_real" is 0. ValueError where
-    either side is empty.
+    either side is empty, or ``share`` not between 0 and 1.
     """
 
     is_differentiable = False
@@ -83,6 +83,7 @@ class Memorisation(Metric):
 
     def __init__(self, share: float) -> None:
         super().__init__()
+        require_share(share)
         self.share = share
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("fake", [], dist_reduce_fx="cat")
@@ -105,3 +106,12 @@ class Memorisation(Metric):
             "distance_real": distance_real,
             "ratio": distance / torch.where(distance_real > _ROUNDING, distance_real, 0.0),
         }
+
+
+def require_share(share: float) -> None:
+    """ValueError where this is no part of the held-out pictures."""
+    if not 0 < share < 1:
+        raise ValueError(
+            f"Memorisation takes a share of held-out pictures between 0 and 1 (1 % is 0.01), not "
+            f"{share}."
+        )

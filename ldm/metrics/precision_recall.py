@@ -53,7 +53,9 @@ class PrecisionRecall(Metric):
 
 
 def require_neighbours(side: str, count: int, neighbours: int) -> None:
-    """ValueError where so few pictures have not so many neighbours."""
+    """ValueError where so few pictures have not so many neighbours, or where none is asked for."""
+    if neighbours < 1:
+        raise ValueError(f"Precision and recall take neighbours of at least 1, not {neighbours}.")
     if count <= neighbours:
         raise ValueError(
             f"{count} {side} pictures have no {neighbours} neighbours each. Precision and recall "

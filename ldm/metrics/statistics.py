@@ -17,11 +17,12 @@ from torch import Tensor
 from ldm.manifest import VERSION, atomic, file_hash, fingerprint
 from ldm.metrics.frechet import Moments, moments
 from ldm.metrics.notes import Notes, rows_of
-from ldm.metrics.protocol import differences
+from ldm.metrics.protocol import unlike
 
 MOST_KEPT = 50_000 * 2048  # numbers under one name; 400 MB in float32
 _FORMAT = "ldm statistics 1"
-_AGAIN = "Make them again: ldm evaluate reference=PICTURES metrics=[...] out=FILE.safetensors."
+_COMMAND = "ldm evaluate reference=PICTURES metrics=[...] out=FILE.safetensors"
+_AGAIN = f"Make them again: {_COMMAND}."
 
 
 class Statistics(Protocol):
@@ -157,16 +158,20 @@ class StatisticsFile:
         others = [one for one in self._about["observers"].values() if one["name"] == observer]
         if not others:
             known = ", ".join(sorted({o["name"] for o in self._about["observers"].values()}))
-            raise ValueError(f"{self.path} knows nothing of {observer}, only of {known}. {_AGAIN}")
-        asked = {"protocol": protocol}
-        made = min(others, key=lambda other: len(differences(other, asked)))
-        keys = dict.fromkeys(key.partition(".")[0] for key in differences(made, asked))
-        told = ", ".join(
-            f"with {key} {made['protocol'].get(key, 'not given')}, "
-            f"asked is {protocol.get(key, 'not given')}"
-            for key in keys
+            raise ValueError(
+                f"{self.path} serves metrics in features of {known}, and none in those of "
+                f"{observer}. {_AGAIN}"
+            )
+        differing = min((unlike(one, {"protocol": protocol}) for one in others), key=len)
+        told = "; ".join(
+            f"{key.replace('.', ' ')}: {made or 'none'} | {asked or 'none'}"
+            for key, (made, asked) in differing.items()
         )
-        raise ValueError(f"The statistics {self.path} were made {told}. {_AGAIN}")
+        settings = ", ".join(dict.fromkeys(key.partition(".")[0] for key in differing))
+        raise ValueError(
+            f"The statistics {self.path} were made otherwise than asked ({told}). Change the "
+            f"metric ({settings}), or make them again: {_COMMAND}."
+        )
 
 
 class _KeptRows:
@@ -208,6 +213,11 @@ class PublishedStatistics:
         import numpy as np
 
         self.path = path
+        if not zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{path} is no .npz, an archive of arrays: it is damaged, or another file. Fetch "
+                "the published statistics again."
+            )
         try:
             with np.load(path, allow_pickle=False) as file:
                 missing = {"mu", "sigma"} - set(file.files)

@@ -521,7 +521,7 @@ def test_a_measure_says_what_it_lacks_before_anything_is_drawn(
     for metric, message in {
         "fid": "weights-inception-2015-12-05-6726825d.pth is missing",
         "digits": "reads shards of data=digits",
-        "fd_own": "4 generated pictures are too few",
+        "fd_own": "4 real pictures are too few",
     }.items():
         assert ldm(*words, f"metrics=[reconstruction,{metric}]", "num_samples=4") == 2
         assert re.search(message, capsys.readouterr().err), metric

@@ -100,6 +100,15 @@ def test_numbers_are_drawn_across_a_setting():
     assert charts_across(Sweep([Row({"steps": "1"}, {}), Row({"steps": "2"}, {})]), "steps") == []
 
 
+def test_of_values_that_look_alike_the_best_alone_is_bold(tmp_path):
+    fids = [20.0, 20.00002, 20.0004]
+    rows = [Row({"steps": str(i)}, numbers(fid, 0.3)) for i, fid in enumerate(fids)]
+    page = write(tmp_path, Sweep(rows))
+    assert page.count('<td class="number"><b>') == 1
+    table = (tmp_path / "table.md").read_text()
+    assert "| **20** | 0.3 |" in table and "| 20.0004 |" in table and table.count("**") == 2
+
+
 def test_what_is_not_valid_is_shown_as_such_and_drawn_nowhere(tmp_path):
     sweep = grid()
     for name in ("FID-256", "clip_score"):

@@ -157,9 +157,14 @@ def test_list_and_check_say_what_is_there_and_open_no_connection(
         assert run(tmp_path, "list") == run(tmp_path) == 0
         said = capsys.readouterr().out
         assert state in said and (server.url in said) == (state != "present")
+        again = f"damaged, to be deleted and then fetched again: {tmp_path / 'net.pth'}"
+        assert (again in said) == (state == "damaged")
         assert run(tmp_path, "check") == (2 if state == "damaged" else 0)
         said = capsys.readouterr()
         assert ("Delete them" in said.err) == (state == "damaged")
+        assert run(tmp_path, "check", "net") == (0 if state == "present" else 2)
+        missing = f"missing: {tmp_path / 'net.pth'}. To get them: ldm weights fetch NAME"
+        assert (missing in capsys.readouterr().err) == (state == "missing")
     assert run(tmp_path, "fetch", "net") == 2  # never replaced unasked
     assert "Delete it" in capsys.readouterr().err
 

@@ -58,9 +58,10 @@ def frechet(
 ) -> Measure:
     """The distance of a set of pictures to the reference in an observer's features."""
     count, size = setting.count(pictures), observer.num_features
-    require_enough("generated" if pictures == SAMPLES else "reconstructed", count, size)
+    # The reference first: alone, to become a file of statistics, it stands for the samples too.
     if (real := reference_count(setting)) is not None:
         require_enough("real", real, size)
+    require_enough("generated" if pictures == SAMPLES else "reconstructed", count, size)
     if setting.statistics is not None:
         given = setting.statistics.moments(observer.name, observer.protocol, "features")
         if len(given.mean) != size:

@@ -7,7 +7,7 @@ from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Num
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
-from ldm.metrics.kernel_distance import KernelDistance, size_of_subsets
+from ldm.metrics.kernel_distance import KernelDistance, require_draws, size_of_subsets
 
 
 def kid(setting: Setting, *, layer: int, resize: str, subsets: int, subset_size: int) -> Measure:
@@ -26,6 +26,7 @@ def kernel_distance(
     setting: Setting, name: str, observer: FeatureObserver, *, subsets: int, subset_size: int
 ) -> Measure:
     """The distance and, as ``name``_std, its standard deviation over subsets where they differ."""
+    require_draws(subsets, subset_size)
     require_features(setting, observer)
     count = setting.count(SAMPLES)
     real = reference_count(setting) or count  # statistics without a count have no features either

@@ -21,7 +21,7 @@ from ldm.apps.evaluations.measure import (
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, require_features
-from ldm.metrics.memorisation import Memorisation, Nearest, nearest
+from ldm.metrics.memorisation import Memorisation, Nearest, nearest, require_share
 from ldm.metrics.notes import Rows, rows_of
 
 
@@ -55,6 +55,9 @@ def copies(
 
     Samples and reference pictures are compared with training pictures as they are and mirrored.
     """
+    require_share(share)
+    if listed < 0:
+        raise ValueError(f"Memorisation lists at least 0 nearest pairs, not listed={listed}.")
     mirrored = Mirrored(observer)
     require_features(setting, observer, mirrored)
     setting.count(TRAINING)

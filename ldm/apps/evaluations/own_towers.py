@@ -14,7 +14,8 @@ def own_towers(encoder: ConditionEncoder | None, whose: str) -> ClipTowers:
     if isinstance(encoder, ClipText) and isinstance(encoder.towers, ClipTowers):
         return encoder.towers.eval()
     raise UserError(
-        f"the metrics fd_own and clip_score_own need the model's own image tower, and {whose}. "
+        "metrics in own features (fd_own, rfd_own, kid_own, clip_score_own, memorisation) need "
+        f"the model's own image tower, and {whose}. "
         "Models that are exported or of other origin, have two text encoders, or are conditioned "
         "by classes or by nothing, have no such tower. Give text_run=RUN of stage text_encoder, or "
         "leave these metrics out."

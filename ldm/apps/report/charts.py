@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 from ldm.apps.report.numbers import number
@@ -63,15 +64,13 @@ def line_chart(
         return _BOTTOM - share * (_BOTTOM - _TOP)
 
     marks = []
-    for tick in _log_ticks(low, high) if log else ticks(low, high, 5):
+    for tick, text in _labelled(_log_ticks(low, high) if log else ticks(low, high, 5)):
         marks.append(f'<path class="rule" d="M{_LEFT} {y(tick):.1f}H{_RIGHT}"/>')
-        marks.append(
-            f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(tick)}</text>'
-        )
-    for tick in ticks(first, last, 5):
+        marks.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>')
+    for tick, text in _labelled(ticks(first, last, 5)):
         marks.append(
             f'<text x="{x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
-            f"{'step ' if by_step and not tick else ''}{_tick(tick)}</text>"
+            f"{'step ' if by_step and not tick else ''}{text}</text>"
         )
     if not by_step:
         marks.append(
@@ -124,7 +123,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
     start, stop = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(start, stop + 1)]
+    return [i * step for i in range(start, stop + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -163,10 +162,23 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(group[-1][0], sum(v for _, v in group) / len(group)) for group in groups]
 
 
-def _tick(value: float) -> str:
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
-    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else number(value)
+def _labelled(found: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks with their texts, in which neighbours differ."""
+    if len(found) == 1:
+        return [(found[0], number(found[0]))]
+    gaps = [b - a for a, b in pairwise(found)]
+    return [(tick, _tick(tick, gap)) for tick, gap in zip(found, [gaps[0], *gaps], strict=True)]
+
+
+def _tick(value: float, gap: float) -> str:
+    """A tick with the digits that the gap to its neighbour has."""
+    size = abs(value)
+    decimals = -math.floor(math.log10(min(size, gap) if size else gap))
+    if 0 < size < 1e-3:
+        return f"{value:.{math.floor(math.log10(size)) + decimals + 1}g}"
+    power, unit = (6, "M") if size >= 1e6 else (3, "k") if size >= 1e4 else (0, "")
+    text = f"{value / 10**power:,.{max(decimals + power, 0)}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
 
 
 def _legend(curves: Sequence[Curve], ordered: bool) -> str:

@@ -71,7 +71,7 @@ def _markdown(sweep: Sweep) -> str:
     for row in sweep.rows:
         cells = list(row.settings.values())
         for name in sweep.headlines:
-            text = _shown(row, name)
+            text = f"{row.records[name]['value']:.6g}" if name in row.records else "–"
             if why_not_valid(row.records.get(name, {})):
                 text = f"~~{text}~~"
             cells.append(f"**{text}**" if _is_best(sweep, row, name) else text)
@@ -135,6 +135,6 @@ def _shown(row: Row, name: str) -> str:
 
 
 def _is_best(sweep: Sweep, row: Row, name: str) -> bool:
-    """Whether this is the best, or looks the same with the digits that are shown."""
-    found = None if row.value(name) is None else sweep.best(name)
-    return found is not None and _shown(row, name) == metric(name, found)
+    """Whether this is the best, in full and not only with the digits that are shown."""
+    found = sweep.best(name)
+    return found is not None and row.value(name) == found

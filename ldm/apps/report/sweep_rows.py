@@ -84,9 +84,9 @@ class Sweep(NamedTuple):
         return sorted(key for key in found if not self._explained(key))
 
     def best(self, name: str) -> float | None:
-        """The best value of several; None where they are not to be compared."""
+        """The best value of several that differ; None where they are not to be compared."""
         values = [v for row in self.rows if (v := row.value(name)) is not None]
-        return best(name, values) if len(values) > 1 and not self.differences(name) else None
+        return best(name, values) if len({*values}) > 1 and not self.differences(name) else None
 
     def _explained(self, key: str) -> bool:
         """Whether a key of a protocol, as sampler_settings.eta, differs with what was varied."""

@@ -44,7 +44,7 @@ class TrainingSetting:
         self.train, self.held_out = shards, shards.held_out() or shards
         self.weights_dir = config.weights_dir
         self.allow_unknown_weights = config.evaluation.allow_unknown_weights
-        self.towers, self.size_px = cache(read_towers), config.size
+        self.towers, self._side_px = cache(read_towers), config.size
         self._counts = dict.fromkeys((REFERENCE, RECONSTRUCTIONS), min(number, len(self.held_out)))
         self._captions: dict[str, list[str]] = {
             name: list(self.held_out.first_captions(n)) for name, n in self._counts.items()
@@ -58,6 +58,9 @@ class TrainingSetting:
     def count(self, pictures: str) -> int:
         self._require(pictures)
         return self._counts[pictures]
+
+    def size_px(self, pictures: str) -> tuple[int, int]:
+        return self._side_px, self._side_px
 
     def captions(self, pictures: str) -> Sequence[str]:
         self._require(pictures)
@@ -74,7 +77,7 @@ class TrainingSetting:
 
     def originals(self, rows: Sequence[int]) -> Tensor:
         """Some of the held-out pictures (B, C, H, W) in [-1, 1]."""
-        return torch.stack([crop(self.held_out[i].image, self.size_px) for i in rows])
+        return torch.stack([crop(self.held_out[i].image, self._side_px) for i in rows])
 
     @property
     def reference(self) -> dict[str, str]:

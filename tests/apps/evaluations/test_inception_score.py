@@ -15,3 +15,5 @@ def test_it_is_of_the_samples_alone():
     assert found["inception_score_std"].protocol["splits"] == 4
     with pytest.raises(ValueError, match="40 pictures cannot be taken in 41 parts"):
         score_of(sets, Pixels(), splits=41)
+    with pytest.raises(ValueError, match="splits of at least 1, not 0"):
+        score_of(sets, Pixels(), splits=0)

@@ -29,3 +29,11 @@ def test_one_picture_is_refused_before_anything_is_made():
     sets = given(samples=pictures(1), reference=pictures(9))
     with pytest.raises(ValueError, match="1 generated and 9 real"):
         kernel_distance(sets, "kid", Pixels(), subsets=10, subset_size=1000)
+
+
+@pytest.mark.parametrize("subsets, subset_size", [(0, 1000), (10, 1), (10, 0)])
+def test_settings_without_a_number_are_refused_before_anything_is_made(subsets, subset_size):
+    sets = given(samples=pictures(9), reference=pictures(9))
+    told = f"{subsets} draws of {subset_size} pictures: subsets is at least 1.*at least 2"
+    with pytest.raises(ValueError, match=told):
+        kernel_distance(sets, "kid", Pixels(), subsets=subsets, subset_size=subset_size)

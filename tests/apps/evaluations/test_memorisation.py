@@ -39,3 +39,13 @@ def test_without_training_pictures_nothing_begins():
     sets = given(samples=pictures(9), reference=pictures(9))
     with pytest.raises(UserError, match="no training"):
         copies(sets, "memorisation", Pixels(), **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [({"share": 1.0}, "between 0 and 1"), ({"share": 0}, "not 0"), ({"listed": -1}, "listed=-1")],
+)
+def test_settings_without_a_number_are_refused_before_anything_is_made(wrong, told):
+    sets = given(samples=pictures(9), reference=pictures(9), training=pictures(9))
+    with pytest.raises(ValueError, match=told):
+        copies(sets, "memorisation", Pixels(), **SETTINGS | wrong)

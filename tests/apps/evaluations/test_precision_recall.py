@@ -19,3 +19,9 @@ def test_too_few_pictures_are_refused_before_anything_is_made(samples, reference
     sets = given(samples=pictures(samples), reference=pictures(reference))
     with pytest.raises(ValueError, match=f"{told} pictures have no 3 neighbours"):
         in_manifolds(sets, Pixels(), neighbours=3)
+
+
+def test_no_neighbours_are_refused_before_anything_is_made():
+    sets = given(samples=pictures(9), reference=pictures(9))
+    with pytest.raises(ValueError, match="neighbours of at least 1, not 0"):
+        in_manifolds(sets, Pixels(), neighbours=0)
