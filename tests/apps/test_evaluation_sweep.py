@@ -37,6 +37,7 @@ def jobs(monkeypatch):
         return 0
 
     monkeypatch.setattr("ldm.apps.sweep.run_child", run)
+    monkeypatch.setattr("ldm.apps.evaluation_sweep.asked", lambda config: None)  # weights are here
     run.started, run.codes = started, codes
     return run
 
@@ -140,3 +141,10 @@ def test_mistakes_come_before_the_first_job(ldm, command, jobs, tmp_path, capsys
 
 def test_a_folder_without_a_sweep_is_none(tmp_path):
     assert read_sweep(tmp_path) is None
+
+
+def test_what_a_job_lacks_is_said_before_the_first(ldm, command, monkeypatch, capsys):
+    monkeypatch.setattr("ldm.apps.sweep.run_child", lambda words: pytest.fail("started"))
+    assert ldm(*command) == 2
+    said = capsys.readouterr().err
+    assert "steps=10 guidance=1: weights-inception" in said and "is missing" in said
