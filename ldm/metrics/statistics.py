@@ -164,8 +164,8 @@ class StatisticsFile:
             )
         differing = min((unlike(one, {"protocol": protocol}) for one in others), key=len)
         told = "; ".join(
-            f"{key.replace('.', ' ')}: {made or 'none'} | {asked or 'none'}"
-            for key, (made, asked) in differing.items()
+            f"{key.replace('.', ' ')}: " + " | ".join("none" if v == "" else str(v) for v in both)
+            for key, both in differing.items()
         )
         settings = ", ".join(dict.fromkeys(key.partition(".")[0] for key in differing))
         raise ValueError(

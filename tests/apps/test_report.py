@@ -297,12 +297,12 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 @pytest.mark.parametrize(
     "values, expected",
     [
-        ((1e-5, 1.002e-5), ["9.995e-06", "1e-05", "1.0005e-05", "1.001e-05"]),
+        ((1e-5, 1.002e-5), ["1e-05", "1.0005e-05", "1.001e-05"]),
         ((0.34375, 0.34379), ["0.34375", "0.34376", "0.34377", "0.34378", "0.34379"]),
         ((1_000_000, 1_000_004), ["1M", "1.000001M", "1.000004M"]),
         ((10_000, 10_004), ["10k", "10.004k"]),
         ((5000, 9000), ["5,000", "9,000"]),
-        ((0.0, 1.0), ["0", "0.2", "1"]),
+        ((0.0, 0.9), ["0", "0.2", "0.8"]),
     ],
 )
 def test_the_digits_of_ticks_tell_them_apart(values, expected) -> None:
@@ -317,7 +317,7 @@ def test_ticks_of_a_logarithmic_chart_have_a_digit_each() -> None:
     line = charts.Curve("a", [(0.0, 3e-6), (1.0, 2e4)], "red", marked=True)
     chart = charts.line_chart("Loss", "", [line], log=True, ordered=False)
     texts = re.findall(r'text-anchor="end">([^<]*)</text>', chart)
-    assert texts == ["1e-05", "0.001", "0.1", "10", "1,000"]
+    assert texts == ["1e-06", "0.0001", "0.01", "1", "100", "10k"]
 
 
 def test_numbers_with_a_number_at_their_end_share_a_chart() -> None:

@@ -62,8 +62,8 @@ def test_what_differs_in_the_protocol_is_named(tmp_path):
         found.moments("inception", asked, "features")
     with pytest.raises(ValueError, match=differs):
         found.notes("inception", asked)
-    nested = INCEPTION | {"resize": {"kernel": "bicubic", "size_px": (1, 1)}}
-    told = r"resize: clean_fid \| none; resize kernel: none \| bicubic.* metric \(resize\), or"
+    nested = INCEPTION | {"resize": {"antialias": False, "kernel": "bicubic"}}
+    told = r"resize: clean_fid \| none; resize antialias: none \| False;.* metric \(resize\), or"
     with pytest.raises(ValueError, match=told):
         found.notes("inception", nested)
     with pytest.raises(ValueError, match="of inception, own, and none in those of dinov2"):
