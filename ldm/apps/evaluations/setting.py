@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -52,6 +53,8 @@ class CommandSetting:
     def towers(self) -> ClipTowers:
         if self._towers is None:
             path = self.config.text_run or self.config.model
+            if self.config.text_run is not None and not Path(path).is_dir():
+                raise UserError(f"text_run={path} does not exist; give a run of text_encoder.")
             parts = [] if path is None else parts_at(path, TEXT_ENCODERS)
             encoder = read_condition_encoder(model_folder(path, parts[0])) if parts else None
             whose = "there is no model=" if path is None else f"{path} has none"

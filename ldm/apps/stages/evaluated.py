@@ -76,6 +76,7 @@ class Evaluated:
             "device": device_of(config.accelerator).type,
             **made_by,
         }
+        self._judging = {"block": config.evaluation.block, "device": made["device"]}
         originals = {"originals": setting.reference} if setting.reference else {}
         self._protocols = {
             REFERENCE: setting.reference,
@@ -97,7 +98,7 @@ class Evaluated:
 
     def conclude(self, found: Found) -> Records:
         """The records of all measures, under names that carry the number of pictures."""
-        noted: Noted = _Noted(found, self._protocols, self.setting)
+        noted: Noted = _Noted(found, self._protocols, self._judging, self.setting)
         return {
             _named(number.name, number.protocol.get("n")): record(number.value, **number.protocol)
             for measure in self.measures
@@ -129,6 +130,7 @@ class _Noted:
 
     found: Found
     protocols: Mapping[str, Mapping[str, Any]]
+    judging: Mapping[str, Any]
     setting: TrainingSetting
 
     def __call__(self, pictures: str, observer: Observer) -> NotesInMemory:
@@ -148,7 +150,7 @@ class _Noted:
         said = judged(first, *self._about(first), self.setting.words(first))
         for name in others:
             said |= compared_with(name, *self._about(name))
-        return said
+        return {**said, "judging": dict(self.judging)}
 
     def _about(self, pictures: str) -> tuple[Mapping[str, Any], str, int]:
         notes = self(pictures, _PIXELS)

@@ -88,8 +88,13 @@ def evaluated_samples(config: DictConfig, model: TextToImage, cache: LatentCache
         **{name: evaluation[name] for name in ("steps", "guidance", "spacing", "seed", "block")},
         "guidance_rescale": 0.0,
         "negative": "",
+        "size_px": config.size,
     }
-    made_by = {name: entry["fingerprint"] for name, entry in cache.manifest.inputs.items()}
+    made_by = {
+        name: entry["fingerprint"]
+        for name, entry in cache.manifest.inputs.items()
+        if name != "shards"  # which the latents stand for
+    }
     return Evaluated(
         config,
         setting,
