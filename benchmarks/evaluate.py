@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ldm.metrics.frechet import frechet_distance, moments
 from ldm.metrics.kernel_distance import KernelDistance
-from ldm.metrics.notes import NotesInFiles, rows_of
+from ldm.metrics.notes import NotesInFiles, blocks_of, rows_of
 from ldm.metrics.precision_recall import PrecisionRecall
 
 COUNT, SIZE, BLOCK = 50_000, 2048, 64
@@ -59,8 +59,8 @@ def write_notes(directory: Path, seed: int) -> None:
     mixing = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(99)) / SIZE**0.5
     mixing *= torch.logspace(0, -2, SIZE)
     generator = torch.Generator().manual_seed(seed)
-    for number in notes.missing():
-        rows = min(BLOCK, COUNT - number * BLOCK)
+    for number, pictures in enumerate(blocks_of(COUNT, BLOCK)):
+        rows = len(pictures)
         features = torch.randn(rows, SIZE, generator=generator) @ mixing
         notes.write(number, {"features": (features + 0.3 + 0.01 * seed).relu()})
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldm.manifest import atomic
@@ -165,3 +165,17 @@ class NotesInFiles:
 
     def _file(self, number: int) -> Path:
         return self.directory / f"{number:06d}.safetensors"
+
+
+def notes_found(directory: Path) -> NotesInMemory:
+    """The notes that a directory holds, whatever number of pictures they are of.
+
+    ValueError where there are none, or damaged ones.
+    """
+    files = sorted(directory.glob("[0-9]*.safetensors"))
+    if not files:
+        raise ValueError(f"{directory} holds no notes.")
+    try:
+        return NotesInMemory({number: load_file(file) for number, file in enumerate(files)})
+    except SafetensorError as error:
+        raise ValueError(f"the notes in {directory} are damaged ({error}).") from error

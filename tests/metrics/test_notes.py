@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ldm.metrics.notes import NotesInFiles, NotesInMemory, blocks_of, rows_of
+from ldm.metrics.notes import NotesInFiles, NotesInMemory, blocks_of, notes_found, rows_of
 
 
 def test_blocks_cover_every_picture_once():
@@ -53,7 +53,7 @@ def test_features_that_are_not_finite_are_refused_by_the_picture(tmp_path, wrong
     notes = NotesInFiles(tmp_path / "inception-12", count=4, block=2)
     with pytest.raises(ValueError, match=r"^inception-12: features of picture 3 are NaN"):
         notes.write(1, {"features": rows})
-    assert notes.missing() == [0, 1]
+    assert not notes.is_noted(0) and not notes.is_noted(1)
     with pytest.raises(ValueError, match="features of picture 3 are NaN"):
         NotesInMemory({0: {"features": torch.zeros(2, 3)}, 1: {"features": rows}})
 
@@ -62,3 +62,16 @@ def test_a_distance_may_be_infinite_and_not_nan():
     NotesInMemory({0: {"psnr": torch.tensor([30.0, torch.inf]), "count": torch.ones(2).int()}})
     with pytest.raises(ValueError, match="psnr of picture 1"):
         NotesInMemory({0: {"psnr": torch.tensor([30.0, torch.nan])}})
+
+
+def test_notes_are_read_as_they_are_found(tmp_path):
+    rows = torch.arange(10.0).view(5, 2)
+    notes = NotesInFiles(tmp_path, count=5, block=2)
+    with pytest.raises(ValueError, match="holds no notes"):
+        notes_found(tmp_path)
+    for number, block in enumerate(blocks_of(5, 2)):
+        notes.write(number, {"features": rows[block.start : block.stop]})
+    assert torch.equal(rows_of(notes_found(tmp_path), "features"), rows)
+    (tmp_path / "000001.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="are damaged"):
+        notes_found(tmp_path)

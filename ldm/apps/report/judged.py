@@ -24,7 +24,7 @@ from ldm.data.images import to_uint8, visible
 from ldm.data.remote import is_url
 from ldm.data.shards.reader import ImageShards
 from ldm.manifest import read_json
-from ldm.metrics.notes import NotesInFiles, rows_of
+from ldm.metrics.notes import notes_found, rows_of
 
 NOTES, NEAREST = "metrics.notes", "nearest.json"  # beside metrics.json, and in the notes
 _SCORES = ("clip_score", "clip_score_own")
@@ -148,7 +148,7 @@ def _noted(notes: Path, pixels: str | None) -> tuple[Path | None, Tensor]:
     """
     for folder in sorted(notes.glob(f"{SAMPLES}-*/{Pixels.name}-*")):
         with suppress(ValueError, OSError):  # damaged, or not finished
-            found = _in_files(folder)
+            found = notes_found(folder)
             if hash_of(found, SAMPLES) == pixels:
                 return folder.parent, rows_of(found, "digest")
     return None, torch.empty(0)
@@ -157,17 +157,13 @@ def _noted(notes: Path, pixels: str | None) -> tuple[Path | None, Tensor]:
 def _cosines(notes: Path, mean: float) -> Sequence[float] | None:
     """Of each picture and its prompt, by the network in whose notes they have this mean."""
     for folder in sorted(p for p in notes.iterdir() if p.name.startswith(("clip", "own"))):
-        with suppress(ValueError, OSError):  # notes without texts
-            image, text = (rows_of(_in_files(folder), name) for name in ("image", "text"))
+        with suppress(ValueError, OSError, KeyError):  # notes without texts
+            found = notes_found(folder)
+            image, text = (rows_of(found, name) for name in ("image", "text"))
             cosines = F.cosine_similarity(image.double(), text.double())
             if abs(float(cosines.mean()) - mean) < 1e-5:
                 return cosines.tolist()
     return None
-
-
-def _in_files(folder: Path) -> NotesInFiles:
-    """Notes of any number of pictures in blocks of any size."""
-    return NotesInFiles(folder, count=len(list(folder.glob("[0-9]*.safetensors"))), block=1)
 
 
 def _training(directory: Path) -> ImageShards | None:
