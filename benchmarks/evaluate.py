@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
+import whole_evaluation
 from machine import machine
 from paired import paired
 from torch import Tensor
 
 from ldm.metrics.frechet import frechet_distance, moments
 from ldm.metrics.kernel_distance import KernelDistance
-from ldm.metrics.notes import NotesInFiles, blocks_of, rows_of
+from ldm.metrics.notes import NotesInFiles, blocks_of
 from ldm.metrics.precision_recall import PrecisionRecall
 
 COUNT, SIZE, BLOCK = 50_000, 2048, 64
@@ -51,6 +52,8 @@ def main() -> None:
                 )
                 print(f"{name} of {count:,} x {SIZE:,}, threads {threads}: {took}", flush=True)
         in_own_process(1, against_others, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        whole_evaluation.main(Path(folder))
 
 
 def write_notes(directory: Path, seed: int) -> None:
@@ -68,7 +71,14 @@ def write_notes(directory: Path, seed: int) -> None:
 def both_sides(folder: Path, count: int) -> Iterator[tuple[bool, Iterator[Tensor]]]:
     """Whether these are real ones, and the first ``count`` rows block by block."""
     for is_real, name in ((False, "samples"), (True, "reference")):
-        yield is_real, NotesInFiles(folder / name, count=count, block=BLOCK).blocks("features")
+        yield is_real, first_rows(folder / name, count)
+
+
+def first_rows(notes: Path, count: int) -> Iterator[Tensor]:
+    """The first rows of all that are noted, in blocks of which the last may be smaller."""
+    blocks = NotesInFiles(notes, count=COUNT, block=BLOCK).blocks("features")
+    for features, begun in zip(blocks, range(0, count, BLOCK), strict=False):
+        yield features[: count - begun]
 
 
 def frechet(folder: Path, count: int) -> None:
@@ -130,8 +140,7 @@ def against_others(folder: Path) -> None:
     from torchmetrics.image import FrechetInceptionDistance, KernelInceptionDistance
 
     fake, real = (
-        rows_of(NotesInFiles(folder / name, count=COMPARED, block=BLOCK), "features")
-        for name in ("samples", "reference")
+        torch.cat([*first_rows(folder / name, COMPARED)]) for name in ("samples", "reference")
     )
 
     class AsTheyAre(torch.nn.Module):

@@ -28,10 +28,10 @@ DEMO = {"text_encoder": [], "autoencoder": ["perceptual=none", "loss.perceptual=
 class World:
     """A folder with shards and latents, whose encoders have learned for one step."""
 
-    def __init__(self, root: Path, settings: dict[str, list[str]]) -> None:
+    def __init__(self, root: Path, settings: dict[str, list[str]], *, held_out: int = 16) -> None:
         self.root, self.settings = root, settings
         shards = root / "shards"
-        _run("prepare", "data=shapes", "data.num_train=64", "data.num_held_out=16",
+        _run("prepare", "data=shapes", "data.num_train=64", f"data.num_held_out={held_out}",
              "data.size_px=32", f"out={shards}")  # fmt: skip
         for stage in ("text_encoder", "autoencoder"):
             _run(*self.train(stage, root / stage, "max_steps=1"))

@@ -83,6 +83,11 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
             "there is nothing to judge: give samples=DIR, or model=RUN that makes pictures. To "
             "make a file of statistics of the reference, give out=FILE.safetensors."
         )
+    if setting.pictures.builds_statistics and config.num_samples is not None:
+        raise UserError(
+            f"num_samples={config.num_samples} says how many pictures are judged, and a file of "
+            "statistics is made of all pictures of the reference; leave it out."
+        )
     if is_file_of_statistics and not setting.pictures.builds_statistics:
         raise UserError(
             f"out={config.out}: a .safetensors file holds statistics of a reference, and there are "

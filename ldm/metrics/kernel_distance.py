@@ -8,6 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+_ALL_PAIRS = 8_000  # features of both sides whose kernel is computed once for all draws (400 MB)
+
 
 class KernelDistance(Metric):
     """Squared maximum mean discrepancy of real and generated features (B, D), unbiased.
@@ -43,12 +45,13 @@ class KernelDistance(Metric):
         self.fake = [dim_zero_cat(self.fake)]
         (real,), (fake,) = self.real, self.fake
         size = size_of_subsets(self.subset_size, len(fake), len(real))
-        distances = torch.stack(
-            [
-                _discrepancy(fake[some].double(), real[others].double())
-                for some, others in _draws(len(fake), len(real), self.subsets, size)
-            ]
-        )
+        draws = _draws(len(fake), len(real), self.subsets, size)
+        if len(fake) + len(real) <= _ALL_PAIRS:
+            of_fake, of_real, between = _kernels(fake.double(), real.double())
+            kernels = ((of_fake[a][:, a], of_real[b][:, b], between[a][:, b]) for a, b in draws)
+        else:
+            kernels = (_kernels(fake[a].double(), real[b].double()) for a, b in draws)
+        distances = torch.stack([_discrepancy(*each) for each in kernels])
         if len(distances) == 1:
             return {"kid": distances[0]}
         return {"kid": distances.mean(), "kid_std": distances.std(correction=0)}
@@ -89,23 +92,19 @@ def _draws(fake: int, real: int, count: int, size: int) -> Iterator[tuple[Tensor
         yield torch.from_numpy(some), torch.from_numpy(others)
 
 
-def _discrepancy(x: Tensor, y: Tensor) -> Tensor:
-    """The unbiased estimate of the squared discrepancy of samples (m, D), (m, D)."""
-    size = len(x)
-    within = (_kernel_sum(x, x) - _diagonal_sum(x) + _kernel_sum(y, y) - _diagonal_sum(y)) / (
-        size * (size - 1)
-    )
-    return within - 2.0 * _kernel_sum(x, y) / size**2
-
-
-def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
-    return _kernel(x @ y.T, x.shape[1]).sum()
-
-
-def _diagonal_sum(x: Tensor) -> Tensor:
-    return _kernel(x.square().sum(1), x.shape[1]).sum()
+def _kernels(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The kernel within x (m, D), (m, m), within y (n, D), (n, n), and between them, (m, n)."""
+    size = x.shape[1]
+    return _kernel(x @ x.T, size), _kernel(y @ y.T, size), _kernel(x @ y.T, size)
 
 
 def _kernel(products: Tensor, num_features: int) -> Tensor:
     """(x . y / D + 1)^3 of products x . y."""
     return (products / num_features + 1.0) ** 3
+
+
+def _discrepancy(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
+    """The unbiased estimate of the squared discrepancy from kernels (m, m)."""
+    size = len(between)
+    within = sum(kernel.sum() - kernel.trace() for kernel in (within_x, within_y))
+    return within / (size * (size - 1)) - 2.0 * between.sum() / size**2

@@ -241,6 +241,7 @@ def test_a_reference_becomes_a_file_of_statistics(world, made, judge, tmp_path, 
     assert by_file["value"] == pytest.approx(by_pictures["value"], rel=1e-9)
     assert by_file["protocol"] == by_pictures["protocol"]
     assert "give samples=DIR, or model=RUN" in judge(f"reference={pngs}")
+    assert "made of all pictures of the reference" in judge(f"reference={pngs}", "num_samples=4")
 
 
 def test_an_autoencoder_alone_is_judged_by_its_reconstructions(world, made, judge, pngs):

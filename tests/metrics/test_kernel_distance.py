@@ -29,6 +29,13 @@ def test_it_equals_torch_fidelity(size, shift):
     assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-9)
 
 
+def test_draw_by_draw_it_is_what_it_is_at_once(monkeypatch):
+    fake, real = features(70, 16, seed=0), features(90, 16, seed=1)
+    at_once = distance(fake, real, subsets=20, subset_size=30)
+    monkeypatch.setattr("ldm.metrics.kernel_distance._ALL_PAIRS", 159)  # of 160
+    assert distance(fake, real, subsets=20, subset_size=30) == pytest.approx(at_once, rel=1e-9)
+
+
 def test_it_has_a_closed_form_of_few_features():
     x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [3.0]])
     # (2 * 3^3) / 2 + (2 * 1) / 2 - 2 (1 + 4^3 + 1 + 7^3) / 4
