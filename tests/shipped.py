@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 
 
 def shipped(group: str, name: str, /, **changes: Any) -> Any:

@@ -1,6 +1,7 @@
 """The floors of CONTRIBUTING.md: imports point down, foreign libraries stay where they belong."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    {"types", "random", "manifest", "weights"},
+    {"types", "ranges", "random", "manifest", "weights"},
     {"diffusion", "nn"},
     {"backbones", "autoencoders", "text", "features", "worlds"},
     {"losses", "data", "metrics"},
@@ -57,6 +58,8 @@ def violations(source: str, path: Path) -> list[str]:
             found.append(f"{path}: floor {floor} may not know {name}")
         elif floor == 1 and top not in STDLIB_AND_TORCH:
             found.append(f"{path}: floor 1 is torch only, not {name}")
+        elif own == "ranges" and top not in sys.stdlib_module_names:
+            found.append(f"{path}: ranges are read where torch is not, and {name} is foreign")
     return found
 
 
@@ -74,6 +77,9 @@ def test_every_file_stands_on_its_floor() -> None:
         ("ldm/random.py", "from ldm.types import Condition", True),
         ("ldm/random.py", "from ldm import manifest", False),
         ("ldm/types.py", "import ldm.random", False),
+        ("ldm/nn/a.py", "from ldm.ranges import Count", True),
+        ("ldm/ranges.py", "from typing import Annotated", True),
+        ("ldm/ranges.py", "import torch", False),
         ("ldm/nn/a.py", "from ldm.nn.b import c", True),
         ("ldm/nn/a.py", "from .b import c", True),
         ("ldm/nn/a.py", "from ..diffusion import c", False),

@@ -1,30 +1,32 @@
 """From command-line words to one resolved configuration, with Hydra underneath."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from ldm.apps.config_files import choices, config_roots, hydra_in
 from ldm.apps.errors import UserError, suggestion
-from ldm.apps.schema import check_schema
-from ldm.apps.settings import PARTS, SETTINGS
+from ldm.apps.hydra_mistakes import (
+    defaults_mistake,
+    groups_in,
+    missing_config,
+    no_mapping,
+    unreadable,
+)
+from ldm.apps.origins import origins_of
+from ldm.apps.schema.annotation import is_described
+from ldm.apps.schema.check import check_schema
+from ldm.apps.schema.commands import fields_of, settings_of_command
 
 OPTIONAL = ("image", "mask", "like", "prompt_to")  # nothing, or a bare null, is none of them
 LITERAL = ("prompt", "negative", *OPTIONAL)
-
-
-def config_root() -> Path:
-    """The shipped configs: at the top of a checkout, inside the package when installed."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "configs"
-    return checkout if (checkout / "train.yaml").is_file() else package / "configs"
 
 
 def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
@@ -34,16 +36,11 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     (``OPTIONAL``); all else is Hydra's grammar. ``like=`` brings the settings of a picture, but for
     those given here. ``config_dir`` adds a user's own groups and experiments.
     """
-    literal, overrides = _split_literal(arguments)
-    like = literal.get("like")
-    if command == "sample" and like is not None:
-        from ldm.apps.like import recalled
-
-        literal, overrides = recalled(like, literal, overrides)
-    _require_text([*(f"{key}={value}" for key, value in literal.items()), *overrides])
+    literal, overrides = split_words(command, arguments)
     _require_kept(command, overrides)
-    _check_experiment(overrides, config_dir)
-    config = _compose(command, overrides, config_dir)
+    roots = config_roots(config_dir)
+    _check_experiment(overrides, roots)
+    config = _compose(command, overrides, roots)
     OmegaConf.set_struct(config, False)
     known = [*config]  # `in config` would overlook what is still missing
     for key, value in literal.items():
@@ -53,24 +50,55 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
             raise UserError(f"{key}=??? cannot be taken literally; add a word.")
         # The text itself comes last, where nothing reads it as grammar.
         config[key] = None if value is None else ""
-    check_schema(command, config)
+
+    def where(key: str) -> str:
+        return origins_of(command, overrides, config_dir).file_of(key)
+
+    with_mistakes_told(lambda: check_schema(command, config, where), config, where)
     missing = sorted(key for key in _keys(config) if _is_missing(config, key))
     if missing:
-        raise UserError(_missing(command, missing))
-    try:
-        OmegaConf.resolve(config)
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(_missing(command, missing, roots))
+    with_mistakes_told(lambda: OmegaConf.resolve(config), config, where)
     if "autoencoder" in config:
         from ldm.apps.rules import choose_regularizer
 
         choose_regularizer(config, overrides)
-    check_schema(command, config)  # again, for what interpolations brought in
+    check_schema(command, config, where)  # again, for what interpolations brought in
     for key, value in literal.items():
         if value is not None:
             config[key] = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     OmegaConf.set_struct(config, True)
     return config
+
+
+def split_words(command: str, words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """The words that are taken literally, by key, and those in Hydra's grammar.
+
+    Those of ``like=FILE`` come first, so that the others are stronger.
+    """
+    literal, overrides = _split_literal(words)
+    like = literal.get("like")
+    if command == "sample" and like is not None:
+        from ldm.apps.like import recalled
+
+        literal, overrides = recalled(like, literal, overrides)
+    _require_text([*(f"{key}={value}" for key, value in literal.items()), *overrides])
+    return literal, overrides
+
+
+def with_mistakes_told(
+    act: Callable[[], object], config: DictConfig, where: Callable[[str], str]
+) -> None:
+    """Do what may meet an interpolation that leads nowhere; UserError that says which."""
+    try:
+        act()
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key or "")
+        said = str(error).splitlines()[0].rstrip(".")
+        if isinstance(error, InterpolationKeyError):
+            name = said.partition("'")[2].partition("'")[0]
+            said = f"there is no setting {name!r}. {suggestion(name, _keys(config))}"
+        raise UserError(f"{key}: {said}{'' if said.endswith('?') else '.'}{where(key)}") from error
 
 
 def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
@@ -120,19 +148,25 @@ def _require_kept(command: str, overrides: Iterable[str]) -> None:
     """UserError where a word ~KEY would delete a setting of the command: all are needed."""
     for override in overrides:
         key = override.partition("=")[0].removeprefix("~")
-        parent, _, name = key.rpartition(".")
-        settings = PARTS.get((command, parent), {}) if parent else SETTINGS.get(command, {})
-        if override.startswith("~") and name in settings:
+        if override.startswith("~") and key in _settings_named(command):
             raise UserError(
                 f"~{key}: `ldm {command}` needs this setting. Leave the word out for its usual "
                 f"value, or give another: {key}=..."
             )
 
 
-def _check_experiment(overrides: list[str], config_dir: str | None) -> None:
+def _settings_named(command: str) -> list[str]:
+    """The dotted names of a command's own settings."""
+    names = []
+    for name, annotation in settings_of_command(command).items():
+        inner = fields_of(annotation) if is_described(annotation) else {}
+        names += [name, *(f"{name}.{other}" for other in inner)]
+    return names
+
+
+def _check_experiment(overrides: list[str], roots: list[Path]) -> None:
     """UserError for an experiment that does not exist: Hydra passes over optional groups."""
-    roots = [config_root(), *([Path(config_dir)] if config_dir else [])]
-    known = [path.stem for root in roots for path in (root / "experiment").glob("*.yaml")]
+    known = choices("experiment", roots)
     for override in overrides:
         key, _, name = override.partition("=")
         if key == "experiment" and name not in known and "," not in name:
@@ -141,41 +175,39 @@ def _check_experiment(overrides: list[str], config_dir: str | None) -> None:
             )
 
 
-def _compose(command: str, overrides: list[str], config_dir: str | None) -> DictConfig:
-    extra = []
-    if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise UserError(f"--config-dir {config_dir}: there is no such directory.")
-        extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
-    GlobalHydra.instance().clear()
+def _compose(command: str, overrides: list[str], roots: list[Path]) -> DictConfig:
     try:
-        with initialize_config_dir(str(config_root()), version_base="1.3"):
-            return hydra_compose(command, overrides=[*overrides, *extra])
+        with hydra_in(roots) as more:
+            return hydra_compose(command, overrides=[*overrides, *more])
     except MissingConfigException as error:
-        raise UserError(_missing_config(command, error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(command, str(error), overrides, config_dir)) from error
+        raise UserError(missing_config(command, error, overrides, roots)) from error
+    except yaml.YAMLError as error:
+        raise UserError(unreadable(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(_explain(command, str(error), overrides, roots)) from error
+    except OSError as error:  # of OmegaConf, of a file that holds a text or a number
+        said = no_mapping(roots, overrides)
+        if said is None:
+            raise
+        raise UserError(said) from error
 
 
-def _missing_config(command: str, error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
-    if not group:
-        first = str(error).splitlines()[0]
-        return f"{first} See `ldm {command} --help`."
-    known = error.options or [path.stem for path in (config_root() / group).glob("*.yaml")]
-    return f"{group}={name}: there is no such configuration. {suggestion(name, known)}"
-
-
-def _explain(command: str, text: str, overrides: list[str], config_dir: str | None) -> str:
+def _explain(command: str, text: str, overrides: list[str], roots: list[Path]) -> str:
     """Hydra's message in the user's words, with the closest known key where one is unknown."""
     unknown = re.search(r"Could not override '([^']+)'", text)
+    without = overrides
+    if unknown:
+        without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
+    if len(without) == len(overrides):  # nobody typed it
+        found = defaults_mistake(command, text, roots)
+        if found is not None:
+            return found
     group = re.search(r"You must specify '([^']+)'", text)
     if unknown:
         key = unknown[1].split("@")[0]
-        without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
         try:
             left_out = len(without) < len(overrides)
-            known = list(_keys(_compose(command, without, config_dir))) if left_out else []
+            known = list(_keys(_compose(command, without, roots))) if left_out else []
         except UserError:
             known = []
         if key in known:
@@ -183,7 +215,7 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
                 f"the value of {key!r} has entries that the configuration does not have. Add each "
                 f"by itself, +{key}.NAME=VALUE, or write a file of your own for --config-dir."
             )
-        groups = [path.name for path in config_root().iterdir() if path.is_dir()]
+        groups = groups_in(roots)
         if key in groups:
             return (
                 f"{key!r} has no place in this `ldm {command}`: its stage does without. Leave it "
@@ -192,7 +224,7 @@ def _explain(command: str, text: str, overrides: list[str], config_dir: str | No
         known += groups
         return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known)}"
     if group:
-        options = sorted(p.stem for p in (config_root() / group[1]).glob("*.yaml"))
+        options = choices(group[1], roots)
         return f"`ldm {command}` needs {group[1]}=NAME. Known: {', '.join(options)}."
     return re.sub(r"\s*\n\s*", " ", text.split("Set the environment")[0]).strip()
 
@@ -213,10 +245,10 @@ def _is_missing(config: DictConfig, path: str) -> bool:
     return OmegaConf.is_missing(node, name) and not node._get_node(name)._is_interpolation()
 
 
-def _missing(command: str, keys: list[str]) -> str:
+def _missing(command: str, keys: list[str], roots: list[Path]) -> str:
     wanted = " ".join(f"{key}=..." for key in keys)
     if command == "train" and "max_steps" in keys:
-        names = sorted(p.stem for p in (config_root() / "experiment").glob("*.yaml"))
+        names = choices("experiment", roots)
         return (
             f"`ldm train` needs experiment=NAME (known: {', '.join(names)}) or these settings: "
             f"{wanted}"

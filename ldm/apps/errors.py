@@ -10,13 +10,31 @@ class UserError(ValueError):
 
 
 def suggestion(word: str, known: Iterable[str], count: int = 3) -> str:
-    """ "Did you mean ...?" for the closest known words, or the list when none is close."""
+    """ "Did you mean ...?" for the closest known words, or the list when none is close.
+
+    All that are one letter away are among them, however short the word.
+    """
     known = sorted(set(known))
-    close = difflib.get_close_matches(word, known, n=count, cutoff=0.6)
+    near = [other for other in known if is_one_letter_off(word, other)]
+    close = [*near, *difflib.get_close_matches(word, known, n=count, cutoff=0.6)]
+    close = list(dict.fromkeys(close))[: max(count, len(near))]
     if close:
         return f"Did you mean {' or '.join(repr(c) for c in close)}?"
     shown = ", ".join(known[:30]) + (", ..." if len(known) > 30 else "")
     return f"Known: {shown}." if known else ""
+
+
+def is_one_letter_off(word: str, other: str) -> bool:
+    """Whether one letter more, less, changed, or two neighbours swapped make one of the other."""
+    if abs(len(word) - len(other)) > 1 or word == other:
+        return False
+    begin = 0
+    while word[begin : begin + 1] == other[begin : begin + 1] != "":
+        begin += 1
+    one, two = word[begin:], other[begin:]
+    if one[:2] == two[1::-1] and one[2:] == two[2:]:
+        return True
+    return one[1:] == two[1:] or one[1:] == two or one == two[1:]
 
 
 def in_words(error: Exception) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 
 
 def command_help(command: str, purpose: str, examples: Sequence[str]) -> str:

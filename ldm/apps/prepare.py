@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.progress import Bar
-from ldm.apps.schema import constructor, parameters_of
+from ldm.apps.schema.parts import constructor, settings_taken
 from ldm.data import bad_samples
 from ldm.data.preparing.picture_rules import PictureRules
 from ldm.data.preparing.prepare import Preparing
@@ -55,7 +55,7 @@ def _parts(data: DictConfig) -> tuple[Any, PictureRules, Preparing]:
     settings: dict[Any, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
 
     def taken(by: Any) -> dict[str, Any]:
-        return {name: settings[name] for name in parameters_of(by) if name in settings}
+        return {name: settings[name] for name in settings_taken(by) if name in settings}
 
     try:
         rules, preparing = PictureRules(**taken(PictureRules)), Preparing(**taken(Preparing))

@@ -14,7 +14,7 @@ from ldm.apps.beginning import assembled, quiet
 from ldm.apps.dumps import config_fingerprint, kept_checkpoint
 from ldm.apps.errors import UserError
 from ldm.apps.run_directory import CONFIG
-from ldm.apps.schema import check_schema
+from ldm.apps.schema.check import check_schema
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData
 from ldm.apps.watchers import watch

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ldm.autoencoders.regularizers import Regularizer
 from ldm.nn.attention import SpatialAttention
 from ldm.nn.resnet import Downsample, ResnetBlock, Upsample
+from ldm.ranges import Count
 
 _EPS = 1e-6
 
@@ -168,13 +169,13 @@ class Autoencoder(nn.Module):
     def __init__(
         self,
         *,
-        image_channels: int,
-        latent_channels: int,
-        channels: Sequence[int],
+        image_channels: Count,
+        latent_channels: Count,
+        channels: Sequence[Count],
         attention: Sequence[bool],
         mid_attention: bool,
-        layers_per_level: int,
-        groups: int,
+        layers_per_level: Count,
+        groups: Count,
         regularizer: Regularizer,
     ) -> None:
         self.config = {

@@ -8,10 +8,11 @@ from torch import nn
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.autoencoders.regularizers import KL
 from ldm.nn.resnet import ResnetBlock
+from ldm.ranges import Positive
 
 
 @torch.no_grad()
-def fast_start(autoencoder: Autoencoder, *, sigma: float) -> None:
+def fast_start(autoencoder: Autoencoder, *, sigma: Positive) -> None:
     """Residual blocks start as the identity, a KL posterior with spread ``sigma``.
 
     The original starts from PyTorch's defaults, whose spread of 1 drowns the latents for the first

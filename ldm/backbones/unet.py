@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldm.nn.attention import SpatialAttention, SpatialTransformer
 from ldm.nn.embedding import Mlp, PooledText, fourier
 from ldm.nn.resnet import Downsample, ResnetBlock, Upsample, double, halve
+from ldm.ranges import Count, Natural
 from ldm.types import Condition
 
 _EPS = 1e-5  # of group norms outside of transformers
@@ -131,20 +132,20 @@ class UNet(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: int,
-        out_channels: int,
-        channels: Sequence[int],
+        in_channels: Count,
+        out_channels: Count,
+        channels: Sequence[Count],
         attention: Sequence[bool],
-        heads: Sequence[int],
-        transformer_depth: Sequence[int],
-        layers_per_level: int,
-        context_dim: int | None,
-        vector_dim: int | None,
-        pooling_heads: int | None,
+        heads: Sequence[Count],
+        transformer_depth: Sequence[Natural],
+        layers_per_level: Count,
+        context_dim: Count | None,
+        vector_dim: Count | None,
+        pooling_heads: Count | None,
         linear_projection: bool,
         adaptive_norm: bool,
         residual_resampling: bool,
-        groups: int,
+        groups: Count,
     ) -> None:
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()

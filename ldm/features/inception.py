@@ -4,7 +4,7 @@ The network is that of ``inception_network``, its file comes from ``weights_dir`
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from ldm.features.quantise import to_uint8
 from ldm.features.resize import kernel
 from ldm.features.rgb import as_rgb
 
-WIDTHS = (64, 192, 768, 2048)
+Layer = Literal[64, 192, 768, 2048]
+WIDTHS = get_args(Layer)
 
 
 class InceptionFeatures(nn.Module):

@@ -5,7 +5,7 @@ a Frechet Inception distance can change more than between two models (Parmar et 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -100,6 +100,9 @@ KERNELS = {
     "clean_fid": Kernel(pillow_float, "bicubic, Pillow on floats", True, 128.0, 128.0),
     "pytorch_fid": Kernel(half_pixel, "bilinear, torch half-pixel", False, 127.5, 127.5),
 }
+
+
+ResizeName = Literal["torch_fidelity", "original", "clean_fid", "pytorch_fid"]
 
 
 def kernel(name: str) -> Kernel:

@@ -25,6 +25,7 @@ from ldm.interop.transformers_clip import (
 )
 from ldm.interop.weights_fit import require_fit
 from ldm.text.clip import CONFIG_FILE, ClipTowers, fill
+from ldm.text.clip_settings import VisionSettings
 from ldm.text.tokenizer import VOCABULARY_SIZE
 from ldm.weights import load_state_dict
 
@@ -137,7 +138,7 @@ def _of_open_clip(
 
 
 def _towers(state: Mapping[str, Tensor], config: Mapping[str, Any], file: Path) -> ClipTowers:
-    vision = dict(config["vision_cfg"])
+    vision: VisionSettings = {**config["vision_cfg"]}
     if of_timm := bool(vision.get("timm_model_name")):
         vision["timm_model_pretrained"] = False  # it would be fetched
     # Towers of timm compute while they are built, which the meta device cannot, and draw.

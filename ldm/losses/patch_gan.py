@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ldm.nn.batch_norm import GlobalBatchNorm2d
+from ldm.ranges import Count
 
 _MAX_GROUPS = 32
 
@@ -21,7 +22,12 @@ class PatchGAN(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, width: int, num_layers: int, norm: Literal["group", "batch"]
+        self,
+        *,
+        in_channels: Count,
+        width: Count,
+        num_layers: Count,
+        norm: Literal["group", "batch"],
     ) -> None:
         super().__init__()
         if norm not in ("group", "batch"):

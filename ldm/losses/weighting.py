@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ldm.diffusion.prediction import Prediction
+from ldm.ranges import Positive
 
 Weighting = Callable[[Prediction, Tensor, Tensor], Tensor]
 """(prediction, alpha (B,), sigma (B,)) -> what multiplies the squared errors, (B,)."""
@@ -15,7 +16,7 @@ def uniform(prediction: Prediction, alpha: Tensor, sigma: Tensor) -> Tensor:
     return alpha.new_ones(alpha.shape)
 
 
-def min_snr(prediction: Prediction, alpha: Tensor, sigma: Tensor, *, gamma: float) -> Tensor:
+def min_snr(prediction: Prediction, alpha: Tensor, sigma: Tensor, *, gamma: Positive) -> Tensor:
     """min(snr, gamma) for the error of x0, whatever is predicted (Hang et al. 2023, section 3.4).
 
     For epsilon that is min(1, gamma / snr): nearly clean inputs, whose noise says little about

@@ -1,11 +1,13 @@
 """Muon: momentum made orthogonal, for the hidden weights of a network (Jordan et al. 2024)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from ldm.ranges import Count, Decay, Length, NonNegative, Positive
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # lifts small singular values fastest (Jordan et al. 2024)
 
@@ -45,13 +47,13 @@ class Muon(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: float,
-        momentum: float,
-        iterations: int,
+        lr: Positive,
+        momentum: Decay,
+        iterations: Count,
         adam: Sequence[str],
-        betas: Sequence[float],
-        eps: float,
-        weight_decay: float,
+        betas: Annotated[Sequence[Decay], Length(2)],
+        eps: Positive,
+        weight_decay: NonNegative,
     ) -> None:
         matrices: list[tuple[str, nn.Parameter]] = []
         others: list[tuple[str, nn.Parameter]] = []

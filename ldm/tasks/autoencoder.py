@@ -22,6 +22,7 @@ from ldm.losses.adversarial import (
 from ldm.losses.autoencoder import reconstruction_nll
 from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
+from ldm.ranges import Natural, NonNegative, Positive
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
 from ldm.tasks.latent_health import DecoderPeaks, latent_health, latent_sums
@@ -37,15 +38,15 @@ class AutoencoderWeights:
     rising linearly over ``gan_ramp_steps``. ``adaptive_limit`` clamps the adaptive weight.
     """
 
-    l1: float
-    l2: float
-    perceptual: float
-    kl: float
-    gan: float
-    disc_start: int
-    gan_start: int
-    gan_ramp_steps: int
-    adaptive_limit: float
+    l1: NonNegative
+    l2: NonNegative
+    perceptual: NonNegative
+    kl: NonNegative
+    gan: NonNegative
+    disc_start: Natural
+    gan_start: Natural
+    gan_ramp_steps: Natural
+    adaptive_limit: Positive
 
 
 class Likelihood(nn.Module):

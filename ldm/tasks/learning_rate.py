@@ -2,14 +2,16 @@
 
 import math
 
+from ldm.ranges import Count, Natural, Positive, Share
 
-def constant(step: int, *, peak: float, warmup_steps: int, max_steps: int) -> float:
+
+def constant(step: int, *, peak: Positive, warmup_steps: Natural, max_steps: Count) -> float:
     """A linear rise over ``warmup_steps`` to ``peak``, then constant."""
     return peak * min(1.0, (step + 1) / max(1, warmup_steps))
 
 
 def cosine(
-    step: int, *, peak: float, warmup_steps: int, max_steps: int, final_fraction: float
+    step: int, *, peak: Positive, warmup_steps: Natural, max_steps: Count, final_fraction: Share
 ) -> float:
     """A linear rise to ``peak``, then half a cosine down to ``final_fraction`` of it at the end.
 

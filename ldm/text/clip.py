@@ -5,13 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ldm.manifest import atomic, write_json
 from ldm.nn.batch_norm import over_global_batch
+from ldm.ranges import Count
+from ldm.text.clip_settings import TextSettings, VisionSettings
 from ldm.text.clip_text_tower import ClipTextTower
 from ldm.text.tokenizer import ClipTokenizer
 from ldm.types import Condition
@@ -33,11 +35,11 @@ class ClipTowers(nn.Module):
     def __init__(
         self,
         *,
-        embed_dim: int,
-        vision: Mapping[str, Any],
-        text: Mapping[str, Any],
+        embed_dim: Count,
+        vision: VisionSettings,
+        text: TextSettings,
         quick_gelu: bool,
-        states: str,
+        states: Literal["last", "penultimate"],
     ) -> None:
         super().__init__()
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg

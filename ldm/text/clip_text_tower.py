@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from ldm.ranges import Count, Natural, Positive
 from ldm.text.tokenizer import ClipTokenizer
 
 
@@ -20,15 +21,15 @@ class ClipTextTower(nn.Module):
     def __init__(
         self,
         *,
-        context_length: int,
-        vocab_size: int,
-        width: int,
-        heads: int,
-        layers: int,
-        mlp_ratio: float,
-        embed_dim: int | None,
+        context_length: Count,
+        vocab_size: Count,
+        width: Count,
+        heads: Count,
+        layers: Count,
+        mlp_ratio: Positive,
+        embed_dim: Count | None,
         quick_gelu: bool,
-        pad_id: int,
+        pad_id: Natural,
     ) -> None:
         super().__init__()
         from open_clip.transformer import QuickGELU, TextTransformer

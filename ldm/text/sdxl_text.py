@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.nn.embedding import fourier
+from ldm.ranges import Count
 from ldm.text.clip import ClipText, Towers
 from ldm.text.tokenizer import END_OF_TEXT
 from ldm.types import Condition
@@ -34,7 +35,7 @@ class SdxlText(nn.Module):
         *,
         text_encoder: Towers | None,
         text_encoder_2: Towers,
-        num_sizes: int,
+        num_sizes: Count,
         zero_null: bool,
     ) -> None:
         super().__init__()

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ldm.apps.check import check
-from ldm.apps.compose import compose, config_root
+from ldm.apps.compose import compose
+from ldm.apps.config_files import config_root
 from ldm.apps.errors import UserError
 from ldm.apps.main import EXAMPLES, main
-from ldm.apps.settings import PARTS, SETTINGS
+from ldm.apps.schema.annotation import is_described
+from ldm.apps.schema.commands import fields_of, settings_of_command
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (config_root() / "recipe").glob("*.yaml"))
@@ -276,7 +278,7 @@ def test_a_value_of_the_autoencoder_that_does_not_fit(word):
         ("train", "backbone.channels=64", "UNet: it must be a list, each a whole number"),
         ("train", "backbone.channels=[a,b]", "a list, each a whole number"),
         ("train", "backbone.groups=4.5", "a whole number"),
-        ("train", "backbone.pooling_heads=few", "a whole number or null"),
+        ("train", "backbone.pooling_heads=few", "a whole number of at least 1 or null"),
         ("train", "backbone.linear_projection=1", "true or false"),
         ("train", "schedule.num_steps=[10]", "a whole number"),
         ("sample", "sampler.eta=big", "ddim: it must be a number"),
@@ -422,12 +424,11 @@ def test_paths_may_hold_equals_signs(path):
 
 @pytest.mark.parametrize("command", ["sample", "evaluate", "train", "cache", "export", "import"])
 def test_a_setting_cannot_be_deleted(command):
-    for key in SETTINGS[command]:
+    for key, annotation in settings_of_command(command).items():
         message = refused(command, f"~{key}")
         assert f"~{key}: `ldm {command}` needs this setting" in message
-    for (of, part), names in PARTS.items():
-        for name in names if of == command else ():
-            assert "needs this setting" in refused(command, f"~{part}.{name}")
+        for name in fields_of(annotation) if is_described(annotation) else ():
+            assert "needs this setting" in refused(command, f"~{key}.{name}")
 
 
 def test_prompts_where_there_are_none():

@@ -9,7 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.compose import compose, config_root
+from ldm.apps.compose import compose
+from ldm.apps.config_files import config_root
 from ldm.autoencoders.regularizers import KL, VQ
 
 STAGE = ["experiment=demo_autoencoder", "data.root=DATA", "size=64"]

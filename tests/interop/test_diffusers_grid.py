@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 from ldm.diffusion.schedules.flow import flow
 from ldm.diffusion.schedules.scaled_linear import scaled_linear
 from ldm.interop.diffusers_grid import diffusers_levels

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ldm.apps.build import build
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 from ldm.diffusion.editing import shortened
 from ldm.diffusion.prediction import Velocity
 from ldm.diffusion.samplers.ddim import ddim

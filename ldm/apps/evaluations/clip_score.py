@@ -1,6 +1,7 @@
 """The CLIP score (Hessel et al. 2021), by a published CLIP and by the model's own towers."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import (
@@ -25,7 +26,11 @@ _SCALES = {
 
 
 def clip_score(
-    setting: Setting, *, file: str, model: str | None, activation: str | None
+    setting: Setting,
+    *,
+    file: str,
+    model: str | None,
+    activation: Literal["gelu", "quick_gelu"] | None,
 ) -> Measure:
     """By the published pair whose weights ``file`` names; see observers/clip.py.
 

@@ -16,16 +16,19 @@ from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.observers.timm import timm_features
 from ldm.apps.evaluations.reference import FeatureObserver, reference_count
+from ldm.features.inception import Layer
+from ldm.features.resize import ResizeName
 from ldm.metrics.frechet import frechet_distance, frechet_name, require_enough
+from ldm.ranges import Count
 
 
-def fid(setting: Setting, *, layer: int, resize: str) -> Measure:
+def fid(setting: Setting, *, layer: Layer, resize: ResizeName) -> Measure:
     """FID; of another layer than the last it is called fd_inception_<layer>."""
     name = "FID" if layer == 2048 else f"fd_inception_{layer}"
     return frechet(setting, name, inception(setting, layer=layer, resize=resize))
 
 
-def rfid(setting: Setting, *, layer: int, resize: str) -> Measure:
+def rfid(setting: Setting, *, layer: Layer, resize: ResizeName) -> Measure:
     """FID of reconstructions."""
     name = "rFID" if layer == 2048 else f"rfd_inception_{layer}"
     observer = inception(setting, layer=layer, resize=resize)
@@ -42,7 +45,7 @@ def rfd_own(setting: Setting) -> Measure:
     return frechet(setting, "rfd_own", own_image(setting), RECONSTRUCTIONS)
 
 
-def fd(setting: Setting, *, name: str, model: str, file: str, size_px: int | None) -> Measure:
+def fd(setting: Setting, *, name: str, model: str, file: str, size_px: Count | None) -> Measure:
     """In the features of any network of timm, under a name of one's own."""
     observer = timm_features(setting, model=model, file=file, size_px=size_px)
     return frechet(setting, name, observer)

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import SAMPLES, Measure, Noted, Number, Observer, Setting
 from ldm.apps.evaluations.observers.inception import inception
+from ldm.features.resize import ResizeName
 from ldm.metrics.inception_score import InceptionScore, require_parts
+from ldm.ranges import Count
 
 
-def inception_score(setting: Setting, *, resize: str, splits: int) -> Measure:
+def inception_score(setting: Setting, *, resize: ResizeName, splits: Count) -> Measure:
     """By the classifier on top of the last layer."""
     return score_of(setting, inception(setting, layer=2048, resize=resize), splits=splits)
 

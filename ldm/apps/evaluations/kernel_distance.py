@@ -1,22 +1,30 @@
 """The kernel distance (KID) of samples to the reference, for which some hundreds suffice."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
+from ldm.features.inception import Layer
+from ldm.features.resize import ResizeName
 from ldm.metrics.kernel_distance import KernelDistance, require_draws, size_of_subsets
+from ldm.ranges import AtLeast, Count
+
+Several = Annotated[int, AtLeast(2)]
 
 
-def kid(setting: Setting, *, layer: int, resize: str, subsets: int, subset_size: int) -> Measure:
+def kid(
+    setting: Setting, *, layer: Layer, resize: ResizeName, subsets: Count, subset_size: Several
+) -> Measure:
     """KID, in the Inception's features."""
     observer = inception(setting, layer=layer, resize=resize)
     return kernel_distance(setting, "kid", observer, subsets=subsets, subset_size=subset_size)
 
 
-def kid_own(setting: Setting, *, subsets: int, subset_size: int) -> Measure:
+def kid_own(setting: Setting, *, subsets: Count, subset_size: Several) -> Measure:
     """In the features of the model's own image tower."""
     observer = own_image(setting)
     return kernel_distance(setting, "kid_own", observer, subsets=subsets, subset_size=subset_size)

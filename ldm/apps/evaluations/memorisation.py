@@ -21,16 +21,20 @@ from ldm.apps.evaluations.measure import (
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, require_features
+from ldm.features.resize import ResizeName
 from ldm.metrics.memorisation import Memorisation, Nearest, nearest, require_share
 from ldm.metrics.notes import Rows, rows_of
+from ldm.ranges import Natural, Share
 
 
-def memorisation(setting: Setting, *, share: float, listed: int) -> Measure:
+def memorisation(setting: Setting, *, share: Share, listed: Natural) -> Measure:
     """By the features of the model's own image tower."""
     return copies(setting, "memorisation", own_image(setting), share=share, listed=listed)
 
 
-def memorisation_inception(setting: Setting, *, resize: str, share: float, listed: int) -> Measure:
+def memorisation_inception(
+    setting: Setting, *, resize: ResizeName, share: Share, listed: Natural
+) -> Measure:
     """By the Inception's features, for models without an image tower."""
     observer = inception(setting, layer=2048, resize=resize)
     return copies(setting, "memorisation_inception", observer, share=share, listed=listed)

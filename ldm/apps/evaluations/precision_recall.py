@@ -6,10 +6,15 @@ from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure, Noted, Number, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
+from ldm.features.inception import Layer
+from ldm.features.resize import ResizeName
 from ldm.metrics.precision_recall import PrecisionRecall, require_neighbours
+from ldm.ranges import Count
 
 
-def precision_recall(setting: Setting, *, layer: int, resize: str, neighbours: int) -> Measure:
+def precision_recall(
+    setting: Setting, *, layer: Layer, resize: ResizeName, neighbours: Count
+) -> Measure:
     """Precision and recall in the Inception's features."""
     observer = inception(setting, layer=layer, resize=resize)
     return in_manifolds(setting, observer, neighbours=neighbours)

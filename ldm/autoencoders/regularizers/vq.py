@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.ranges import Count, NonNegative, Share
+
 _BLOCK = 4096  # positions compared with the codebook at a time, so that memory stays small
 
 
@@ -24,7 +26,13 @@ class VQ(nn.Module):
     codes_per_latent = 1
 
     def __init__(
-        self, *, num_codes: int, dim: int, beta: float, loss_weight: float, restart_rate: float
+        self,
+        *,
+        num_codes: Count,
+        dim: Count,
+        beta: NonNegative,
+        loss_weight: NonNegative,
+        restart_rate: Share,
     ) -> None:
         super().__init__()
         if num_codes < 1 or dim < 1:

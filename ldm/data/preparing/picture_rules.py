@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from PIL import Image
 from ldm.data import arrays, images
 from ldm.data.preparing.caption_rules import CaptionRules
 from ldm.data.source import Bad, Record
+from ldm.ranges import AtLeast, Between, Count, Length, Natural
 
 ENCODINGS = ("png", "jpeg", "keep")
 JPEG_QUALITY = 95
@@ -46,16 +47,16 @@ class PictureRules:
     def __init__(
         self,
         *,
-        size_px: int | None,
+        size_px: Count | None,
         square: bool,
-        encoding: str,
-        channels: int,
-        background: Sequence[int],
-        max_pixels: int,
-        min_size_px: int,
-        max_aspect_ratio: float | None,
-        min_caption_chars: int,
-        max_caption_chars: int | None,
+        encoding: Literal["png", "jpeg", "keep"],
+        channels: Count,
+        background: Annotated[Sequence[Annotated[int, Between(0, 255)]], Length(3)],
+        max_pixels: Count,
+        min_size_px: Natural,
+        max_aspect_ratio: Annotated[float, AtLeast(1)] | None,
+        min_caption_chars: Natural,
+        max_caption_chars: Natural | None,
         where: Mapping[str, Sequence[Any]] | None,
     ) -> None:
         if encoding not in ENCODINGS:

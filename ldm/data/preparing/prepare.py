@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from ldm.data.shards.index import open_index
 from ldm.data.source import HELD_OUT, Part, Source
 from ldm.manifest import FILE_NAME as MANIFEST
 from ldm.manifest import Manifest, read_json, read_manifest, write_json
+from ldm.ranges import AtLeast, Fraction, Share
 
 _PLAN = "plan.json"
 _LOCK = ".lock"  # beside what may be removed; gone when nobody prepares here
@@ -51,10 +52,10 @@ class Preparing:
     ``max_bad_fraction`` of the records may be unusable. ``shard_mb``: about how large a shard is.
     """
 
-    held_out_fraction: float | None
-    duplicates: str | None
-    max_bad_fraction: float
-    shard_mb: float
+    held_out_fraction: Fraction | None
+    duplicates: Literal["report", "exact", "near"] | None
+    max_bad_fraction: Share
+    shard_mb: Annotated[float, AtLeast(_LEAST_SHARD_MB)]
 
     def __post_init__(self) -> None:
         if self.held_out_fraction is not None and not 0.0 < self.held_out_fraction < 1.0:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ldm import random
 from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Record
+from ldm.ranges import Count, Fraction, Natural
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = (
@@ -55,7 +56,7 @@ class DigitsSource:
     The held-out part has the same share of each digit, drawn by ``seed``.
     """
 
-    def __init__(self, *, size_px: int, held_out_fraction: float, seed: int) -> None:
+    def __init__(self, *, size_px: Count, held_out_fraction: Fraction, seed: Natural) -> None:
         if not 0.0 < held_out_fraction < 1.0:
             raise ValueError(
                 f"data.held_out_fraction={held_out_fraction} must lie between 0 and 1, e.g. 0.2."

@@ -23,7 +23,7 @@ from typing import Any
 
 from ldm.data.preparing.picture_rules import printable
 from ldm.data.source import Bad, Part, Record
-from ldm.data.sources.folder_captions import METADATA, SOURCES, FolderCaptions
+from ldm.data.sources.folder_captions import METADATA, SOURCES, CaptionsFrom, FolderCaptions
 from ldm.manifest import fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -38,7 +38,7 @@ class FolderSource:
     ValueError when fewer than two pictures are found.
     """
 
-    def __init__(self, *, path: str, captions: str | Sequence[str]) -> None:
+    def __init__(self, *, path: str, captions: CaptionsFrom | Sequence[str]) -> None:
         if isinstance(captions, str) and captions not in ("auto", *SOURCES):
             raise ValueError(
                 f"data.captions={captions!r} is not known; allowed: {', '.join(('auto', *SOURCES))}"

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from ldm.data.sources.columns import captions_of, metadata_of
 
 METADATA = "metadata.jsonl"
 SOURCES = ("sidecar", "metadata", "class", "none")
+CaptionsFrom = Literal["auto", "sidecar", "metadata", "class", "none"]
 _COLUMNS = ("text", "caption", "captions")  # of metadata.jsonl; the first that is there counts
 
 

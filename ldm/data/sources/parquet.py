@@ -9,6 +9,7 @@ from ldm.data.remote import File, LocalCopies, find, fingerprint_of, names_of
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_of
 from ldm.data.sources.tables import columns_read, picture_of, row_of
+from ldm.ranges import Positive
 
 _ROWS_AT_ONCE = 64  # rows in memory, however large a row group is
 
@@ -40,7 +41,7 @@ class ParquetSource:
         key: str | None,
         schemes: Sequence[str],
         cache_dir: str | None,
-        cache_gb: float,
+        cache_gb: Positive,
     ) -> None:
         self.path = path if isinstance(path, str) else list(path)
         self.image, self.captions, self.key = image, list(captions), key

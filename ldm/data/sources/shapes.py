@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Record
+from ldm.ranges import Count, Natural
 from ldm.worlds.shapes import draw_batch
 
 _HELD_OUT_OFFSET = 1 << 40  # held-out samples do not depend on how many are trained on
@@ -16,7 +17,9 @@ _PART = 4096  # of them, as one part: large enough to be worth another process
 class ShapesSource:
     """Pictures of ``ldm.worlds.shapes``; meta holds color, shape, background, size."""
 
-    def __init__(self, *, num_train: int, num_held_out: int, size_px: int, seed: int) -> None:
+    def __init__(
+        self, *, num_train: Count, num_held_out: Count, size_px: Count, seed: Natural
+    ) -> None:
         if num_train < 1 or num_held_out < 1:
             raise ValueError(
                 f"data.num_train={num_train} and data.num_held_out={num_held_out}: each must be at "

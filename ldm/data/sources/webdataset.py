@@ -16,6 +16,7 @@ from ldm.data.remote import File, LocalCopies, find, fingerprint_of
 from ldm.data.source import Bad, Part, Record
 from ldm.data.sources.columns import captions_of, metadata_from_json, metadata_of
 from ldm.data.tar import DamagedTar, Member, walk
+from ldm.ranges import Positive
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy")
 TEXT = "txt"  # stands for the .txt member among the names of captions
@@ -39,7 +40,7 @@ class WebdatasetSource:
         captions: Sequence[str],
         schemes: Sequence[str],
         cache_dir: str | None,
-        cache_gb: float,
+        cache_gb: Positive,
     ) -> None:
         self.path = path if isinstance(path, str) else list(path)
         self.captions = list(captions)

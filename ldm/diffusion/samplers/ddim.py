@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ldm.diffusion.schedule import Levels
+from ldm.ranges import Share
 from ldm.types import Denoise
 
 
@@ -14,7 +15,7 @@ def ddim(
     levels: Levels,
     *,
     noise: Callable[[int], Tensor],
-    eta: float = 0.0,
+    eta: Share = 0.0,
 ) -> Tensor:
     """Deterministic for eta = 0; eta = 1 adds as much noise as ancestral sampling."""
     for i in range(levels.num_steps):

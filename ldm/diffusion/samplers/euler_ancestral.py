@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ldm.diffusion.schedule import Levels
+from ldm.ranges import Share
 from ldm.types import Denoise
 
 
@@ -14,7 +15,7 @@ def euler_ancestral(
     levels: Levels,
     *,
     noise: Callable[[int], Tensor],
-    eta: float = 1.0,
+    eta: Share = 1.0,
 ) -> Tensor:
     """Stochastic; eta scales the fresh noise, from 0 (Euler's method) to 1 (ancestral sampling).
 

@@ -6,12 +6,13 @@ import torch
 
 from ldm.diffusion.schedule import NoiseSchedule
 from ldm.diffusion.variance_preserving import VariancePreserving
+from ldm.ranges import Count
 
 _OFFSET = 0.008  # keeps the first variances from vanishing
 _LARGEST = 0.999  # of the variances; the last would be 1
 
 
-def cosine(*, num_steps: int, zero_terminal_snr: bool = False) -> NoiseSchedule:
+def cosine(*, num_steps: Count, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """T = ``num_steps`` variances with alpha_bar = cos^2 up to a factor.
 
     ``zero_terminal_snr`` takes the last bit of signal, alpha 5e-5 for T = 1000, from the last step.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.diffusion.schedule import NoiseSchedule
+from ldm.ranges import Count
 
 
 class StraightLine(nn.Module):
@@ -31,7 +32,7 @@ class StraightLine(nn.Module):
         return (sigma * self.num_steps - 1.0).clamp(0, self.num_steps - 1)
 
 
-def flow(*, num_steps: int) -> NoiseSchedule:
+def flow(*, num_steps: Count) -> NoiseSchedule:
     """The straight line from data to noise in T = ``num_steps`` training steps."""
     description: dict[str, str | float] = {"name": "flow", "num_steps": num_steps}
     return NoiseSchedule(StraightLine(num_steps), description=description)

@@ -4,10 +4,11 @@ import torch
 
 from ldm.diffusion.schedule import NoiseSchedule
 from ldm.diffusion.variance_preserving import VariancePreserving
+from ldm.ranges import Count, Fraction
 
 
 def scaled_linear(
-    *, num_steps: int, start: float, end: float, zero_terminal_snr: bool = False
+    *, num_steps: Count, start: Fraction, end: Fraction, zero_terminal_snr: bool = False
 ) -> NoiseSchedule:
     """T = ``num_steps`` variances from ``start`` to ``end``.
 

@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from ldm.apps.build import build
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 from ldm.autoencoders.regularizers import KL
 from ldm.interop.compvis.names import (
     autoencoder_table,

@@ -1,0 +1,124 @@
+"""What Hydra complains of, in the user's words, with the line of the file that says it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from hydra.errors import MissingConfigException
+
+from ldm.apps.config_files import choices, find_config
+from ldm.apps.errors import suggestion
+from ldm.apps.yaml_lines import DefaultsEntry, read_yaml_lines, shown_path
+
+_WORDS = ("override", "optional")
+
+
+def groups_in(roots: list[Path]) -> list[str]:
+    """The names of all groups."""
+    return sorted({path.name for root in roots for path in root.iterdir() if path.is_dir()})
+
+
+def missing_config(
+    command: str, error: MissingConfigException, words: Sequence[str], roots: list[Path]
+) -> str:
+    """A configuration that is asked for, typed or in a defaults list, and is not there."""
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    is_typed = any(word.partition("=")[0].lstrip("+~") == group for word in words)
+    where = "" if is_typed else _line_of(str(error), group, name, roots)
+    if not group:
+        return f"there is no configuration {name!r}. See `ldm {command} --help`.{where}"
+    known = choices(group, roots)
+    if not known:
+        close = suggestion(group, groups_in(roots))
+        return f"{group!r} is no group of configurations. {close}{where}"
+    return f"{group}={name}: there is no such configuration. {suggestion(name, known)}{where}"
+
+
+def unreadable(error: yaml.YAMLError) -> str:
+    """A file that is no YAML, or says a thing twice."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+    twice = re.match(r"found duplicate key (.+)", problem)
+    if twice:
+        problem = f"{twice[1]!r} is set twice; leave one of them"
+    where = "" if mark is None else f" ({shown_path(Path(mark.name))}:{mark.line + 1})"
+    return f"this configuration cannot be read: {problem}.{where}"
+
+
+def no_mapping(roots: list[Path], words: Sequence[str]) -> str | None:
+    """What to say of a configuration asked for that holds no settings at all; None without one."""
+    for word in words:
+        group, _, name = word.lstrip("+").partition("=")
+        file = find_config(f"{group}/{name}", roots)
+        if file is not None:
+            try:
+                read_yaml_lines(file)
+            except ValueError as error:
+                return str(error)
+    return None
+
+
+def defaults_mistake(command: str, text: str, roots: list[Path]) -> str | None:
+    """A mistake in a file's defaults list; None for others."""
+    text = re.sub(r"\s*\n\s*", " ", text).strip()
+    within = re.search(r"[Ii]n '?([\w/.-]+?)'?[:,]", text)
+    said = within[1] if within else None
+    for file, entry in _entries(roots, said):
+        where = f" ({shown_path(file)}:{entry.number})"
+        for word in entry.words:
+            if word not in _WORDS:
+                return (
+                    f"{word!r} has no meaning in a defaults list. {suggestion(word, _WORDS)}{where}"
+                )
+    unknown = re.search(r"Could not override '([^'@]+)", text)
+    twice = re.search(r"(\S+) appears more than once|Multiple values for ([^. ]+)", text)
+    if unknown and said:
+        name = unknown[1]
+        for file, entry in _entries(roots, said):
+            if entry.group.lstrip("/") == name:
+                where = f" ({shown_path(file)}:{entry.number})"
+                groups = groups_in(roots)
+                if name in groups:
+                    return (
+                        f"{name!r} has no place in this `ldm {command}`: its stage does without. "
+                        f"Leave it out, or override stage before it.{where}"
+                    )
+                return f"{name!r} is no group of `ldm {command}`. {suggestion(name, groups)}{where}"
+    if twice:
+        name = (twice[1] or twice[2]).strip("'")
+        for file, entry in reversed([*_entries(roots, said)]):
+            if entry.group.lstrip("/") == name and "override" not in entry.words:
+                where = f" ({shown_path(file)}:{entry.number})"
+                return (
+                    f"{name!r} is chosen already by the files above: write "
+                    f"`- override /{name}: {','.join(entry.names)}`.{where}"
+                )
+    if said and (file_said := find_config(said, roots)) is not None:
+        number = read_yaml_lines(file_said).defaults_number
+        rest = re.sub(r"^\s*\.", "", text.replace(within[0] if within else "", "").strip())
+        return f"{rest} ({shown_path(file_said)}{f':{number}' if number else ''})"
+    return None
+
+
+def _line_of(text: str, group: str, name: str, roots: list[Path]) -> str:
+    """Where a defaults list asks for a configuration; nothing where none does."""
+    within = re.search(r"In '([^']+)'", text)
+    for file, entry in _entries(roots, within[1] if within else None):
+        last = group.rpartition("/")[2]
+        if name in entry.names and entry.group.rpartition("/")[2] in (last, ""):
+            return f" ({shown_path(file)}:{entry.number})"
+    return ""
+
+
+def _entries(roots: list[Path], first: str | None) -> Iterator[tuple[Path, DefaultsEntry]]:
+    """Entries of defaults lists: of the configuration Hydra names, of the user's files, of ours."""
+    named = find_config(first, roots) if first else None
+    files = [named] if named is not None else []
+    files += [f for root in reversed(roots) for f in sorted(root.rglob("*.yaml")) if f != named]
+    for file in files:
+        try:
+            entries = read_yaml_lines(file).defaults
+        except (yaml.YAMLError, ValueError):  # has nothing to do with what is asked for
+            continue
+        yield from ((file, entry) for entry in entries)

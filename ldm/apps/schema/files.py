@@ -1,0 +1,72 @@
+"""The commands that turn files into files: prepare, cache, export, import, weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ldm.apps.schema.annotation import Part
+from ldm.apps.schema.common import Accelerator, Shards, SidePixels
+from ldm.ranges import AtLeast, Count, Length, Natural, Share
+
+
+@dataclass(kw_only=True)
+class Prepare:
+    """`ldm prepare`; the settings of ``data`` are those of its source and of preparing."""
+
+    data: Part
+    out: str
+    processes: Count | None
+
+
+@dataclass(kw_only=True)
+class Cache:
+    """`ldm cache`."""
+
+    autoencoder_run: str
+    condition: Literal["text", "classes", "none"]
+    text_run: str | Annotated[Sequence[str], Length(1, 2)] | None
+    data: Shards
+    out: str
+    size: SidePixels | None
+    buckets: bool
+    bucket_step: Count
+    max_aspect_ratio: Annotated[float, AtLeast(1)]
+    min_bucket: Count
+    max_crop: Share | None
+    upscale: bool
+    flip: bool
+    crops: Count
+    seed: Natural
+    store: Literal["ids", "features"]
+    block: Count
+    accelerator: Accelerator
+    devices: Count
+    workers: Natural | None
+
+
+@dataclass(kw_only=True)
+class Export:
+    """`ldm export`."""
+
+    model: str
+    format: Literal["diffusers", "single_file"]
+    out: str
+    license: str | None
+    metrics_file: str | None
+
+
+@dataclass(kw_only=True)
+class Import:
+    """`ldm import`."""
+
+    from_: str  # without the underscore, which Python's own word needs
+    run: str
+    weights: Literal["ema", "raw", None]
+    prediction: Part | None
+
+
+@dataclass(kw_only=True)
+class Weights:
+    """`ldm weights`."""
+
+    weights_dir: str
