@@ -13,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow parity test-gpu bench bench-data bench-trainer bench-evaluate bench-gpu lint clean
+.PHONY: help setup demo test test-slow parity test-gpu bench bench-data bench-trainer bench-evaluate bench-gpu lint docs docs-serve clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,13 @@ lint: setup ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup ## the handbook, built strictly into build/handbook (no network, some seconds)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "handbook: build/handbook/index.html (make docs-serve shows it with its search)"
+
+docs-serve: setup ## the handbook at http://localhost:8000, built anew at each change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --watch configs --watch ldm
 
 clean: ## remove builds and caches; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -100,7 +100,7 @@ def test_makefile_has_every_target_and_help_names_them() -> None:
 
 def test_make_commands_in_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    documents = [ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+    documents = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     text = "\n".join(document.read_text() for document in documents if document.exists())
     named = set(re.findall(r"^\$? ?make ([a-z-]+)", text, re.M))
     named |= set(re.findall(r"`make ([a-z-]+)[^`]*`", text))
@@ -111,7 +111,8 @@ def test_ci_refuses_a_readme_without_its_commands(tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "run"
     script.write_text((ROOT / ".ci" / "run").read_text())
-    (tmp_path / "README.md").write_text("# ldm\n\n## Developing\n\n```\nmake lint\n```\n")
+    block = "```\nmake lint\nmake docs\n```\n"
+    (tmp_path / "README.md").write_text(f"# ldm\n\n## Developing\n\n{block}")
     done = subprocess.run(["bash", str(script)], capture_output=True, text=True)
     assert done.returncode == 1
     assert "make test" in done.stderr
@@ -121,14 +122,15 @@ def test_ci_runs_the_commands_and_ends_with_the_closing_line(tmp_path: Path) -> 
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "run"
     script.write_text((ROOT / ".ci" / "run").read_text())
-    block = "```bash\n$ make lint   # ruff and mypy\nmake test\n```\n"
+    block = "```bash\n$ make lint   # ruff and mypy\nmake docs\nmake test\n```\n"
     (tmp_path / "README.md").write_text(f"# ldm\n\n## Developing\n\n{block}\n## Licence\n")
     makefile = tmp_path / "Makefile"
-    makefile.write_text("lint:\n\t@echo clean\ntest:\n\t@echo 3 passed in 0.10s\n\t@echo bye\n")
+    targets = "docs:\n\t@echo built\ntest:\n\t@echo 3 passed in 0.10s\n\t@echo bye\n"
+    makefile.write_text(f"lint:\n\t@echo clean\n{targets}")
     done = subprocess.run(["bash", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "3 passed in 0.10s"
-    makefile.write_text("lint:\n\t@exit 3\ntest:\n\t@echo 3 passed in 0.10s\n")
+    makefile.write_text(f"lint:\n\t@exit 3\n{targets}")
     failing = subprocess.run(["bash", str(script)], capture_output=True, text=True)
     assert failing.returncode != 0 and "passed" not in failing.stdout
 
