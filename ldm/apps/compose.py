@@ -39,10 +39,15 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     literal, overrides = split_words(command, arguments)
     _require_kept(command, overrides)
     roots = config_roots(config_dir)
+    of_recipe, overrides = _named_as_groups(command, overrides, roots)
     _check_experiment(overrides, roots)
     config = _compose(command, overrides, roots)
     OmegaConf.set_struct(config, False)
     known = [*config]  # `in config` would overlook what is still missing
+    for key, text in of_recipe.items():
+        if key not in known:
+            raise UserError(f"{key!r} is not a setting of this `ldm run`. {suggestion(key, known)}")
+        config[key] = text
     for key, value in literal.items():
         if key not in known:
             raise UserError(f"{key}= is no setting of `ldm {command}`.")
@@ -118,6 +123,26 @@ def _split_literal(arguments: Sequence[str]) -> tuple[dict[str, str | None], lis
         else:
             overrides.append(quoted(argument))
     return literal, overrides
+
+
+def _named_as_groups(
+    command: str, words: Sequence[str], roots: list[Path]
+) -> tuple[dict[str, str], list[str]]:
+    """Settings of a recipe that are named as a group is, such as ``trainer=gpu``; other words.
+
+    A recipe hands them to its commands. Hydra would look for such a group in `ldm run` itself.
+    """
+    if command != "run":
+        return {}, list(words)
+    found, others = {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        is_group = equals and key != "recipe" and choices(key, roots)
+        if is_group and re.fullmatch(r"[\w-]+", value):
+            found[key] = value
+        else:
+            others.append(word)
+    return found, others
 
 
 def quoted(argument: str) -> str:

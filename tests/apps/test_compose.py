@@ -65,6 +65,14 @@ def test_every_step_of_every_recipe_composes_and_passes_its_check(recipe, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_recipe_takes_a_setting_that_is_named_as_a_group():
+    config = compose("run", ["recipe=demo", "trainer=gpu"])
+    trained = [s for s in config.steps if s.command == "train"]
+    assert trained and all("trainer=gpu" in s.arguments for s in trained)
+    with pytest.raises(UserError, match="'backbone' is not a setting of this `ldm run`"):
+        compose("run", ["recipe=demo", "backbone=unet_sd1"])
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_settings_of_a_recipe_reach_its_steps(recipe):
     config = compose("run", [*recipe_words(recipe), "out=ELSE/WHERE", "guidance=4.5"])
