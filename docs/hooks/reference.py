@@ -4,43 +4,18 @@ Nothing in them is written twice, so nothing in them can be out of date.
 """
 
 import ast
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from docs.hooks.commented_yaml import Commented, commented
+if TYPE_CHECKING:
+    from ldm.apps.schema.describe import Described
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 _NO_GROUPS = ("experiment", "recipe", "stage", "preparing")  # they have places of their own
-
-
-class Setting(NamedTuple):
-    """How one setting is typed, its usual value, what it may be, and what it is."""
-
-    key: str
-    default: str
-    allowed: str
-    meaning: str
-
-
-def settings_of(command: str, file: Path) -> list[Setting]:
-    """The settings that a configuration file gives to a command, each with what it may be."""
-    return [
-        Setting(line.key, line.value, allowed(command, line.key), line.comment)
-        for line in commented(file.read_text()).settings
-        if not line.key.endswith(("_target_", "_partial_"))
-    ]
-
-
-def allowed(command: str, key: str) -> str:
-    """What the value of a setting may be, in words; "" where its part checks it."""
-    from ldm.apps.settings import PARTS, SETTINGS
-
-    parent, _, name = key.rpartition(".")
-    rules = PARTS.get((command, parent), {}) if parent else SETTINGS.get(command, {})
-    return rules[name][1] if name in rules else ""
 
 
 def on_files(files: Any, *, config: Any) -> Any:
@@ -107,64 +82,75 @@ def _index(commands: dict[str, str]) -> str:
 
 
 def _command(command: str, purpose: str, examples: list[str]) -> str:
+    from ldm.apps.schema.commands import STAGES
+    from ldm.apps.schema.describe import settings_of
+
     lines = [f"# ldm {command}\n", f"{_text(purpose[:1].upper() + purpose[1:])}.\n", "```text"]
     lines += [*(f"ldm {command} {example}".rstrip() for example in examples), "```\n"]
     file = CONFIGS / f"{command}.yaml"
     if file.is_file():
-        whole = commented(file.read_text())
-        lines += ["## Settings\n", _settings(settings_of(command, file)), *_remarks(whole)]
-        lines += _groups_of(whole)
-    if command == "train":
-        for stage in sorted((CONFIGS / "stage").glob("*.yaml")):
-            whole = commented(stage.read_text())
-            lines += [f"## stage={stage.stem}\n", _text("\n".join(whole.head)) + "\n"]
-            lines += [_settings(settings_of(command, stage)), *_groups_of(whole)]
+        common = settings_of(command)
+        lines += ["## Settings\n", _settings(common), *_remarks(file)]
+        for stage in STAGES if command == "train" else ():
+            own = [one for one in settings_of(command, stage) if one not in common]
+            head = _text(" ".join(_head(CONFIGS / "stage" / f"{stage}.yaml")))
+            lines += [f"## stage={stage}\n", f"{head}\n", _settings(own)]
     if command == "prepare":
-        pictures = CONFIGS / "preparing" / "pictures.yaml"
-        lines += ["## Settings of every source\n", "Under `data.`.\n"]
-        lines += [_settings(settings_of(command, pictures))]
+        lines += ["## Settings of every source\n", "Under `data.`.\n", _pictures()]
         lines += ["What they mean for a picture: [Data](../../data.md).\n"]
     if command == "run":
         lines += ["The settings are the recipe's own: [Recipes](../recipes.md).\n"]
     return "\n".join(lines)
 
 
-def _groups_of(whole: Commented) -> list[str]:
-    rows = [
-        [f"[`{line.key}=`](../groups/{line.key}.md)", _code(line.value), _text(line.comment)]
-        for line in whole.groups
-        if (CONFIGS / line.key).is_dir() and line.key not in _NO_GROUPS
-    ]
-    if not rows:
-        return []
-    return ["Its groups:\n", _table(["group", "usually", ""], rows)]
+def _pictures() -> str:
+    from ldm.apps.yaml_lines import read_yaml_lines
+
+    found = read_yaml_lines(CONFIGS / "preparing" / "pictures.yaml")
+    commented = [line for line in found.lines if line.comment]
+    rows = [[f"`{one.key[0]}`", _code(one.text), _text(one.comment)] for one in commented]
+    return _table(["setting", "usually", "what it is"], rows)
 
 
-def _remarks(whole: Commented) -> list[str]:
-    return [f"{_text(remark)}\n" for remark in whole.remarks]
+def _head(file: Path) -> list[str]:
+    """What a configuration says of itself: the comments before its first line of settings."""
+    comments = itertools.takewhile(lambda line: line.startswith("#"), _lines(file))
+    return [line.removeprefix("#").strip() for line in comments]
+
+
+def _remarks(file: Path) -> list[str]:
+    """What it says between its settings, from the first column on."""
+    after = itertools.dropwhile(lambda line: line.startswith("#"), _lines(file))
+    return [f"{_text(line[1:].strip())}\n" for line in after if line.startswith("#")]
+
+
+def _lines(file: Path) -> list[str]:
+    lines = file.read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("# @package")]
 
 
 def _group(group: str) -> str:
     lines = [f"# {group}\n", f"Typed as `{group}=NAME`; one of {', '.join(_names(group))}."]
-    users = []
-    for file in [*sorted(CONFIGS.glob("*.yaml")), *sorted((CONFIGS / "stage").glob("*.yaml"))]:
-        for line in commented(file.read_text()).groups:
-            if line.key == group:
-                is_stage = file.parent.name == "stage"
-                user = f"`stage={file.stem}`" if is_stage else f"`ldm {file.stem}`"
-                value = line.value.strip("[]") or "none"
-                users.append(user + (f" (usually `{value}`)" if value != "???" else ""))
+    users = list(_users(group))
     lines += [f"Part of {', '.join(users)}.\n" if users else "\n"]
     for name in _names(group):
-        text = (CONFIGS / group / f"{name}.yaml").read_text()
-        whole = commented(text)
-        lines += [f"## {name}\n", _text("\n".join(whole.head)) + "\n"]
-        body = [
-            line for line in text.splitlines() if line and not line.startswith(("# ", "defaults"))
-        ]
-        if body:
+        file = CONFIGS / group / f"{name}.yaml"
+        lines += [f"## {name}\n", f"{_text(' '.join(_head(file)))}\n"]
+        if body := _lines(file)[len(_head(file)) :]:
             lines += [f'```yaml title="configs/{group}/{name}.yaml"', *body, "```\n"]
     return "\n".join(lines)
+
+
+def _users(group: str) -> Iterator[str]:
+    """The commands and stages that have a group, each with the name that it usually has."""
+    from ldm.apps.yaml_lines import read_yaml_lines
+
+    for file in [*sorted(CONFIGS.glob("*.yaml")), *sorted((CONFIGS / "stage").glob("*.yaml"))]:
+        for entry in read_yaml_lines(file).defaults:
+            if entry.group.lstrip("/") == group:
+                user = f"stage={file.stem}" if file.parent.name == "stage" else f"ldm {file.stem}"
+                usual = ", ".join(entry.names) or "none"
+                yield f"`{user}`" + ("" if usual == "???" else f" (usually `{usual}`)")
 
 
 def _whole_files(title: str, says: str, group: str) -> str:
@@ -194,13 +180,17 @@ def _names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def _settings(settings: list[Setting]) -> str:
+def _settings(settings: Sequence["Described"]) -> str:
     rows = [
-        [f"`{one.key}`", _code(one.default), _text(one.meaning), _text(one.allowed)]
+        [_key(one.key), _code(one.default), _text(one.comment), _text(one.wanted)]
         for one in settings
-        if one.default or one.meaning  # else it is only what others stand under
+        if one.key.rpartition(".")[2] not in ("_target_", "_partial_", *_NO_GROUPS)
     ]
     return _table(["setting", "usually", "what it is", "may be"], rows)
+
+
+def _key(key: str) -> str:
+    return f"[`{key}`](../groups/{key}.md)" if key in groups() else f"`{key}`"
 
 
 def _code(value: str) -> str:

@@ -17,7 +17,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     site = tmp_path_factory.mktemp("handbook")
     code = (
         "import sys\n"
-        "for name in ('torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'open_clip'):\n"
+        "for name in ('torch', 'pytorch_lightning', 'open_clip'):\n"
         "    sys.modules[name] = None\n"
         "from mkdocs.__main__ import cli\n"
         f"cli(['build', '--strict', '--site-dir', {str(site)!r}])\n"
