@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from ldm.apps.compose import compose
+from ldm.apps.config_files import config_root
 from ldm.apps.main import COMMANDS, main
 from ldm.apps.missing_weights import missing_weights
 from ldm.apps.sweep import combinations
+from ldm.apps.yaml_lines import read_yaml_lines
 from tests.documents.commands import DOCUMENTS, Typed, commands, name_of, programs
 from tests.documents.place import furnish
-from tests.documents.tiny import made_by, tiny
+from tests.documents.tiny import is_varied, made_by, tiny
 
 COMPOSED = ("prepare", "train", "cache", "sample", "evaluate", "export", "import", "run")
 _FROM_FILES = ("like=", "replay=", "compare=")  # take their settings from what is not there
@@ -23,6 +25,7 @@ NOT_RUN = {
     "s3://": "is at a url",
     "weights fetch": "downloads",
     "replay=": "wants a step that was not finite: tests/apps/test_replay.py makes one",
+    "launcher=slurm": "starts jobs on a cluster",
     "train experiment=sdxl_1024": "wants latents of two encoders: tests/apps/test_conditioning.py",
 }
 # Programs that a shell block may start; of these only ldm (and its two scripts) is run here.
@@ -41,8 +44,9 @@ def composed(typed: Typed) -> list[Any]:
         return []
     if "-m" not in words:
         return [compose(typed.command, words)]
-    own = [w for w in words if w != "-m" and not w.startswith("sweep")]
-    fixed, choices = combinations(own)
+    # How a sweep chooses and where its jobs run is not theirs to know.
+    own = [w for w in words if not re.match(r"-m$|(sweep|launcher)\b|\w+=\w+\(", w)]
+    fixed, choices = combinations(own) if any(map(is_varied, own)) else (own, [[]])
     return [compose(typed.command, [*fixed, *choice]) for choice in choices]
 
 
@@ -54,6 +58,16 @@ def test_every_command_can_be_typed(document: Path) -> None:
     assert programs(document) <= PROGRAMS, document
 
 
+def stage_of(words: Sequence[str]) -> str:
+    """The stage that `ldm train` trains: as it is typed, or as its experiment has it."""
+    has = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    if "stage" in has:
+        return has["stage"]
+    file = config_root() / "experiment" / f"{has['experiment']}.yaml"
+    (stage,) = [e.names[0] for e in read_yaml_lines(file).defaults if e.group == "/stage"]
+    return stage
+
+
 class Reader:
     """Types the commands of one document, one after the other, in a directory of its own."""
 
@@ -62,14 +76,15 @@ class Reader:
 
     def place(self, name: str) -> str:
         """What a name stands for: what an earlier command made, else what was prepared."""
-        return name if Path(name).exists() else self.names.get(name, name)
+        if Path(name).exists() or name in self.names:
+            return name if Path(name).exists() else self.names[name]
+        for known in self.names:
+            if name.startswith(f"{known}/"):
+                return self.names[known] + name.removeprefix(known)
+        return name
 
     def small(self, command: str, words: Sequence[str]) -> list[str]:
-        stage = None
-        if command == "train":
-            single = [w for w in words if w != "-m" and not w.startswith("sweep")]
-            fixed = combinations(single)[0] if "-m" in words else single
-            stage = compose(command, fixed).stage
+        stage = stage_of(words) if command == "train" else None
         return tiny(command, words, stage=stage, settings=self.settings, place=self.place)
 
     def type(self, command: str, words: Sequence[str]) -> int:
@@ -133,12 +148,10 @@ def test_every_command_runs(
     assert not failed, "\n".join(failed)
 
 
-def test_what_is_not_run_is_there() -> None:
-    """A reason that no command needs any more is taken out of the list."""
+def test_nearly_all_commands_are_run() -> None:
     lines = [f"{c.command} {' '.join(c.words)}" for d in DOCUMENTS for c in commands(d)]
-    for part in NOT_RUN:
-        assert any(part in line for line in lines), part
-    assert len(lines) > 100
+    left_out = [line for line in lines if any(part in line for part in NOT_RUN)]
+    assert len(lines) > 100 and len(left_out) < 0.1 * len(lines)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)

@@ -1,5 +1,6 @@
 """What a reader of the documents has: pictures, runs, shards, under the names used there."""
 
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ def furnish(root: Path, world: Any, ldm: Callable[..., int]) -> dict[str, str]:
     pictures, classes = root / "pictures", root / "classes"
     _pictures(pictures, classes, root)
     _tables(root)
+    demo = root / "demo"  # to which commands may add
+    shutil.copytree(world.root, demo)
     plain, exported, metrics = root / "plain", root / "exported", root / "metrics.json"
     drawn = root / "samples"
     for words in (
@@ -29,7 +32,7 @@ def furnish(root: Path, world: Any, ldm: Callable[..., int]) -> dict[str, str]:
     ):  # fmt: skip
         assert ldm(*words) == 0, words
     names: dict[Path, str] = {
-        world.root: "runs/demo runs/folder",
+        demo: "runs/demo runs/folder",
         world.shards: "shards SHARDS data",
         world.latents: "latents LATENTS",
         world.autoencoder: "runs/ae AE runs/kl_f8",

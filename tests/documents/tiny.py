@@ -18,7 +18,7 @@ TRAIN = {
 # Only where the command has the setting itself: it is what the command is about.
 TRAIN_IF_TYPED = {
     "micro_batch": 2, "evaluate_every": 2, "models_every": 1, "keep_models": 1, "data.lanes": 2,
-    "activation_checkpointing": "true",
+    "activation_checkpointing": "true", "sweep.trials": 2,
 }  # fmt: skip
 PREPARE = {"processes": 1}
 PREPARE_IF_TYPED = {"data.size_px": 32, "data.min_size_px": 0}
@@ -26,6 +26,10 @@ CACHE = {"block": 8, "accelerator": "cpu", "devices": 1, "workers": 0}
 VISION_TRANSFORMER = "{image_size: 32, patch_size: 8, width: 160, layers: 1}"
 SAMPLE = {"steps": 2, "block": 4, "accelerator": "cpu"}
 EVALUATE = {"steps": 1, "num_samples": 20, "block": 8, "accelerator": "cpu", "devices": 1}
+MADE_AS = {  # the setting that names what a command makes from nothing
+    "train": "run", "import": "run", "prepare": "out", "cache": "out", "export": "out",
+    "run": "out",
+}  # fmt: skip
 MOST_PICTURES, MOST_VALUES = 4, 2
 
 
@@ -41,7 +45,8 @@ def tiny(
 
     ``stage`` is that of `ldm train`; ``place`` gives the prepared file for a name, or the name.
     """
-    typed = [_with_places(word, place) for word in words]
+    makes = MADE_AS.get(command)
+    typed = [_with_places(word, place, makes) for word in words]
     has = {word.partition("=")[0]: word.partition("=")[2] for word in typed}
     small: dict[str, Any] = {}
     before: list[str] = []
@@ -80,10 +85,12 @@ def tiny(
     return [*before, *kept, *(f"{key}={value}" for key, value in small.items())]
 
 
-def _with_places(word: str, place: Callable[[str], str]) -> str:
+def _with_places(word: str, place: Callable[[str], str], makes: str | None) -> str:
     key, equals, value = word.partition("=")
-    if not equals or key in ("out", "run", "sweep_dir"):
-        return place(word) if not equals else word
+    if not equals:
+        return place(word)
+    if key in (makes, "out", "sweep_dir"):
+        return word  # what the command makes
     if match := re.fullmatch(r"\[(.*)\]", value):
         return f"{key}=[{','.join(place(one) for one in match[1].split(','))}]"
     return f"{key}={place(value)}"
@@ -91,16 +98,20 @@ def _with_places(word: str, place: Callable[[str], str]) -> str:
 
 def _fewer(word: str) -> str:
     """A setting with several values (a sweep's) with the first of them."""
-    key, equals, value = word.partition("=")
-    if not equals or "," not in value or value[:1] in "[{'\"":
+    key, _, value = word.partition("=")
+    if not is_varied(word):
         return word
     return f"{key}={','.join(value.split(',')[:MOST_VALUES])}"
 
 
+def is_varied(word: str) -> bool:
+    """Whether a word of a sweep has several values, side by side."""
+    _, _, value = word.partition("=")
+    return "," in value and value[:1] not in "[{'\"" and "(" not in value
+
+
 def made_by(command: str, words: Sequence[str]) -> Path | None:
     """The directory that a command makes from nothing; None where it adds to one, or to none."""
-    key = {"train": "run", "import": "run"}.get(command, "out")
-    if command not in ("prepare", "train", "cache", "export", "import", "run"):
-        return None
+    key = MADE_AS.get(command)
     named = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     return Path(named[-1]) if named else None
