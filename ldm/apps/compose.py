@@ -59,6 +59,10 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     def where(key: str) -> str:
         return origins_of(command, overrides, config_dir).file_of(key)
 
+    if command == "train":
+        from ldm.apps.training_length import decide_length
+
+        with_mistakes_told(lambda: decide_length(config, overrides), config, where)
     with_mistakes_told(lambda: check_schema(command, config, where), config, where)
     missing = sorted(key for key in _keys(config) if _is_missing(config, key))
     if missing:

@@ -15,7 +15,7 @@ _CLASSES: list[tuple[str, str, str]] = [
     # Where the inputs lie: that they are the same is told by their fingerprints.
     (FREE, "", "data.root autoencoder_run text_run"),
     # When it ends, and what is kept, shown and guarded.
-    (FREE, "", "max_steps learning_rate.max_steps max_time stop_signals"),
+    (FREE, "", "max_steps max_images learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),
     (FREE, "", "validate_every log_every logger logger.*"),
     (FREE, "", "evaluate_every"),

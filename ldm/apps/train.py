@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps import exit_codes
+from ldm.apps.announcement import in_one_line
 from ldm.apps.beginning import assembled, init_input, quiet
 from ldm.apps.durations import seconds_of
 from ldm.apps.ending import finish, stopped
@@ -103,14 +104,7 @@ def _announce(config: DictConfig, assembly: Assembly, shares: list[Share], start
         return
     task = assembly.task
     count = sum(p.numel() for p in task.trained[task.product].network.parameters())
-    cut = f"{shares[0].micro_batch} x {shares[0].accumulate} accumulated"
-    print(
-        f"{config.run}: stage {config.stage}, {task.product} of {count:,} parameters; global batch "
-        f"{config.global_batch} = {shares[0].world_size} process(es) x "
-        + (cut if len(shares) == 1 else "what a bucket allows")
-        + f"; lr {config.lr:g}, {config.precision}"
-        + (f"; going on at step {start}" if start else ""),
-    )
+    print(in_one_line(config, task.product, count, shares, start))
     left = _seconds_left(config)
     if left is not None:
         print(f"max_time={config.max_time}: stops in {timedelta(seconds=max(0, round(left)))}")

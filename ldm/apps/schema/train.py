@@ -49,6 +49,7 @@ class Training:
     weights_dir: str
     # How it learns.
     max_steps: Count
+    max_images: Count | None
     global_batch: Count
     lr: Positive
     warmup_steps: Natural

@@ -1,0 +1,40 @@
+"""How long a run trains: `max_steps`, or `max_images` in whole steps; one of both decides."""
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldm.apps.errors import UserError
+
+
+def decide_length(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Let ``max_steps`` say how long the run is, before anything is resolved that refers to it.
+
+    ``max_images`` pictures seen are max_images / global_batch steps, rounded up: at least as many
+    are seen. Which of both was typed (``overrides``) decides against what configs say; the other
+    one then follows (max_steps) or is null (max_images). UserError where both are given alike.
+    """
+    typed = {word.partition("=")[0].lstrip("+") for word in overrides} & {"max_steps", "max_images"}
+    steps, images, global_batch = (
+        None if OmegaConf.is_missing(config, key) else config[key]
+        for key in ("max_steps", "max_images", "global_batch")
+    )
+    if steps is not None and images is not None:
+        if len(typed) != 1:
+            who = "are both typed" if typed else "are both in the configuration"
+            raise UserError(
+                f"max_steps={steps} and max_images={images} {who}, and one of them decides: leave "
+                "one out, or set it to null."
+            )
+        if "max_steps" in typed:
+            config.max_images = None
+            return
+    if type(images) is type(global_batch) is int and images > 0 and global_batch > 0:
+        config.max_steps = steps_for(images, global_batch)  # else the schema says what is wrong
+    elif steps is None and images is None and not OmegaConf.is_missing(config, "max_steps"):
+        raise UserError("max_steps=null needs max_images=N: one of both says when training ends.")
+
+
+def steps_for(images: int, global_batch: int) -> int:
+    """How many whole steps see at least so many pictures."""
+    return -(-images // global_batch)
