@@ -16,6 +16,7 @@ from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, parts_at
 from ldm.apps.missing_weights import missing_weights, require_none
+from ldm.apps.record.file import Typed
 from ldm.apps.rules import (
     check_channels,
     check_evaluation,
@@ -28,6 +29,7 @@ from ldm.apps.rules import (
 )
 from ldm.apps.run_directory import is_first_process
 from ldm.apps.stages.assembly import image_shards
+from ldm.apps.taken_up import taken_up
 from ldm.data.latents.buckets import shape_table
 from ldm.data.remote import is_url
 from ldm.diffusion.denoiser import Denoiser
@@ -40,7 +42,12 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     UserError that names all of them where pretrained files are missing: no command of ours makes
     those, and this machine may have no network.
     """
-    config = compose(command, [*words, *_stand_ins(command, words)], config_dir=config_dir)
+    typed = Typed(words, config_dir)
+    if command == "train":
+        typed = taken_up(typed)
+    config = compose(
+        command, [*typed.words, *_stand_ins(command, typed.words)], config_dir=typed.config_dir
+    )
     if command == "sample":
         from ldm.apps.sample import asked
 

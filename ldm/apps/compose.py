@@ -1,5 +1,6 @@
 """From command-line words to one resolved configuration, with Hydra underneath."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,11 +22,13 @@ from ldm.apps.hydra_mistakes import (
     unreadable,
 )
 from ldm.apps.origins import origins_of
+from ldm.apps.paths import expand_home
 from ldm.apps.schema.annotation import is_described
 from ldm.apps.schema.check import check_schema
 from ldm.apps.schema.commands import fields_of, settings_of_command
 
 OPTIONAL = ("image", "mask", "like", "prompt_to")  # nothing, or a bare null, is none of them
+_FILES = ("image", "mask", "like")  # of them, where ~ means a home directory
 LITERAL = ("prompt", "negative", *OPTIONAL)
 
 
@@ -67,6 +70,7 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     missing = sorted(key for key in _keys(config) if _is_missing(config, key))
     if missing:
         raise UserError(_missing(command, missing, roots))
+    with_mistakes_told(lambda: expand_home(command, config), config, where)
     with_mistakes_told(lambda: OmegaConf.resolve(config), config, where)
     if "autoencoder" in config:
         from ldm.apps.rules import choose_regularizer
@@ -86,6 +90,7 @@ def split_words(command: str, words: Sequence[str]) -> tuple[dict[str, str | Non
     Those of ``like=FILE`` come first, so that the others are stronger.
     """
     literal, overrides = _split_literal(words)
+    literal |= {k: os.path.expanduser(literal[k] or "") for k in _FILES if literal.get(k)}
     like = literal.get("like")
     if command == "sample" and like is not None:
         from ldm.apps.like import recalled
@@ -150,12 +155,12 @@ def _named_as_groups(
 
 
 def quoted(argument: str) -> str:
-    """The argument with its value in quotes where that holds an equals sign, as paths may.
+    """The argument with its value in quotes where that holds an equals sign or ~, as paths may.
 
-    Hydra's grammar knows none outside of quotes, brackets and functions.
+    Hydra's grammar knows neither outside of quotes, and an equals sign in brackets and functions.
     """
     key, _, value = argument.partition("=")
-    if "=" in value and not re.match(r"""['"\[{]|\w+\(""", value):
+    if ("=" in value or "~" in value) and not re.match(r"""['"\[{]|\w+\(""", value):
         return f"{key}='" + value.replace("'", "\\'") + "'"
     return argument
 

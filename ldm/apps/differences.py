@@ -80,6 +80,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
 def _classed(key: str, before: Any, now: Any) -> Difference:
     if key == "ema_decay" and before is None:
         return Difference(key, before, now, FORBIDDEN, "there is no average to go on with")
+    if key == "init" and None not in (before, now):
+        return Difference(key, before, now, FREE, "")  # its weights are told by their fingerprint
     for kind, why, patterns in _CLASSES:
         if any(fnmatchcase(key, pattern) for pattern in patterns.split()):
             return Difference(key, before, now, kind, why)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder
+from ldm.apps.paths import from_root
 from ldm.apps.rules import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.callbacks import checkpoint_file
@@ -83,8 +84,8 @@ class Dumps:
 
 
 def config_fingerprint(config: DictConfig) -> str:
-    """16 hex digits of a run's whole configuration."""
-    return fingerprint(OmegaConf.to_container(config, resolve=True))
+    """16 hex digits of a run's whole configuration, wherever it was begun from."""
+    return fingerprint(OmegaConf.to_container(from_root(config), resolve=True))
 
 
 def kept_checkpoint(dump: Path) -> Path:

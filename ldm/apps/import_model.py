@@ -1,5 +1,6 @@
 """`ldm import`: a model of other origin becomes a run that samples, evaluates and trains on."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def _write_experiment(model: TextToImage, source: Path, run: Path, folder: Path)
             {"override /learning_rate": "constant"},
         ],
         "run": "runs/imported",
-        "init": str(run),
+        "init": os.path.abspath(run),
         "size": model.size_px,
         "max_steps": 10_000,
         "global_batch": 32,

@@ -126,5 +126,9 @@ def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:
 
 
 def input_folder(inputs: dict[str, dict[str, str]], name: str, directory: str | Path) -> Path:
-    """Where the input ``name`` of the artefact at ``directory`` lies now."""
-    return Path(os.path.normpath(Path(directory) / inputs[name]["path"]))
+    """Where the input ``name`` of the artefact at ``directory``, which may be a link, lies now."""
+    there, by_link = (
+        Path(os.path.normpath(Path(place) / inputs[name]["path"]))
+        for place in (directory, os.path.realpath(directory))
+    )
+    return by_link if by_link.exists() and not there.exists() else there

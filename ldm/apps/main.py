@@ -139,11 +139,19 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
         return compare(files_of(files, others))
     from ldm.apps.compose import compose
 
-    config = compose(command, words, config_dir=config_dir)
     if command == "train":
-        from ldm.apps.check import require_sound
+        from ldm.apps.record.file import Typed
+        from ldm.apps.taken_up import taken_up
+
+        typed = taken_up(Typed(words, config_dir))
+        config = compose(command, typed.words, config_dir=typed.config_dir)
+        from ldm.apps.check import require_sound  # with torch: mistakes in words come first
 
         require_sound(config)
+        from ldm.apps.train import train
+
+        return train(config, typed)
+    config = compose(command, words, config_dir=config_dir)
     name = {"import": "import_model"}.get(command, command)  # the other is Python's own word
     module = importlib.import_module(f"ldm.apps.{name}")
     if command == "run":

@@ -39,7 +39,7 @@ def replay(dump: str, words: Sequence[str]) -> int:
     config = _config(path.resolve().parents[1], found, words)
     quiet()
     assembly = assembled(config)
-    watchers = watch(config, assembly, {}, Interruption())
+    watchers = watch(config, assembly, {}, Interruption(), {})
     task, step = assembly.task, found["step"]
     start = restore(kept_checkpoint(path), task, watchers.with_state)
     if start != (found["checkpoint_step"] or 0):

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ldm.apps.differences import FORBIDDEN, WARNED, Difference, differences
 from ldm.apps.errors import UserError
 from ldm.apps.locate import relative_to
+from ldm.apps.paths import from_root
 from ldm.data.lock import alone
 from ldm.manifest import (
     FILE_NAME,
@@ -80,7 +81,7 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
     if is_first_process():
         write_json(directory / INPUTS, inputs)
         with atomic(written) as temporary:
-            temporary.write_text(OmegaConf.to_yaml(config, resolve=True))
+            temporary.write_text(OmegaConf.to_yaml(from_root(config), resolve=True))
     return True
 
 
@@ -140,7 +141,7 @@ def _take_up(directory: Path, config: DictConfig, inputs: dict[str, dict[str, st
         raise UserError(
             f"run={directory} holds other files and no run of ldm; choose another run=."
         )
-    found = differences(_plain(OmegaConf.load(directory / CONFIG)), _plain(config))
+    found = differences(_plain(OmegaConf.load(directory / CONFIG)), _plain(from_root(config)))
     step, finished = _last_step(directory), _reached(directory)
     if finished is None and step > config.max_steps:
         raise UserError(

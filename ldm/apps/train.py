@@ -15,6 +15,8 @@ from ldm.apps.durations import seconds_of
 from ldm.apps.ending import finish, stopped
 from ldm.apps.first_cause import FAILURE
 from ldm.apps.process_start import BEGUN
+from ldm.apps.record.file import Typed
+from ldm.apps.record.sitting import Sitting
 from ldm.apps.report.stages import PROMPTS
 from ldm.apps.restarts import meet_after_restart
 from ldm.apps.rules import shares_of
@@ -28,18 +30,25 @@ from ldm.callbacks.interruption import Interruption
 from ldm.data.order import Share
 from ldm.manifest import read_manifest, remove_leftovers, write_json
 
+_NOTHING = Typed()
 
-def train(config: DictConfig) -> int:
-    """Run the stage; its exit code: finished (now or before), stopped, or interrupted."""
+
+def train(config: DictConfig, typed: Typed = _NOTHING) -> int:
+    """Run the stage; its exit code: finished (now or before), stopped, or interrupted.
+
+    ``typed`` is what the configuration was composed from, for the run's record.
+    """
     stops = Interruption(config.stop_signals, _seconds_left(config))
     with stops as interruption, held(Path(config.run)):
-        return _train(config, interruption)
+        return _train(config, typed, interruption)
 
 
-def _train(config: DictConfig, interruption: Interruption) -> int:
+def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
     run = Path(config.run)
     stage = importlib.import_module(f"ldm.apps.stages.{config.stage}")
     inputs = stage.inputs(config)
+    if config.init is not None:
+        inputs = inputs | {"init": init_input(config.init, stage.PART)}
     if not open_run(config, inputs):
         if is_first_process():
             reached = read_manifest(run).facts["step"]
@@ -49,18 +58,19 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
         remove_leftovers(run)
         (run / FAILURE).unlink(missing_ok=True)  # an earlier sitting's
     quiet()
+    sitting = Sitting(config, typed) if is_first_process() else None
     assembly = assembled(config)
     task = assembly.task
     shares = shares_of(config, assembly.batches.sizes_px)
-    if config.init is not None:
-        inputs = inputs | {"init": init_input(config.init, assembly.part)}
     if assembly.nothing_to_learn is not None:
-        if is_first_process():
+        if sitting is not None:
+            sitting.write(run, inputs, 0)
             print(f"{run}: {assembly.nothing_to_learn}")
         return finish(config, assembly, inputs)
     if assembly.prompts and is_first_process():
         write_json(run / "samples" / PROMPTS, assembly.prompts)
-    watchers = watch(config, assembly, inputs, interruption)
+    record = sitting.for_checkpoints(inputs) if sitting is not None else {}
+    watchers = watch(config, assembly, inputs, interruption, record)
     start = 0
     if not begins_anew(config):  # then, even where the first process has yet to move the old one
         mmap = config.strategy == "fsdp"
@@ -69,6 +79,8 @@ def _train(config: DictConfig, interruption: Interruption) -> int:
     if start == 0 and is_first_process() and (run / "metrics.jsonl").exists():
         print(f"{run} has no checkpoint: it begins again at step 0, and so does its metrics.jsonl")
     trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
+    if sitting is not None:
+        sitting.write(run, inputs, start)
     _announce(config, assembly, shares, start)
     try:
         trainer.fit(task, TrainingData(assembly, config, start))

@@ -1,5 +1,6 @@
 """Everything that watches a training run, in the order in which it acts after a step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,8 +49,12 @@ def watch(
     assembly: Assembly,
     inputs: dict[str, dict[str, str]],
     interruption: Interruption,
+    record: Mapping[str, Any],
 ) -> Watchers:
-    """The callbacks of a run; ``inputs`` are what it is made from, for models on its way."""
+    """The callbacks of a run; ``inputs`` are what it is made from, for models on its way.
+
+    ``record`` of this sitting goes into checkpoints.
+    """
     run = Path(config.run)
     bad_samples = BadSamples(run / "bad_samples.jsonl", max_fraction=config.data.max_bad_fraction)
     patience = Patience(collective_timeout_seconds=config.collective_timeout_seconds)
@@ -91,6 +96,7 @@ def watch(
         every_steps=config.checkpoint_every,
         patience=patience,
         watchers=with_state,
+        record=record,
     )
     first_cause = FirstCause(run / FAILURE, finish=checkpoint.wait)
     same = SameWeights()

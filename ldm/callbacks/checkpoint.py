@@ -1,7 +1,8 @@
 """Resume state: saved beside training, kept through every failure, loadable without running code.
 
 A checkpoint is {"step", "trained": {name: state of a network, its optimizer and its average},
-"watchers": {name: state of a callback}}: plain containers and tensors, no frozen network.
+"watchers": {name: state of a callback}, "record": who made it, from which code and data}: plain
+containers and tensors, no frozen network.
 """
 
 import time
@@ -46,10 +47,11 @@ class Checkpoint(Callback):
         every_steps: int,
         patience: Patience,
         watchers: Mapping[str, Watcher] | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory, self.keep, self.every_steps = Path(directory), keep, every_steps
         self.patience = patience
-        self.watchers = watchers or {}
+        self.watchers, self.record = watchers or {}, record or {}
         self.failure: str | None = None
         self._snapshot = Snapshot()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -69,6 +71,7 @@ class Checkpoint(Callback):
             "step": module.step,
             "trained": {name: part.state_dict() for name, part in parts.items()},
             "watchers": watched,
+            "record": self.record,
         }
         if trainer.is_global_zero:
             sound, taken = _is_finite(state["trained"]), self._snapshot.take(state)

@@ -91,6 +91,7 @@ def test_what_is_learned_is_what_is_learned_without(world, ldm, words, tmp_path,
     assert len(evaluated(tmp_path / "run")) == 2
     states = [torch.load(run / "checkpoints/step_000000004.pt", weights_only=True) for run in runs]
     assert states[0]["watchers"].pop("evaluation") == {}
+    assert all(state.pop("record") for state in states)
     flat = [torch.utils._pytree.tree_flatten(state) for state in states]
     assert flat[0][1] == flat[1][1]
     for one, other in zip(flat[0][0], flat[1][0], strict=True):

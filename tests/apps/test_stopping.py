@@ -89,9 +89,11 @@ def saved(run: Path) -> int:
 
 
 def state(run: Path, step: int):
-    """Everything in a checkpoint, flat."""
+    """Everything in a checkpoint, flat, but who made it and when."""
     file = run / "checkpoints" / f"step_{step:09d}.pt"
-    return tree_flatten(torch.load(file, weights_only=True))[0]
+    found = torch.load(file, weights_only=True)
+    del found["record"]
+    return tree_flatten(found)[0]
 
 
 def gap(run: Path, other: Path, step: int) -> float:

@@ -58,7 +58,7 @@ def marked(module):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    return Checkpoint(tmp_path, keep=2, every_steps=5, patience=PATIENCE)
+    return Checkpoint(tmp_path, keep=2, every_steps=5, patience=PATIENCE, record={"who": ["ldm"]})
 
 
 @pytest.fixture
@@ -91,7 +91,8 @@ def test_the_last_two_are_kept_and_the_newest_restored(save, tmp_path):
 def test_a_checkpoint_is_plain_data(save, tmp_path):
     save(make_module(("autoencoder", "likelihood")), 7)
     state = torch.load(tmp_path / "step_000000007.pt", weights_only=True)
-    assert state["step"] == 7 and set(state) == {"step", "trained", "watchers"}
+    assert state["step"] == 7 and set(state) == {"step", "trained", "watchers", "record"}
+    assert state["record"] == {"who": ["ldm"]}
     assert set(state["trained"]) == {"autoencoder", "likelihood"}
     assert set(state["trained"]["autoencoder"]) == {"network", "optimizer", "ema"}
 

@@ -28,6 +28,7 @@ from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 from ldm.tasks.latent_pictures import LATENT_ROWS, latent_pictures
 from ldm.text.clip import ClipTowers
 
+PART = "vae"  # of a model folder
 PREVIEWS = 16
 
 
@@ -110,7 +111,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         task=task,
         batches=batches,
         held_out=held_out,
-        part="vae",
+        part=PART,
         initialise=initialise,
         write_model=write_model,
         write_trained=write_model,

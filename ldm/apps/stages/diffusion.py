@@ -35,6 +35,8 @@ from ldm.manifest import file_hash
 from ldm.tasks.diffusion import DiffusionTask
 from ldm.text.classes import ClassTable
 
+PART = "unet"  # of a model folder
+
 
 def inputs(config: DictConfig) -> dict[str, dict[str, str]]:
     """What the run is made from: path and fingerprint."""
@@ -94,7 +96,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         held_out=LatentBatches(
             held_out, order=Once(HELD_OUT_SEED, held_out.counts), seed=HELD_OUT_SEED
         ),
-        part="unet",
+        part=PART,
         initialise=lambda folder: _initialise(model, folder, vae),
         write_model=lambda folder: write_pipeline(model, folder),
         write_trained=lambda folder: write_learned(model, folder),

@@ -16,6 +16,7 @@ from ldm.data.order import Share
 from ldm.tasks.text_encoder import TextEncoderTask
 from ldm.text.clip import ClipTowers
 
+PART = "text_encoder"  # of a model folder
 NO_CAPTIONS = (
     "the pictures have no captions, so there is nothing to learn: the towers stay as initialised, "
     "and every picture is conditioned on the empty caption (an unconditional model)"
@@ -45,7 +46,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         task=task,
         batches=batches,
         held_out=held_out,
-        part="text_encoder",
+        part=PART,
         initialise=initialise,
         write_model=write_model,
         write_trained=write_model,
