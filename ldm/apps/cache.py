@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ldm.apps.bill.bill import FILE
+from ldm.apps.bill.inherited import of_inputs
 from ldm.apps.cache_processes import Job, encoded
 from ldm.apps.conditioning import Conditioning, conditioning
 from ldm.apps.errors import UserError
@@ -21,7 +23,7 @@ from ldm.data.latents.plan import Plan, Shaping, plan
 from ldm.data.lock import Lock, alone
 from ldm.data.shards.reader import ImageShards
 from ldm.interop.diffusers import read_autoencoder
-from ldm.manifest import known_manifest, read_json
+from ldm.manifest import known_manifest, read_json, write_json
 
 
 def cache(config: DictConfig) -> int:
@@ -76,6 +78,9 @@ def cache(config: DictConfig) -> int:
             for part, directory, made, identity in planned:
                 known = facts if part is shards else condition.facts
                 _encode(part, directory, made, contents, job, held, facts=known, **identity)
+    whole = known_manifest(config.out)
+    if planned and whole is not None:
+        write_json(Path(config.out) / FILE, of_inputs(Path(config.out), whole).as_json())
     if lock.is_file():
         lock.unlink(missing_ok=True)  # all is finished: nobody has anything to write
     more = "" if held_out is shards else f", {len(held_out)} held out"

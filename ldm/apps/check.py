@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from ldm.apps import device_memory
+from ldm.apps.bill.scratch import check_from_scratch
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
@@ -116,6 +117,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
     for rule in (
         check_precision, check_strategy, check_recomputing, check_split, check_evaluation,
+        check_from_scratch,
     ):  # fmt: skip
         rule(config)
     if config.stage == "diffusion" and config.data.order != "shuffled":

@@ -14,6 +14,7 @@ _CLASSES: list[tuple[str, str, str]] = [
     (FREE, "", "collective_timeout_seconds data.workers data.cache_dir data.cache_gb weights_dir"),
     # Where the inputs lie: that they are the same is told by their fingerprints.
     (FREE, "", "data.root autoencoder_run text_run"),
+    (FREE, "", "from_scratch"),
     # When it ends, and what is kept, shown and guarded.
     (FREE, "", "max_steps max_images learning_rate.max_steps max_time stop_signals"),
     (FREE, "", "checkpoint_every keep_checkpoints models_every keep_models compare_ranks_every"),

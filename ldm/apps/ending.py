@@ -9,6 +9,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 
 from ldm.apps import exit_codes
+from ldm.apps.bill.made_of import complete_bill
 from ldm.apps.closing import closing, said
 from ldm.apps.report.page import write_report
 from ldm.apps.run_directory import is_first_process, sign
@@ -35,6 +36,7 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
     if assembly.pretrained:
         more = more | {"pretrained": dict(assembly.pretrained)}
     sign(run, config, inputs, {"step": task.step, **facts, **more})
+    complete_bill(run)
     write_report(run)
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in sorted(facts.items()) if said(k))
     shown = f" ({numbers})" if numbers else ""

@@ -3,10 +3,13 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from ldm.apps.bill.made_of import bill_at
 from ldm.apps.conditioning import condition_inputs
+from ldm.apps.errors import UserError
 from ldm.apps.lineage import fitting_metrics, lineage
 from ldm.apps.locate import model_fingerprints, model_folder, part_input, relative_to
 from ldm.apps.whole_directory import holds, whole_directory
@@ -56,6 +59,7 @@ def export(config: DictConfig) -> int:
             model=model,
             lineage=origin,
             metrics=metrics,
+            materials=_materials(config.model),
         )
         (directory / "README.md").write_text(card, encoding="utf-8")
         write_manifest(
@@ -66,6 +70,14 @@ def export(config: DictConfig) -> int:
         )
     print(f"{out}: exported as {config.format}; how to load it: {out / 'README.md'}")
     return 0
+
+
+def _materials(model: str) -> dict[str, Any]:
+    """The bill of the model, as far as anybody knows it."""
+    try:
+        return bill_at(model).as_json()
+    except UserError:  # a bare folder: the card says so
+        return {}
 
 
 def _diffusers(model: TextToImage, directory: Path, name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`ldm import`: a model of other origin becomes a run that samples, evaluates and trains on."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def import_model(config: DictConfig) -> int:
                 name: {"path": str(source.resolve()), "fingerprint": value}
                 for name, value in fingerprints.items()
             },
-            facts={"step": 0},
+            facts={"step": 0, "licence": _licence(found)},
         )
     count = sum(parameter.numel() for parameter in model.parameters())
     more = "" if isinstance(model.text_encoder, Unconditional) else ' prompt="..."'
@@ -69,6 +70,16 @@ def import_model(config: DictConfig) -> int:
         f"model={run}{more}"
     )
     return 0
+
+
+def _licence(found: Path) -> str | None:
+    """What the model card of a folder names in its header; None where nobody says."""
+    card = found / "README.md"
+    if not card.is_file():
+        return None
+    head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    named = re.search(r"^license: *[\"']?([\w.-]+)", head, re.MULTILINE)
+    return named[1] if head.startswith("---") and named else None
 
 
 def _check_choice(found: Path, weights: str | None, prediction: Prediction | None) -> None:

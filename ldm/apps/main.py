@@ -14,6 +14,7 @@ COMMANDS = {
     "cache": "shards -> latents and token ids, once",
     "sample": "prompts, and pictures to begin from -> pictures",
     "evaluate": "a model -> metrics with their protocol",
+    "materials": "what a model was made of: weights of others, data, licences",
     "export": "a model -> a folder or file for other programs",
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
@@ -41,6 +42,7 @@ EXAMPLES = {
         "compare=[runs/a/metrics.json,runs/b/metrics.json]   (number by number)",
         "-m model=runs/demo guidance=1,2,4,8 metrics=[fd_own,clip_score_own] out=runs/demo/sweep",
     ],
+    "materials": ["model=runs/demo", "model=runs/demo_diffusion out=materials.json"],
     "export": [
         "model=runs/demo format=diffusers out=exports/demo",
         "model=runs/sd1_256 format=single_file out=exports/sd1_256",

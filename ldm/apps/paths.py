@@ -26,6 +26,7 @@ PATHS = {
     ),
     "export": ("model", "out", "metrics_file"),
     "import": ("from", "run"),
+    "materials": ("model", "out"),
     "run": ("out", "data.path"),
     "weights": ("weights_dir",),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ldm.apps import exit_codes
 from ldm.apps.announcement import in_one_line
 from ldm.apps.beginning import assembled, init_input, quiet
+from ldm.apps.bill.made_of import write_bill
 from ldm.apps.durations import seconds_of
 from ldm.apps.ending import finish, stopped
 from ldm.apps.first_cause import FAILURE
@@ -65,6 +66,7 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
     if assembly.nothing_to_learn is not None:
         if sitting is not None:
             sitting.write(run, inputs, 0)
+            write_bill(config, inputs, run)
             print(f"{run}: {assembly.nothing_to_learn}")
         return finish(config, assembly, inputs)
     if assembly.prompts and is_first_process():
@@ -81,6 +83,7 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
     trainer = make_trainer(config, watchers.callbacks, open_loggers(config, start))
     if sitting is not None:
         sitting.write(run, inputs, start)
+        write_bill(config, inputs, run)
     _announce(config, assembly, shares, start)
     try:
         trainer.fit(task, TrainingData(assembly, config, start))

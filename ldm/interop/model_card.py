@@ -1,7 +1,7 @@
 """The model card: README.md with a YAML header, in the convention of the Hugging Face hub."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -29,12 +29,14 @@ def model_card(
     model: TextToImage,
     lineage: Mapping[str, Manifest],
     metrics: Mapping[str, Mapping[str, Any]],
+    materials: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
     """What the model is, from what it was made, how it measures, under which terms.
 
     ``lineage`` holds the manifests of the runs and data by their kind, ``metrics`` the records
-    of a metrics file, ``usage`` a paragraph of Markdown, ``licence`` the hub's name of one,
-    ``library`` that of what loads it.
+    of a metrics file, ``materials`` the lists pretrained and data of its bill of materials,
+    ``usage`` a paragraph of Markdown, ``licence`` the hub's name of one, ``library`` that of what
+    loads it.
     """
     prediction = model.denoiser.prediction.name
     kind = "inpainting by text" if model.inpaints else "text to image"
@@ -44,6 +46,7 @@ def model_card(
         "Training data": _data(lineage),
         "Training": _training(lineage),
         "Metrics": _metrics(metrics),
+        "Materials": _materials(materials),
         "Licences": _licences(licence, lineage, _text_encoders(model)),
     }
     text = [
@@ -152,6 +155,35 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         written = json.dumps(protocol, indent=1, sort_keys=True)
         text += f"\nProtocol {identity}:\n\n```json\n{written}\n```\n"
     return text
+
+
+def _materials(materials: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Weights of others with their roles, and data with licences, as tables."""
+    parts, data = materials.get("pretrained", ()), materials.get("data", ())
+    rows = [
+        "| role | name | sha256 or fingerprint | licence | trained on | for |",
+        "|" + "---|" * 6,
+    ]
+    for part in parts:
+        identity = part.get("sha256") or part.get("fingerprint")
+        cells = (part["role"], part["name"], identity, part["licence"], part["trained_on"])
+        rows.append(_row(*cells, ", ".join(part["for"])))
+    tables = ["\n".join(rows)] if parts else []
+    rows = ["| data | pictures | held out | licences | for |", "|" + "---|" * 5]
+    for entry in data:
+        licences = "; ".join(f"{count:,} {name}" for name, count in entry["licences"].items())
+        counts = [
+            "unknown" if entry[key] is None else f"{entry[key]:,}"
+            for key in ("num_samples", "num_held_out")
+        ]
+        rows.append(_row(entry["source"], *counts, licences or "unknown", ", ".join(entry["for"])))
+    tables += ["\n".join(rows)] if data else []
+    return "\n\n".join(tables) or "Not recorded with the model."
+
+
+def _row(*cells: Any) -> str:
+    """A row of a table; what would end a cell is kept from it."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _licences(

@@ -14,7 +14,7 @@ from ldm.features.rgb import as_rgb
 from ldm.features.vgg import CHANNELS, read_vgg16
 from ldm.losses.unit_channels import unit_channels
 
-_HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
+HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 _HEADS_FILES = {  # package -> where its wheel carries the same file
     "torchmetrics": "functional/image/lpips_models/vgg.pth",
     "lpips": "weights/v0.1/vgg.pth",
@@ -71,7 +71,7 @@ def read_heads() -> list[Tensor]:
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             path = Path(folder) / inside
             if path.is_file():
-                if hashlib.sha256(path.read_bytes()).hexdigest() != _HEADS_SHA256:
+                if hashlib.sha256(path.read_bytes()).hexdigest() != HEADS_SHA256:
                     raise ValueError(f"{path} is damaged; reinstall {package}.")
                 state = weights.load_state_dict(path)
                 heads = [state[f"lin{i}.model.1.weight"] for i in range(len(CHANNELS))]

@@ -1,44 +1,43 @@
-"""A run says by which networks of others it learned."""
+"""`ldm materials`: what a model was made of, in a table, as JSON, in the report and on its card."""
 
-from dataclasses import replace
+from ldm.apps.bill.bill import Bill
+from ldm.apps.materials import in_lines
+from ldm.manifest import read_json
 
-import pytest
-import torch
-
-from ldm import weights
-from ldm.features.vgg import VGG16
-from ldm.losses.lpips import pretrained_lpips
-from ldm.manifest import file_hash, read_manifest
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """A random VGG16 under the published name; the table takes it for the published one."""
-    path = tmp_path / "vgg16-397923af.pth"
-    torch.save(VGG16().state_dict(), path)
-    vgg = weights.TABLE["vgg16"]
-    file = replace(vgg.weights, sha256=file_hash(path))
-    monkeypatch.setitem(weights.TABLE, "vgg16", replace(vgg, files=(file,)))
-    return path
+PART = {
+    "name": "sd15", "file": "x", "fingerprint": "ab", "licence": "openrail",
+    "trained_on": "unknown",
+    "role": "frozen input: the autoencoder", "for": ["latents"], "origin": "imported from x",
+}  # fmt: skip
+DATA = {
+    "source": "folder", "fingerprint": "cd", "num_samples": 12, "num_held_out": None,
+    "licences": {"CC0": 10, "unknown": 2}, "sources": {}, "for": ["latents"],
+}  # fmt: skip
 
 
-def test_the_manifest_of_a_run_with_lpips_names_the_trunk(world, ldm, stand_in, tmp_path):
-    more = ("perceptual=lpips", "loss.perceptual=1.0", "max_steps=1", "validate_every=1")
-    words = world.train("autoencoder", tmp_path / "run", *more, "checkpoint_every=1")
-    assert ldm(*words, f"weights_dir={tmp_path}") == 0
-    entry = read_manifest(tmp_path / "run").facts["pretrained"]["vgg16"]
-    assert entry["sha256"] == file_hash(stand_in) and entry["file"] == stand_in.name
-    assert "ImageNet" in entry["trained_on"] and "training" in entry["role"]
-    assert "pretrained" not in read_manifest(world.autoencoder).facts
+def test_the_command_prints_and_writes_it(world, ldm, tmp_path, capsys):
+    out = tmp_path / "bill.json"
+    assert ldm("materials", f"model={world.root}", f"out={out}") == 0
+    said = capsys.readouterr().out
+    assert "from scratch: no pretrained weight in the way of training" in said
+    assert "shapes" in said and "64 none needed: drawn by ldm" in said and "clip_vocabulary" in said
+    assert read_json(out)["from_scratch"] and read_json(out)["data"][0]["num_samples"] == 64
+    assert ldm("materials", f"model={tmp_path}") == 2
+    assert "holds no unet" in capsys.readouterr().err
 
 
-def test_lpips_says_by_which_file_it_measures(stand_in, tmp_path, monkeypatch):
-    assert "unpublished_weights" not in pretrained_lpips(tmp_path).protocol
-    published = replace(weights.TABLE["vgg16"].weights, sha256="ab")
-    vgg = replace(weights.TABLE["vgg16"], files=(published,))
-    monkeypatch.setitem(weights.TABLE, "vgg16", vgg)
-    with pytest.raises(ValueError, match="expected ab"):
-        pretrained_lpips(tmp_path)
-    protocol = pretrained_lpips(tmp_path, allow_unknown=True).protocol
-    assert protocol["unpublished_weights"] == stand_in.name
-    assert protocol["weights_sha256"] == file_hash(stand_in)
+def test_the_table_says_whose_weights_are_in_the_way():
+    text = "\n".join(in_lines("runs/a", Bill([PART], [DATA])))
+    assert "not from scratch: pretrained weights in the way of training (sd15)" in text
+    assert "10 CC0; 2 unknown" in text and "frozen input  sd15" in text and "unknown" in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_report_and_card_show_it(world, ldm, tmp_path):
+    page = (world.diffusion / "report.html").read_text()
+    assert "Trained from scratch" in page and "64 none needed: drawn by ldm" in page
+    assert (
+        ldm("export", f"model={world.diffusion}", "format=diffusers", f"out={tmp_path / 'e'}") == 0
+    )
+    card = (tmp_path / "e" / "README.md").read_text()
+    assert "## Materials" in card and "| shapes | 64 | 16 | 64 none needed: drawn by ldm |" in card

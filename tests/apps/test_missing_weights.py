@@ -72,6 +72,7 @@ def test_check_and_training_stop_at_a_missing_trunk(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["experiment=demo_autoencoder", "perceptual=lpips", "data.root=SHARDS", f"run={run}"]
     words += [f"weights_dir={tmp_path}", "accelerator=cpu", "loss.perceptual=1.0"]
+    words += ["from_scratch=false"]
     for command in (["check"], ["train"]):
         assert main([*command, *words]) == 2
         said = capsys.readouterr()

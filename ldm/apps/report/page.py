@@ -1,11 +1,12 @@
 """The report: a self-contained page about a recipe's directory or a single run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from ldm.apps.bill.bill import FILE as MATERIALS
 from ldm.apps.closing import said
 from ldm.apps.report import judged, stages, tables
 from ldm.apps.report.document import document, section
@@ -74,6 +75,7 @@ def _recipe(directory: Path) -> str:
         ),
         section("Time", tables.times(timings)) if timings else "",
         section("Made from", tables.provenance(manifests)) if manifests else "",
+        _materials(runs.values()),
         _footer(manifests),
     ]
     return "\n".join(part for part in parts if part)
@@ -103,6 +105,7 @@ def _run(run: Path) -> str:
         _evaluation(run, _json(run / "metrics.json")),
         section("Training", stages.stage(run, None)),
         section("Made from", tables.provenance(manifests)) if manifests else "",
+        _materials([run]),
         _footer(manifests),
     ]
     return "\n".join(part for part in parts if part)
@@ -164,6 +167,13 @@ def _evaluation(directory: Path, records: Mapping[str, Any]) -> str:
 def _figure(image: Any, words: str, hint: str) -> str:
     caption = f"<figcaption>{escape(words)}</figcaption>" if words else ""
     return f"<figure>{img(image, hint, wide_px=128, narrow_px=108)}{caption}</figure>"
+
+
+def _materials(runs: Iterable[Path]) -> str:
+    """The bill of the last of the runs, which has all that it was made of on it."""
+    bills = [_json(run / MATERIALS) for run in runs]
+    bill = next((bill for bill in reversed(bills) if bill), None)
+    return section("Materials", tables.materials(bill)) if bill else ""
 
 
 def _footer(manifests: Mapping[str, Manifest]) -> str:

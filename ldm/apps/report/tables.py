@@ -103,6 +103,39 @@ def provenance(manifests: Mapping[str, Manifest]) -> str:
     return table("chain", ("artefact", "fingerprint", "made from", "holds"), rows)
 
 
+def materials(bill: Mapping[str, Any]) -> str:
+    """The bill of materials: whether all is from scratch, weights of others, and data."""
+    parts, data = bill.get("pretrained", []), bill.get("data", [])
+    head = (
+        "Trained from scratch: no pretrained weight in the way of training."
+        if bill.get("from_scratch")
+        else "Pretrained weights were in the way of training."
+    )
+    rows = [
+        f"<tr><th>{escape(str(part['name']))}<br><code class=muted>"
+        f"{escape(str(part.get('sha256') or part.get('fingerprint') or 'unknown')[:16])}</code>"
+        f"</th><td>{escape(part['role'])}</td><td>{escape(part['licence'])}</td>"
+        f"<td>{escape(part['trained_on'])}</td><td>{escape(', '.join(part['for']))}</td></tr>"
+        for part in parts
+    ]
+    columns = ("of others", "role", "licence", "trained on", "for")
+    tables = table("materials", columns, rows) if rows else ""
+    rows = [
+        f"<tr><th>{escape(entry['source'])}<br><code class=muted>{escape(entry['fingerprint'])}"
+        f"</code></th><td class=number>{_count(entry['num_samples'])}</td>"
+        f"<td class=number>{_count(entry['num_held_out'])}</td>"
+        f"<td>{'<br>'.join(f'{n:,} {escape(name)}' for name, n in entry['licences'].items())}</td>"
+        f"<td>{escape(', '.join(entry['for']))}</td></tr>"
+        for entry in data
+    ]
+    columns = ("data", "pictures", "held out", "licences", "for")
+    return f"<p>{head}</p>{tables}" + (table("materials", columns, rows) if rows else "")
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
 def table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
     """A table with rows of ready markup, which is moved sideways where it is too wide."""
     head = "".join(f"<th>{column}</th>" for column in columns)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from ldm.apps.schema.files import Cache, Export, Import, Prepare, Weights
+from ldm.apps.schema.files import Cache, Export, Import, Materials, Prepare, Weights
 from ldm.apps.schema.recipe import Recipe
 from ldm.apps.schema.sampling import Evaluate, Sample
 from ldm.apps.schema.stages import AutoencoderStage, DiffusionStage, TextEncoderStage
@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, type] = {
     "cache": Cache,
     "sample": Sample,
     "evaluate": Evaluate,
+    "materials": Materials,
     "export": Export,
     "import": Import,
     "run": Recipe,

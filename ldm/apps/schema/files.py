@@ -1,4 +1,4 @@
-"""The commands that turn files into files: prepare, cache, export, import, weights."""
+"""The commands that turn files into files: prepare, cache, materials, export, import, weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +53,14 @@ class Export:
     out: str
     license: str | None
     metrics_file: str | None
+
+
+@dataclass(kw_only=True)
+class Materials:
+    """`ldm materials`."""
+
+    model: str
+    out: str | None
 
 
 @dataclass(kw_only=True)

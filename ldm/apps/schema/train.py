@@ -41,6 +41,7 @@ class Training:
     run: str
     resume: Literal["auto", "never"]
     init: str | None
+    from_scratch: bool
     seed: Natural
     size: SidePixels
     data: TrainingData

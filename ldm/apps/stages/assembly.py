@@ -49,7 +49,7 @@ class Assembly:
     timesteps: Callable[[int, Tensor], Tensor] | None = None
     evaluated: Callable[[], Evaluated] | None = None  # what evaluate_every looks at
     nothing_to_learn: str | None = None  # why the product is complete as initialised
-    # Networks of others that it learns by, for the manifest; see materials.py.
+    # Networks of others that it learns by, for the manifest; see bill/learned_by.py.
     pretrained: Mapping[str, Any] = field(default_factory=dict)
 
 

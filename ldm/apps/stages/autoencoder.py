@@ -8,10 +8,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ldm.apps.bill.learned_by import learned_by
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.materials import materials
 from ldm.apps.stages.assembly import (
     Assembly,
     image_batches,
@@ -119,7 +119,7 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
         rows=len(originals),
         columns=8,
         draw_latents=draw_latents,
-        pretrained=materials(config),
+        pretrained=learned_by(config),
         evaluated=evaluated,
     )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ldm.data.preparing.duplicates import difference_hash, exact_hash
 from ldm.data.preparing.picture_rules import PictureRules, Prepared, key_hash
+from ldm.data.preparing.terms import Terms, terms_of
 from ldm.data.shards.index import ROW
 from ldm.data.source import HELD_OUT, TRAIN, Bad, Part, Source
 from ldm.manifest import atomic
@@ -38,6 +39,8 @@ class Piece(NamedTuple):
 
     rows: NDArray[Any]  # (n,) of PIECE_ROW
     bad: list[Bad]
+    terms: list[Terms]  # different ones
+    terms_of: NDArray[np.int32]  # (n,) which of them are those of a sample
 
 
 def samples_file(directory: Path, number: int) -> Path:
@@ -54,7 +57,8 @@ def read_piece(directory: Path, number: int) -> Piece:
     """What is known of a finished piece."""
     with np.load(_facts_file(directory, number), allow_pickle=False) as facts:
         bad = [Bad(*item) for item in json.loads(facts["bad"].tobytes())]
-        return Piece(facts["rows"], bad)
+        terms = [Terms(*item) for item in json.loads(facts["terms"].tobytes())]
+        return Piece(facts["rows"], bad, terms, facts["terms_of"])
 
 
 def write_piece(
@@ -68,6 +72,8 @@ def write_piece(
     """Write the piece of a part; yields the number of records read so far, good or bad."""
     rows: list[tuple[Any, ...]] = []
     bad: list[Bad] = []
+    terms: dict[Terms, int] = {}
+    which: list[int] = []
     start = 0
     with atomic(samples_file(directory, number)) as temporary, open(temporary, "wb") as file:
         for count, record in enumerate(source.read(part), start=1):
@@ -87,11 +93,21 @@ def write_piece(
                     difference_hash(made.pixels),
                 )
                 rows.append((start, len(data), *hashes, row, key, split))
+                which.append(terms.setdefault(terms_of(made.meta), len(terms)))
                 start += file.write(data)
             yield count
     with atomic(_facts_file(directory, number)) as temporary, open(temporary, "wb") as file:
-        text = np.frombuffer(json.dumps(bad).encode(), np.uint8)
-        np.savez(file, rows=np.array(rows, PIECE_ROW), bad=text)
+        np.savez(
+            file,
+            rows=np.array(rows, PIECE_ROW),
+            bad=_as_bytes(bad),
+            terms=_as_bytes([*terms]),
+            terms_of=np.array(which, np.int32),
+        )
+
+
+def _as_bytes(value: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 def _facts_file(directory: Path, number: int) -> Path:

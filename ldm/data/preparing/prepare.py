@@ -187,12 +187,12 @@ def _run(
                 duplicates=preparing.duplicates,
                 allowed=allowed,
             )
-        split, counts, sizes, facts = settled(work)
+        split, counts, sizes, facts, held_out_facts = settled(work)
         left_out, done = sum(facts["bad"].values()) + sum(facts["filtered"].values()), 0
         total = int((split != selection.LEFT_OUT).sum())
         # The training split last: its manifest, the last file written, stands for the whole.
         for chosen, target, own, more in (
-            (selection.HELD_OUT, directory / HELD_OUT, {"split": HELD_OUT}, {}),
+            (selection.HELD_OUT, directory / HELD_OUT, {"split": HELD_OUT}, held_out_facts),
             (selection.TRAIN, directory, {}, facts),
         ):
             for written in join(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ldm.data import bad_samples
 from ldm.data.preparing.pieces import SPLITS, read_piece
-from ldm.data.preparing.selection import Selection, select
+from ldm.data.preparing.selection import HELD_OUT, TRAIN, Selection, select
+from ldm.data.preparing.terms import Terms, counts_of
 from ldm.data.source import Bad
 from ldm.manifest import atomic
 
@@ -24,7 +25,8 @@ class Settled(NamedTuple):
     split: NDArray[np.int8]  # (N,) by sample, as ``ldm.data.preparing.selection`` has it
     counts: NDArray[np.int64]  # (pieces,) samples in each
     sizes: NDArray[np.int64]  # (N,) bytes of each sample in its piece
-    facts: dict[str, Any]  # for the manifest: what was left out, and duplicates
+    facts: dict[str, Any]  # for the manifest: what was left out, duplicates, licences
+    held_out_facts: dict[str, Any]  # for that of the held-out split
 
 
 def is_settled(work: Path) -> bool:
@@ -35,8 +37,8 @@ def is_settled(work: Path) -> bool:
 def settled(work: Path) -> Settled:
     """What was decided."""
     with np.load(work / _FILE, allow_pickle=False) as found:
-        facts = json.loads(found["facts"].tobytes())
-        return Settled(found["split"], found["counts"], found["sizes"], facts)
+        facts, held_out_facts = json.loads(found["facts"].tobytes())
+        return Settled(found["split"], found["counts"], found["sizes"], facts, held_out_facts)
 
 
 def settle(
@@ -93,10 +95,27 @@ def settle(
             "across_splits": sum(line["split"] != line["split_of"] for line in lines),
             "left_out": int(left_out),
         },
+        **_terms(pieces, counts, selection.split, TRAIN),
     }
+    held_out_facts = _terms(pieces, counts, selection.split, HELD_OUT)
     with atomic(work / _FILE) as temporary, open(temporary, "wb") as file:
-        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        text = np.frombuffer(json.dumps([facts, held_out_facts]).encode(), np.uint8)
         np.savez(file, split=selection.split, counts=counts, sizes=rows["bytes"], facts=text)
+
+
+def _terms(
+    pieces: Path, counts: NDArray[np.int64], split: NDArray[np.int8], chosen: int
+) -> dict[str, dict[str, int]]:
+    """How many samples of a split come under which licence and from which source."""
+    tally: Counter[Terms] = Counter()
+    start = 0
+    for number, count in enumerate(counts.tolist()):
+        piece = read_piece(pieces, number)
+        here = piece.terms_of[split[start : start + count] == chosen]
+        for i, times in enumerate(np.bincount(here, minlength=len(piece.terms)).tolist()):
+            tally[piece.terms[i]] += times
+        start += count
+    return counts_of(tally.items())
 
 
 def _remedy(bad: list[Bad], directory: Path) -> str:
