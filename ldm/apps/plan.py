@@ -23,8 +23,9 @@ def plan(words: Sequence[str], *, config_dir: str | None = None) -> int:
     settings = request.settings
     gpu = _gpu(settings, request.trainings)
     place = None if gpu is None else schedule.place_of(settings, gpu)
-    for training in request.trainings if place is not None else ():
-        schedule.peak(place, training.config)  # which must be known
+    if place is not None:
+        for training in request.trainings:
+            schedule.peak(place, training.config)  # which must be known
     made, of_trainings = [], []
     for number, training in enumerate(request.trainings):
         found = _estimate(settings, training)

@@ -35,7 +35,7 @@ class Parts:
     """What a stage trains, what computes beside it in a step, and what did so before, once."""
 
     product: nn.Module
-    passes: dict[tuple[int, ...], tuple[Pass, int]]  # of the product: by shape, with its weight
+    passes: dict[tuple[int, int], tuple[Pass, int]]  # of the product: by shape, with its weight
     beside: list[Pass] = field(default_factory=list)
     learns_beside: dict[str, nn.Module] = field(default_factory=dict)
     frozen: dict[str, nn.Module] = field(default_factory=dict)  # that a device holds
@@ -73,7 +73,9 @@ def _diffusion(config: DictConfig, with_: Companions) -> Parts:
         side: (denoiser_pass(config, network, side, with_.tokens), count)
         for side, count in with_.latents.items()
     }
-    beside, frozen, before = [], {}, []
+    beside: list[Pass] = []
+    before: list[Pass] = []
+    frozen: dict[str, nn.Module] = {}
     if with_.text_encoder is not None:
         encoder = condition_encoder(with_.text_encoder)
         frozen["text_encoder"] = encoder
