@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 from ldm.manifest import read_json
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))

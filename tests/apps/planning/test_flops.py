@@ -81,7 +81,7 @@ def test_the_autoencoder_of_stable_diffusion(size_px, encode, decode, training):
 def test_text_towers(name, forward):
     from omegaconf import OmegaConf
 
-    from ldm.apps.compose import config_root
+    from ldm.apps.config_files import config_root
 
     node = OmegaConf.load(config_root() / "text_encoder" / f"{name}.yaml")
     with torch.device("meta"):
