@@ -5,6 +5,7 @@ import math
 import pytest
 
 from ldm.apps.config_files import config_root
+from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
@@ -75,6 +76,18 @@ def test_measured_on_this_machine(stage, world, ldm, tmp_path, capsys):
     assert found["images_per_second"] == pytest.approx(rate)
     assert found["hours"] == pytest.approx(found["images_seen"] / rate / 3600)
     assert "CPU: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stage", ["text_encoder", "autoencoder", "diffusion"])
+def test_training_logs_the_operations_that_are_planned(stage, world, ldm, tmp_path):
+    out, root = tmp_path / "plan.json", world.latents if stage == "diffusion" else world.shards
+    assert ldm("plan", *world.settings[stage], f"data.root={root}", f"out={out}") == 0
+    each = read_json(out)["train_flops_per_image"]
+    rows = read_jsonl(getattr(world, stage) / "metrics.jsonl")
+    told = [row for row in rows if "tflops_per_second" in row]
+    assert len(told) == 4 and all("mfu" not in row for row in told)  # a CPU's peak is not known
+    for row in told:
+        assert row["tflops_per_second"] == pytest.approx(row["images_per_second"] * each / 1e12)
 
 
 def test_a_latent_cache_gives_shapes_and_numbers(world, ldm, tmp_path):

@@ -1,5 +1,6 @@
 """What a denoiser's configuration does not name: its autoencoder, its text encoder, its latents."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,15 +59,25 @@ def companions(
             f"backbone.out_channels={first.latent_channels}."
         )
     text, tokens = _text(config, text_encoder, siblings, said)
-    stride = 2 ** (len(first.channels) - 1)
-    side = config.size // stride
-    if config.size % stride or side % 2 ** (len(config.backbone.channels) - 1):
-        raise UserError(
-            f"size={config.size} does not divide by the autoencoder's stride {stride} and the "
-            "backbone's; choose another size, or name another autoencoder=."
-        )
+    side = _side(config, first, autoencoder, said)
     found = Companions(first, text, tokens=tokens, latents={(side, side): 1}, said=tuple(said))
     return _of_data(config, found)
+
+
+def _side(config: DictConfig, first: DictConfig, name: str | None, said: list[str]) -> int:
+    """Of the latents; UserError where an autoencoder that was named cannot make them."""
+    stride, multiple = (2 ** (len(part.channels) - 1) for part in (first, config.backbone))
+    exact = config.size / stride / multiple
+    if exact.is_integer():
+        return config.size // stride
+    if name is not None:
+        raise UserError(
+            f"size={config.size} does not divide by {stride * multiple}, the strides of "
+            f"latents_by={name} and of the backbone; choose a multiple, or another autoencoder."
+        )
+    side = math.ceil(exact) * multiple
+    said.append(f"latents: of {side} x {side}, for size={config.size} does not fit what is assumed")
+    return side
 
 
 def _text(
@@ -117,8 +128,11 @@ def shapes_of(cache: LatentCache) -> dict[tuple[int, int], int]:
 
 def _of_data(config: DictConfig, found: Companions) -> Companions:
     cache = latents_of(config)
-    if cache is None or cache.size_px != config.size:
+    if cache is None:
         return found
+    if cache.size_px != config.size:
+        other = f"{cache.root} holds latents of {cache.size_px} px, so they are not looked at"
+        return replace(found, said=(*found.said, other))
     said = (*found.said, f"latents, their shapes and their number: {cache.root}")
     ids = cache.arrays[0]["ids"]
     return replace(

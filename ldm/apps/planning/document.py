@@ -61,8 +61,8 @@ def of_plan(
     rate = None if row is None else row.images_per_second
     hours = None if row is None else row.hours
     if row is None and measured is not None:
-        rate = measured["images"] / measured["seconds"]
         hours = sum(_alone_hours(training) for training in trainings)
+        rate = sum(training["images_seen"] for training in trainings) / hours / 3600
     return one | {
         "convention": CONVENTION,
         "gpu": None if gpu is None else gpu.title,

@@ -1,6 +1,7 @@
 """What one training is, whatever it runs on: operations, parameters, memory, sizes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -70,7 +71,8 @@ def cutting(config: DictConfig) -> memory.Cutting:
 
 def device_memory(config: DictConfig) -> dict[str, float]:
     """Bytes on each device, by part: what ``ldm check`` says of a training."""
-    found = companions(config, autoencoder=None, text_encoder=None, experiment=None)
+    name = Path(config.run).name  # as experiments call their runs
+    found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
     return memory.memory_of(memory.holdings_of(config, parts_of(config, found)), cutting(config))
 
 

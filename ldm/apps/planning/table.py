@@ -7,8 +7,10 @@ from typing import Any
 from ldm.apps.planning.memory import size_in_words
 
 Document = dict[str, Any]
-_COLUMNS = ("GPUs", "micro-batch", "memory", "images/s", "MFU", "efficiency", "hours", "GPU-hours",
-            "cost")  # fmt: skip
+# A micro-batch, and how many of them a GPU takes per step; of ``efficiency`` the first row has 100 %.
+_COLUMNS = (
+    "GPUs", "passes", "memory", "images/s", "MFU", "scaling", "hours", "GPU-hours", "cost"
+)  # fmt: skip
 
 
 def show(document: Document) -> None:
@@ -98,36 +100,35 @@ def _outcome(document: Document) -> str:
 
 
 def _table(title: str, rows: list[Document]) -> None:
-    cells = [_cells(row) for row in rows]
-    used = [i for i in range(len(_COLUMNS)) if any(len(c) > i and c[i] for c in cells)]
-    if sys.stdout.isatty():
+    cells = [_cells(row) for row in rows if "refused" not in row]
+    used = [i for i in range(len(_COLUMNS)) if any(row[i] for row in cells)]
+    names = [_COLUMNS[i] for i in used]
+    lines = [[row[i] for i in used] for row in cells]
+    if cells and sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
 
         table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
-        for i in used:
-            table.add_column(_COLUMNS[i], justify="right")
-        for row in cells:
-            table.add_row(*(row[i] for i in used))
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in lines:
+            table.add_row(*line)
         Console().print(table)
-        return
-    widths = [max(len(_COLUMNS[i]), *(len(row[i]) for row in cells)) for i in used]
-    print(f"  {title}")
-    for line in ([_COLUMNS[i] for i in used], *([row[i] for i in used] for row in cells)):
-        print("  " + "  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)))
+    elif cells:
+        print(f"  {title}")
+        widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
+        for line in (names, *lines):
+            print("  " + "  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)))
+    for row in rows:
+        if "refused" in row:
+            print(f"  {row['gpus']:,} GPU(s): {row['refused']}")
 
 
 def _cells(row: Document) -> list[str]:
-    found = [f"{row['gpus']:,}"]
-    if "refused" in row:
-        return [*found, "", "", "", "", "", "-", "", f"({row['refused']})"]
-    micro = ""
-    if row["micro_batch"]:
-        micro = f"{row['micro_batch']} x {row['accumulate']}"
     mfu, cost = row.get("mfu"), row.get("cost")
     return [
-        *found,
-        micro,
+        f"{row['gpus']:,}",
+        f"{row['micro_batch']} x {row['accumulate']}" if row["micro_batch"] else "",
         size_in_words(row["memory"]),
         f"{row['images_per_second']:,.1f}",
         "" if mfu is None else f"{mfu:.1%}",
