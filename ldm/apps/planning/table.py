@@ -7,7 +7,6 @@ from typing import Any
 from ldm.apps.planning.memory import size_in_words
 
 Document = dict[str, Any]
-# A micro-batch, and how many of them a GPU takes per step; of ``efficiency`` the first row has 100 %.
 _COLUMNS = (
     "GPUs", "passes", "memory", "images/s", "MFU", "scaling", "hours", "GPU-hours", "cost"
 )  # fmt: skip
@@ -90,9 +89,9 @@ def _outcome(document: Document) -> str:
         if document["gpu"] is not None
         else "this machine's device"
     )
-    cost = "" if document["cost"] is None else f", costs {document['cost']:,.0f}"
+    cost = "" if document["cost"] is None else f", costs {_amount(document['cost'])}"
     spent = document["gpu_hours"]
-    gpu_hours = "" if spent is None else f" ({spent:,.0f} GPU-hours)"
+    gpu_hours = "" if spent is None else f" ({_amount(spent)} GPU-hours)"
     return (
         f"on {where}: {document['images_per_second']:,.1f} images/s, "
         f"{_duration(document['hours'])}{gpu_hours}{cost}"
@@ -133,10 +132,16 @@ def _cells(row: Document) -> list[str]:
         f"{row['images_per_second']:,.1f}",
         "" if mfu is None else f"{mfu:.1%}",
         f"{row['efficiency']:.0%}",
-        f"{row['hours']:,.1f}",
-        f"{row['gpu_hours']:,.0f}",
-        "" if cost is None else f"{cost:,.0f}",
+        _amount(row["hours"]),
+        _amount(row["gpu_hours"]),
+        "" if cost is None else _amount(cost),
     ]
+
+
+def _amount(value: float) -> str:
+    if value < 10.0:
+        return f"{value:.2g}"
+    return f"{value:,.1f}" if value < 100.0 else f"{value:,.0f}"
 
 
 def _flops(count: float) -> str:
