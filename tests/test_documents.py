@@ -12,6 +12,7 @@ from ldm.apps.compose import compose
 from ldm.apps.config_files import config_root
 from ldm.apps.main import COMMANDS, main
 from ldm.apps.missing_weights import missing_weights
+from ldm.apps.planning.request import request_of
 from ldm.apps.sweep import combinations
 from ldm.apps.yaml_lines import read_yaml_lines
 from tests.documents.commands import DOCUMENTS, Typed, commands, name_of, programs
@@ -40,6 +41,8 @@ def ids(document: Path) -> str:
 def composed(typed: Typed) -> list[Any]:
     """The configurations of a command, one for each combination of a sweep; none of others."""
     words = typed.words
+    if typed.command == "plan":
+        return [training.config for training in request_of(words, config_dir=None).trainings]
     if typed.command not in COMPOSED or any(word.startswith(_FROM_FILES) for word in words):
         return []
     if "-m" not in words:

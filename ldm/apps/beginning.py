@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import warnings
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -35,17 +36,22 @@ def assembled(config: DictConfig) -> Assembly:
     assembly: Assembly = stage.assemble(config, share)
     if config.init is not None:
         _initialise(assembly, config.init)
+    in_precision(assembly.task, config)
+    return assembly
+
+
+def in_precision(task: Any, config: DictConfig) -> None:
+    """Give a new task's networks the weights, and the loss scale, of the configured precision."""
     if config.precision == "64-true":
         # Lightning would only after the checkpoint is read, and round its moments.
-        assembly.task.double()
+        task.double()
     if weights := {"bf16-true": torch.bfloat16, "16-true": torch.float16}.get(config.precision):
-        for part in assembly.task.trained.values():
+        for part in task.trained.values():
             halve_weights(part.network, weights)
     if config.precision in ("16-mixed", "16-true"):
         scale = LossScale()
-        for part in assembly.task.trained.values():
+        for part in task.trained.values():
             part.loss_scale = scale
-    return assembly
 
 
 def _initialise(assembly: Assembly, source: str) -> None:

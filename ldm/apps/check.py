@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ldm.apps import device_memory
 from ldm.apps.bill.scratch import check_from_scratch
 from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, parts_at
 from ldm.apps.missing_weights import missing_weights, require_none
+from ldm.apps.planning.estimate import device_memory, too_large
+from ldm.apps.planning.memory import in_words
 from ldm.apps.record.file import Typed
 from ldm.apps.rules import (
     check_channels,
@@ -81,7 +82,7 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         f"{share.world_size} process(es) x {share.micro_batch} x {share.accumulate}; "
         "forward and backward fit"
     )
-    print(device_memory.in_words(config, network, share))
+    print(in_words(device_memory(config)))
     for obstacle in obstacles(config):
         print(f"before it can run: {obstacle}")
     require_none(missing_weights(command, config))
@@ -190,6 +191,8 @@ def obstacles(config: DictConfig) -> Iterator[str]:
                 f"{config.devices} GPU(s) asked for and {found} found; set devices={max(found, 1)} "
                 "or trainer=cpu."
             )
+    if (obstacle := too_large(config)) is not None:
+        yield obstacle
     if config.precision.startswith("bf16") and _is_gpu_without_bf16(config.accelerator):
         yield "this GPU has no bf16; set precision=16-mixed, or 32-true."
     if config.stage == "autoencoder" and config.perceptual == "own" and not config.text_run:

@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
     "check": "verify a command's settings and inputs, or shards",
+    "plan": "what a training will take: FLOPs, memory, hours, cost",
     "weights": "pretrained files of others: list, fetch, check",
     "doctor": "what this machine and installation offer",
 }
@@ -53,6 +54,11 @@ EXAMPLES = {
         "train experiment=sd1_256",
         "experiment=demo_diffusion data.root=LATENTS",
         "data.root=SHARDS decode=true   (shards against their index; also latents)",
+    ],
+    "plan": [
+        "experiment=sd1_256 gpu=h100 gpus=8,64,256 price_per_gpu_hour=2.5",
+        "experiment=sd1_256 phases=[256:237000,512:934000] gpu=a100 out=plan.json",
+        "experiment=demo_diffusion measure=true",
     ],
     "weights": ["list", "fetch inception_fid vgg16", "fetch all weights_dir=WEIGHTS", "check"],
     "doctor": [""],
@@ -124,6 +130,10 @@ def _run(command: str, words: list[str]) -> int:
         from ldm.apps.errors import UserError
 
         raise UserError(f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`.")
+    if command == "plan":
+        from ldm.apps.plan import plan
+
+        return plan(words, config_dir=config_dir)
     return execute(command, words, config_dir=config_dir)
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ldm.apps.build import build, device_of
 from ldm.apps.dumps import Dumps
 from ldm.apps.first_cause import FAILURE, FirstCause
+from ldm.apps.planning.in_training import flops_per_image, peak_flops
 from ldm.apps.progress import TrainingProgress
 from ldm.apps.run_directory import sign
 from ldm.apps.slim_models import SlimModels
@@ -71,6 +72,8 @@ def watch(
         global_batch=config.global_batch,
         workers=config.data.workers,
         readers=readers,
+        flops_per_image=flops_per_image(config),
+        peak_flops=peak_flops(config),
     )
     with_state["metrics_log"] = metrics_log
     evaluation = None

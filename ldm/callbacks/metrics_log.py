@@ -35,12 +35,23 @@ class MetricsLog(Callback):
     ``images_per_second`` counts all ranks; ``data_wait_fraction`` is the share of the ranks' time
     spent waiting for the loader, if ``wait`` is among the trainer's callbacks, as the last.
     ``skipped_steps`` of those since the line before took no effect. ``readers`` are shown each
-    line. Its state is the line begun, so that a resumed run writes the same lines.
+    line. ``flops_per_image`` of the trained network (1 MAC = 2 FLOP, forward and backward, nothing
+    recomputed or frozen) give ``tflops_per_second`` of each device on average, and with its
+    ``peak_flops`` per second ``mfu``. Its state is the line begun, so that a resumed run writes the
+    same lines.
     """
 
     def __init__(
-        self, *, every_steps: int, global_batch: int, workers: int, readers: Sequence[Reader] = ()
+        self,
+        *,
+        every_steps: int,
+        global_batch: int,
+        workers: int,
+        readers: Sequence[Reader] = (),
+        flops_per_image: float | None = None,
+        peak_flops: float | None = None,
     ) -> None:
+        self.flops_per_image, self.peak_flops = flops_per_image, peak_flops
         self.every_steps, self.global_batch, self.readers = every_steps, global_batch, readers
         self.latest: dict[str, float] = {}
         self.wait = DataWait(workers)
@@ -107,6 +118,11 @@ class MetricsLog(Callback):
             "data_wait_fraction": waited,
             "skipped_steps": skipped,
         }
+        if self.flops_per_image is not None:
+            speed = self.latest["images_per_second"] * self.flops_per_image / trainer.world_size
+            self.latest["tflops_per_second"] = speed / 1e12
+            if self.peak_flops is not None:
+                self.latest["mfu"] = speed / self.peak_flops
         if part.loss_scale is not None:
             self.latest["loss_scale"] = float(part.loss_scale.scale)
         log(trainer, module.step, self.latest)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from ldm import weights
 from ldm.features.rgb import as_rgb
+from ldm.nn.exact import without_autocast
 
 
 class ClipImageFeatures(nn.Module):
@@ -81,7 +82,7 @@ class ClipImageFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The pooled embedding, of length 1 if ``normalize``."""
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             embedding = self.visual(self.prepare(images))
         return functional.normalize(embedding, dim=-1) if self.normalize else embedding  # (B, E)
 
@@ -92,7 +93,7 @@ class ClipImageFeatures(nn.Module):
                 f"{type(self.visual).__name__} gives no intermediate layers; use an image tower "
                 "of open_clip that is a vision transformer, or perceptual=lpips."
             )
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             found = self.visual.forward_intermediates(  # type: ignore[operator]
                 self.prepare(images), intermediates_only=True
             )

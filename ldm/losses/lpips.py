@@ -13,6 +13,7 @@ from ldm import weights
 from ldm.features.rgb import as_rgb
 from ldm.features.vgg import CHANNELS, read_vgg16
 from ldm.losses.unit_channels import unit_channels
+from ldm.nn.exact import without_autocast
 
 HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 _HEADS_FILES = {  # package -> where its wheel carries the same file
@@ -54,7 +55,7 @@ class LPIPS(nn.Module):
         return [unit_channels(map_) for map_ in maps]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             # Separate passes: the one image that needs no gradient keeps no activations.
             pairs = zip(self.heads, self._features(x), self._features(y), strict=True)
             terms = [((a - b).square() * head).sum(1).mean((1, 2)) for head, a, b in pairs]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.losses.unit_channels import unit_channels
+from ldm.nn.exact import without_autocast
 
 
 class Layers(Protocol):
@@ -26,7 +27,7 @@ class OwnPerceptual(nn.Module):
         self.features = features
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             pairs = zip(self.features.layers(x), self.features.layers(y), strict=True)
             terms = [
                 (unit_channels(a.float()) - unit_channels(b.float())).square().sum(1).mean((1, 2))

@@ -25,7 +25,8 @@ from ldm.data.lock import alone
 from ldm.manifest import read_json, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
+# Of the machine, not of the model.
+CLOCK = ("images_per_second", "tflops_per_second", "data_wait_fraction")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -15,7 +15,8 @@ from ldm.tasks.text_encoder import TextEncoderTask
 
 TASKS = {"text_encoder": TextEncoderTask, "autoencoder": AutoencoderTask,
          "diffusion": DiffusionTask}  # fmt: skip
-CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
+# Of the machine, not of the model.
+CLOCK = ("images_per_second", "tflops_per_second", "data_wait_fraction")
 STOPPED = 75
 
 

@@ -105,6 +105,19 @@ def test_readers_see_each_line_and_skips_are_counted_anew(make_trainer):
     assert task.skipped.tolist() == [0.0, 3.0, 0.0]  # those in a row are not forgotten
 
 
+def test_speed_is_also_told_in_operations_and_against_the_devices_peak(make_trainer):
+    lines = []
+    for more in ({}, {"flops_per_image": 5e9}, {"flops_per_image": 5e9, "peak_flops": 2e12}):
+        log = MetricsLog(every_steps=1, global_batch=16, workers=0, **more)
+        loader = torch.utils.data.DataLoader([1.0], batch_size=None)
+        make_trainer(log).fit(Task(), loader)
+        lines.append(log.latest)
+    without, operations, both = lines
+    assert not {"mfu", "tflops_per_second"} & without.keys() and "mfu" not in operations
+    assert operations["tflops_per_second"] == operations["images_per_second"] * 5e9 / 1e12
+    assert both["mfu"] == pytest.approx(both["tflops_per_second"] / 2)
+
+
 def test_a_resumed_run_goes_on_with_the_line_begun(make_trainer, tmp_path):
     values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 

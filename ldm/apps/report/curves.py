@@ -67,6 +67,17 @@ _MORE = (
     _Chart("Latents beyond 5 standard deviations", "%", _both("outlier_share"), factor=100.0),
     _Chart("Learning rate", "", {"learning_rate": "learning rate"}),
     _Chart("Speed", "images per second", {"images_per_second": "all processes"}),
+    _Chart(
+        "Computing speed",
+        "TFLOP per second and device: model FLOPs, 1 MAC = 2",
+        {"tflops_per_second": "forward and backward of the trained network"},
+    ),
+    _Chart(
+        "Model FLOPs utilisation (MFU)",
+        "% of the device's dense peak",
+        {"mfu": "nothing recomputed or frozen counts"},
+        factor=100.0,
+    ),
     _Chart("Time of an evaluation", "seconds", {"evaluate_seconds": "of all processes"}),
     _Chart("Time waiting for data", "%", {"data_wait_fraction": "share"}, factor=100.0),
 )

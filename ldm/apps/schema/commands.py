@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from ldm.apps.schema.files import Cache, Export, Import, Materials, Prepare, Weights
+from ldm.apps.schema.plan import Plan
 from ldm.apps.schema.recipe import Recipe
 from ldm.apps.schema.sampling import Evaluate, Sample
 from ldm.apps.schema.stages import AutoencoderStage, DiffusionStage, TextEncoderStage
@@ -23,6 +24,7 @@ COMMANDS: Mapping[str, type] = {
     "materials": Materials,
     "export": Export,
     "import": Import,
+    "plan": Plan,
     "run": Recipe,
     "weights": Weights,
 }

@@ -1,0 +1,1 @@
+"""What a training will cost before it is started: operations, memory, sizes, time, money."""

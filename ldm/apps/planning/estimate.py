@@ -1,0 +1,104 @@
+"""What one training is, whatever it runs on: operations, parameters, memory, sizes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ldm.apps.planning import flops, memory, sizes
+from ldm.apps.planning.companions import Companions, companions
+from ldm.apps.planning.parts import parameters, parts_of
+from ldm.apps.rules import shares_of
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All that a configuration says by itself."""
+
+    config: DictConfig
+    network: str
+    tensors: int  # that the trained network's weights are
+    flops: flops.Flops
+    parameters: dict[str, int]
+    held: memory.Holdings
+    memory: dict[str, float]  # as configured, on each device
+    checkpoint_bytes: float
+    model_bytes: dict[str, float]
+    cache_bytes_per_image: dict[str, int] | None
+    companions: Companions
+
+
+def estimate(
+    config: DictConfig,
+    *,
+    experiment: str | None = None,
+    latents_by: str | None = None,
+    captions_by: str | None = None,
+) -> Estimate:
+    """Of a configuration of any stage, by a look at the shapes of its networks' tensors."""
+    found = companions(
+        config, autoencoder=latents_by, text_encoder=captions_by, experiment=experiment
+    )
+    parts = parts_of(config, found)
+    held = memory.holdings_of(config, parts)
+    counts = {"trained": parameters(parts.product)}
+    counts |= {name: parameters(network) for name, network in parts.learns_beside.items()}
+    counts |= {name: parameters(network) for name, network in parts.frozen.items()}
+    return Estimate(
+        config,
+        type(parts.product).__name__,
+        sum(1 for _ in parts.product.parameters()),
+        flops.flops_of(parts, recompute=config.activation_checkpointing),
+        counts,
+        held,
+        memory.memory_of(held, cutting(config)),
+        sizes.checkpoint_bytes(held, parts),
+        sizes.model_bytes(parts),
+        sizes.cache_bytes_per_image(config, found),
+        found,
+    )
+
+
+def cutting(config: DictConfig) -> memory.Cutting:
+    """How a configuration lays a batch and its weights on devices."""
+    (share,) = shares_of(config, [(config.size, config.size)])
+    parts = config.devices if config.devices > 1 else config.num_nodes
+    return memory.Cutting(
+        share.micro_batch, share.accumulate > 1, parts if config.strategy == "fsdp" else 1
+    )
+
+
+def device_memory(config: DictConfig) -> dict[str, float]:
+    """Bytes on each device, by part: what ``ldm check`` says of a training."""
+    name = Path(config.run).name  # as experiments call their runs
+    found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
+    return memory.memory_of(memory.holdings_of(config, parts_of(config, found)), cutting(config))
+
+
+def too_large(config: DictConfig) -> str | None:
+    """Why this machine's GPU cannot hold what training takes, with what to type; None: it can.
+
+    Told of estimates a tenth above what the GPU has, as they may be off by that.
+    """
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return None
+    found = device_memory(config)
+    (share,) = shares_of(config, [(config.size, config.size)])
+    here, wanted = torch.cuda.get_device_properties(0).total_memory, sum(found.values())
+    if share.world_size == share.accumulate == 1:  # gradients grow where activations go
+        wanted -= min(found["gradients"], found["activations"])
+    if wanted <= 1.1 * here:
+        return None
+    remedies = []
+    if found.get("activations", 0.0) > 0.2 * wanted and share.micro_batch > 1:
+        remedies.append(f"micro_batch={max(1, share.micro_batch // 2)} or less")
+    if not config.activation_checkpointing and config.stage != "text_encoder":
+        remedies.append("activation_checkpointing=true")
+    if config.stage == "diffusion" and config.strategy != "fsdp":
+        remedies.append("strategy=fsdp on several devices")
+    return (
+        f"training needs about {memory.size_in_words(wanted)} on each GPU, and this one has "
+        f"{memory.size_in_words(here)} ({memory.in_words(found)}). Set "
+        f"{', '.join(remedies) or 'a smaller size or network'}; `ldm plan` says what each takes."
+    )

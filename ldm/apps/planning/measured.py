@@ -1,0 +1,21 @@
+"""What steps on this machine took, apart from how that is found: no heavy import here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step of one pass took on this machine's device."""
+
+    device: str
+    images: int
+    steps: int
+    seconds: float
+    memory: float | None  # bytes at the peak, on a GPU
+
+    def __str__(self) -> str:
+        peak = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB at the peak"
+        return (
+            f"{self.device}: {self.images / self.seconds:,.1f} images/s over {self.steps} steps of "
+            f"{self.images}, {self.seconds:.3g} s each{peak}"
+        )
