@@ -16,7 +16,11 @@ from torch.utils._pytree import tree_leaves
 from ldm.callbacks.checkpoint_file import found, read, step_of
 from ldm.callbacks.metrics_log import read_jsonl
 
-CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
+CLOCK = (
+    "images_per_second",
+    "data_wait_fraction",
+    "peak_memory_gb",
+)  # the machine's
 _WITHIN_SECONDS = 0.05  # a kill comes this long after its step at most: some steps and saves
 _STARTING, _START_SECONDS = 0.1, 4.0  # the share of kills that come before the first step, and when
 

@@ -25,7 +25,11 @@ from ldm.data.lock import alone
 from ldm.manifest import read_json, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
+CLOCK = (
+    "images_per_second",
+    "data_wait_fraction",
+    "peak_memory_gb",
+)  # the machine's
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ def shards(ldm, tmp_path_factory) -> Path:
 
 
 def losses(run: Path) -> list[dict]:
-    timed = {"images_per_second", "data_wait_fraction"}
+    timed = {"images_per_second", "data_wait_fraction", "peak_memory_gb"}
     return [{k: row[k] for k in row.keys() - timed} for row in read_jsonl(run / "metrics.jsonl")]
 
 

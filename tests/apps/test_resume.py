@@ -15,7 +15,11 @@ from ldm.tasks.text_encoder import TextEncoderTask
 
 TASKS = {"text_encoder": TextEncoderTask, "autoencoder": AutoencoderTask,
          "diffusion": DiffusionTask}  # fmt: skip
-CLOCK = ("images_per_second", "data_wait_fraction")  # of the machine, not of the model
+CLOCK = (
+    "images_per_second",
+    "data_wait_fraction",
+    "peak_memory_gb",
+)  # the machine's
 STOPPED = 75
 
 

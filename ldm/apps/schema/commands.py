@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from ldm.apps.schema.files import Cache, Export, Import, Prepare, Weights
+from ldm.apps.schema.files import Cache, Export, Import, Logs, Prepare, Weights
 from ldm.apps.schema.recipe import Recipe
 from ldm.apps.schema.sampling import Evaluate, Sample
 from ldm.apps.schema.stages import AutoencoderStage, DiffusionStage, TextEncoderStage
@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, type] = {
     "export": Export,
     "import": Import,
     "run": Recipe,
+    "logs": Logs,
     "weights": Weights,
 }
 
