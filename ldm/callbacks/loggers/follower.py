@@ -112,7 +112,7 @@ class Follower:
 
     def _leave_off(self, error: Exception) -> None:
         if self.failure is None:
-            self.failure = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            self.failure = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": .")
             self._say(
                 f"{self.failure}. Training goes on, metrics.jsonl has every line, and this is "
                 f"tried again. By hand, later: ldm logs replay run={self.run.directory} "

@@ -12,7 +12,8 @@ from ldm.callbacks.rows import Row
 
 Mode = Literal["auto", "online", "offline"]
 
-FINISH_SECONDS = 20.0  # for what is still to be uploaded at the end; the rest stays in the run
+# For wandb to answer, and for what is still to be uploaded at the end; the rest stays in the run.
+OPEN_SECONDS, FINISH_SECONDS = 20.0, 20.0
 
 
 class Wandb:
@@ -63,8 +64,7 @@ class Wandb:
             )
 
     def open(self, run: Run, held: int | None, rewound_from: int | None) -> str:
-        import wandb
-
+        wandb = _imported()
         self.id = self.id or secrets.token_hex(4)
         mode = self._mode()
         self._run = wandb.init(
@@ -76,7 +76,12 @@ class Wandb:
             resume="allow",
             reinit="create_new",
             allow_val_change=True,
-            settings=wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=OPEN_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+            ),
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
@@ -98,9 +103,7 @@ class Wandb:
             self._run.log(row)  # without wandb's step, which would drop a repeated one
 
     def show(self, picture: Picture) -> None:
-        import wandb
-
-        image = wandb.Image(str(picture.path), caption="\n".join(picture.captions) or None)
+        image = _imported().Image(str(picture.path), caption="\n".join(picture.captions) or None)
         self._run.log({"step": picture.step, picture.name: image})
 
     def close(self, *, failed: bool) -> None:
@@ -126,6 +129,13 @@ class Wandb:
 
 def _is_logged_in() -> bool:
     """Whether wandb finds a key on this machine; neither network nor terminal is used."""
+    return bool(_imported().login(prompt=False, verify=False))
+
+
+def _imported() -> Any:
+    """The module, told to keep to itself: it would speak on the terminal, and to its makers."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    return wandb.login(prompt=False, verify=False)
+    return wandb
