@@ -57,10 +57,15 @@ class Wandb:
                 "logger=wandb needs a package that is not installed: pip install wandb, or leave "
                 "it out of logger=."
             )
-        if self.mode == "online" and not _is_logged_in():
+        try:
+            asks = self._mode() not in ("offline", "disabled", "dryrun") and not _is_logged_in()
+        except Exception as error:  # of wandb's own kinds: a key that cannot be one
+            raise ValueError(f"wandb: {error}") from error
+        if asks:
             raise ValueError(
-                "logger.wandb.mode=online, but nobody is logged in: type `wandb login`, set "
-                "WANDB_API_KEY, or take logger.wandb.mode=offline and upload later."
+                "wandb is to be online (logger.wandb.mode or WANDB_MODE), but nobody is logged in: "
+                "type `wandb login`, set WANDB_API_KEY, or take logger.wandb.mode=offline and "
+                "upload later."
             )
 
     def open(self, run: Run, held: int | None, rewound_from: int | None) -> str:

@@ -17,10 +17,11 @@ class Notebook:
     def __init__(self, *, rebuilt=False):
         self.rebuilt, self.fails = rebuilt, set()
         self.rows, self.pictures, self.openings, self.closings = [], [], [], []
-        self.written = threading.Event()
+        self.failed = threading.Event()
 
     def _act(self, what):
         if what in self.fails:
+            self.failed.set()
             raise ConnectionError(f"no network to {what}\nmore")
 
     def require(self):
@@ -36,7 +37,6 @@ class Notebook:
     def write(self, rows):
         self._act("write")
         self.rows += rows
-        self.written.set()
 
     def show(self, picture):
         self._act("show")
@@ -165,8 +165,7 @@ def test_a_failure_is_said_once_and_what_was_missed_comes_later(
     sitting.log(20)
     sitting.follower.show(picture)
     sitting.log(40)
-    while sitting.follower.failure is None:
-        sitting.follower.wake()
+    assert book.failed.wait(60.0)
     book.fails = set()
     sitting.log(60)
     sitting.end()

@@ -104,6 +104,16 @@ def test_what_cannot_work_is_said_before_the_first_step(wandb, monkeypatch):
     Wandb(**SETTINGS).require()
     with pytest.raises(ValueError, match="wandb login"):
         Wandb(**SETTINGS | {"mode": "online"}).require()
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(ValueError, match="wandb login"):  # which would ask on the terminal
+        Wandb(**SETTINGS).require()
+    Wandb(**SETTINGS | {"mode": "offline"}).require()
+    monkeypatch.delenv("WANDB_MODE")
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb, "login", lambda **given: wandb.act("login"))
+        wandb.fails = {"login"}
+        with pytest.raises(ValueError, match="wandb: no network for login"):
+            Wandb(**SETTINGS).require()
     with pytest.raises(ValueError, match="auto, online, offline"):
         Wandb(**SETTINGS | {"mode": "onlin"})
     monkeypatch.setattr(
