@@ -14,10 +14,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ldm.callbacks.checkpoint_file import found, read, step_of
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 
-# Of the machine, not of the model.
-CLOCK = ("images_per_second", "tflops_per_second", "data_wait_fraction")
 _WITHIN_SECONDS = 0.05  # a kill comes this long after its step at most: some steps and saves
 _STARTING, _START_SECONDS = 0.1, 4.0  # the share of kills that come before the first step, and when
 
@@ -89,7 +87,7 @@ def _same(one: object, other: object) -> bool:
 
 def _rows(run: Path) -> list[dict[str, float]]:
     rows = read_jsonl(run / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
+    return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in rows]
 
 
 def _newest(run: Path) -> int:

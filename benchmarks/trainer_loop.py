@@ -144,8 +144,9 @@ def _ours(clock: _Clock, *more: pl.Callback) -> None:
             initialise=lambda path: None, write_model=lambda path: None,
             write_trained=lambda path: None,
         )  # fmt: skip
-        callbacks = watch(config, assembly, {}, Interruption()).callbacks
-        trainer = make_trainer(config, [*callbacks, *more, clock], open_loggers(config, 0))
+        watchers = watch(config, assembly, {}, Interruption())
+        loggers = open_loggers(config, assembly, 0, watchers.backends)
+        trainer = make_trainer(config, [*watchers.callbacks, *more, clock], loggers)
         trainer.fit(task, _loader(clock.steps))
 
 

@@ -15,6 +15,7 @@ from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, parts_at
+from ldm.apps.loggers import require_loggers
 from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.planning.estimate import device_memory, too_large
 from ldm.apps.planning.memory import in_words
@@ -118,7 +119,7 @@ def require_sound(config: DictConfig, *, missing_inputs: bool = True) -> None:
     """UserError for the first thing that would stop a training run, cheapest first."""
     for rule in (
         check_precision, check_strategy, check_recomputing, check_split, check_evaluation,
-        check_from_scratch,
+        check_from_scratch, require_loggers,
     ):  # fmt: skip
         rule(config)
     if config.stage == "diffusion" and config.data.order != "shuffled":

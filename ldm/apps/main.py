@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "a model -> a folder or file for other programs",
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
+    "logs": "what a run has logged, as a table or in wandb, TensorBoard, CSV",
     "check": "verify a command's settings and inputs, or shards",
     "plan": "what a training will take: FLOPs, memory, hours, cost",
     "weights": "pretrained files of others: list, fetch, check",
@@ -50,6 +51,10 @@ EXAMPLES = {
     ],
     "import": ["from=MODELS/stable-diffusion-v1-5 run=runs/sd15"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
+    "logs": [
+        "show runs/demo/diffusion",
+        "replay run=runs/demo/diffusion logger=tensorboard   (also wandb, csv: [wandb,csv])",
+    ],
     "check": [
         "train experiment=sd1_256",
         "experiment=demo_diffusion data.root=LATENTS",
@@ -114,6 +119,10 @@ def _run(command: str, words: list[str]) -> int:
             raise UserError("check verifies one job: leave -m out, with one value each.")
         target = words.pop(0) if words and words[0] in COMMANDS else "train"
         return check(target, words, config_dir=config_dir)
+    if command == "logs":
+        from ldm.apps.logs import logs
+
+        return logs(words, config_dir=config_dir)
     if command == "weights":
         from ldm.apps.weights_command import weights
 

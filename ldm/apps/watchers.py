@@ -8,12 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldm.apps.build import build, device_of
+from ldm.apps.build import device_of
 from ldm.apps.dumps import Dumps
 from ldm.apps.first_cause import FAILURE, FirstCause
+from ldm.apps.loggers import backends, run_of
 from ldm.apps.planning.in_training import flops_per_image, peak_flops
 from ldm.apps.progress import TrainingProgress
-from ldm.apps.run_directory import sign
+from ldm.apps.run_directory import is_first_process, sign
 from ldm.apps.slim_models import SlimModels
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.training_data import HeldOutBlocks
@@ -23,6 +24,8 @@ from ldm.callbacks.evaluation import Evaluation
 from ldm.callbacks.every import Every
 from ldm.callbacks.gan_watchdog import GanWatchdog
 from ldm.callbacks.interruption import Interruption
+from ldm.callbacks.loggers.backend import Backend
+from ldm.callbacks.loggers.follower import Follower
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.patience import Patience
 from ldm.callbacks.same_weights import SameWeights
@@ -43,6 +46,7 @@ class Watchers:
     first_cause: FirstCause
     patience: Patience
     with_state: dict[str, Any]  # by the names under which a checkpoint holds it
+    backends: dict[str, Backend]  # what shows the run, by name
 
 
 def watch(
@@ -93,6 +97,8 @@ def watch(
         with_state["loss_scale"] = scale
     if config.stage == "autoencoder":
         with_state["half_precision"] = HalfPrecision(assembly.task.autoencoder)
+    shown_by = backends(config)
+    with_state |= {f"logger_{name}": backend for name, backend in shown_by.items()}
     checkpoint = Checkpoint(
         run / "checkpoints",
         keep=config.keep_checkpoints,
@@ -112,12 +118,20 @@ def watch(
         Every(config.validate_every, validation, when_stopped=False),
     ]
     sheets = (
-        (assembly.draw, "samples", assembly.rows, assembly.columns),
-        (assembly.draw_latents, "samples/latents", LATENT_ROWS, LATENT_COLUMNS),
+        (assembly.draw, "samples", assembly.rows, assembly.columns, assembly.prompts),
+        (assembly.draw_latents, "samples/latents", LATENT_ROWS, LATENT_COLUMNS, ()),
     )
-    for draw, directory, rows, width in sheets:
+    for draw, name, rows, width, captions in sheets:
         if draw is not None:
-            grid = SampleGrid(draw, run / directory, rows=rows, columns=width, patience=patience)
+            grid = SampleGrid(
+                draw,
+                run / name,
+                rows=rows,
+                columns=width,
+                patience=patience,
+                name=name,
+                captions=captions,
+            )
             callbacks.append(Every(config.validate_every, grid, when_stopped=False))
     if evaluation is not None:
         callbacks += [Every(config.evaluate_every, evaluation, when_stopped=False), evaluation]
@@ -137,10 +151,19 @@ def watch(
         TrainingProgress(f"{config.stage} ({run})", config.max_steps, metrics_log),
         metrics_log.wait,
     ]
-    return Watchers([Together(callbacks)], checkpoint, first_cause, patience, with_state)
+    together = Together(callbacks)
+    return Watchers([together], checkpoint, first_cause, patience, with_state, shown_by)
 
 
-def open_loggers(config: DictConfig, start_step: int) -> list[Any]:
-    """The loggers of a run that begins or goes on at ``start_step``."""
-    own = JsonlLogger(Path(config.run) / "metrics.jsonl", start_step=start_step)
-    return [own, *(build(node) for node in (config.logger or {}).values())]
+def open_loggers(
+    config: DictConfig, assembly: Assembly, start_step: int, backends: Mapping[str, Backend]
+) -> list[Any]:
+    """The loggers of a run that begins or goes on at ``start_step``; only rank 0's are followed."""
+    run = run_of(config, assembly.pretrained)
+    followers = [
+        Follower(name, backend, run, start_step=start_step, captions=assembly.prompts)
+        for name, backend in backends.items()
+        if is_first_process()
+    ]
+    path = run.directory / "metrics.jsonl"
+    return [JsonlLogger(path, start_step=start_step, followers=followers)]

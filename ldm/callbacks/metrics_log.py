@@ -1,6 +1,5 @@
 """Logged numbers: means over steps, micro-batches and ranks, on the one counter."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +13,17 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from ldm.callbacks.data_wait import DataWait
-from ldm.manifest import atomic
+from ldm.callbacks.loggers.backend import Picture
+from ldm.callbacks.loggers.follower import Follower
+from ldm.callbacks.peak_memory import PeakMemory
+from ldm.callbacks.rows import Rows
+from ldm.callbacks.rows import read_jsonl as read_jsonl  # who logs is asked for the rows
 from ldm.nn.ranks import mean_over_ranks
 
+OF_THE_MACHINE = frozenset(
+    {"images_per_second", "tflops_per_second", "mfu", "data_wait_fraction", "peak_memory_gb"}
+)
+"""Logged numbers that are those of the machine and the hour, not of what is learned."""
 Reader = Callable[[Trainer, Any, dict[str, float]], None]
 """What is shown each logged line, on every rank: (trainer, task, line)."""
 
@@ -27,6 +34,13 @@ def log(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
         logger.log_metrics(metrics, step=step)
 
 
+def show(trainer: Trainer, picture: Picture) -> None:
+    """Hand a sheet of pictures that rank 0 has written to the programs that show the run."""
+    for logger in trainer.loggers:
+        if isinstance(logger, JsonlLogger):
+            logger.show(picture)
+
+
 class MetricsLog(Callback):
     """Logs the means of the steps' terms every ``every_steps``, with speed and waiting time.
 
@@ -34,11 +48,11 @@ class MetricsLog(Callback):
     term that never is. They are summed on the device, and the host reads them only to log them.
     ``images_per_second`` counts all ranks; ``data_wait_fraction`` is the share of the ranks' time
     spent waiting for the loader, if ``wait`` is among the trainer's callbacks, as the last.
-    ``skipped_steps`` of those since the line before took no effect. ``readers`` are shown each
-    line. ``flops_per_image`` of the trained network (1 MAC = 2 FLOP, forward and backward, nothing
-    recomputed or frozen) give ``tflops_per_second`` of each device on average, and with its
-    ``peak_flops`` per second ``mfu``. Its state is the line begun, so that a resumed run writes the
-    same lines.
+    ``skipped_steps`` of those since the line before took no effect; ``peak_memory_gb`` is that of
+    PeakMemory. ``readers`` are shown each line. ``flops_per_image`` of the trained network (1 MAC =
+    2 FLOP, forward and backward, nothing recomputed or frozen) give ``tflops_per_second`` of each
+    device on average, and with its ``peak_flops`` per second ``mfu``. Its state is the line begun,
+    so that a resumed run writes the same lines.
     """
 
     def __init__(
@@ -63,6 +77,7 @@ class MetricsLog(Callback):
         self._step_terms: dict[str, list[Tensor]] = {}
         self._names: list[str] = []
         self._missing = torch.tensor(float("nan"), device=module.device)
+        self._memory = PeakMemory(module.device)
         self._seen_step = module.step
         self._images = module.step * self.global_batch
         self._sums = self._counts = torch.zeros(0, device=module.device)  # by name
@@ -117,6 +132,7 @@ class MetricsLog(Callback):
             "images_per_second": (module.step - self._timed) * self.global_batch / elapsed,
             "data_wait_fraction": waited,
             "skipped_steps": skipped,
+            "peak_memory_gb": self._memory.take(),
         }
         if self.flops_per_image is not None:
             speed = self.latest["images_per_second"] * self.flops_per_image / trainer.world_size
@@ -167,18 +183,21 @@ class MetricsLog(Callback):
 
 
 class JsonlLogger(Logger):
-    """One JSON object per line in ``path``: {"step": ..., name: value, ...}; the local truth.
+    """The one logger that Lightning knows: rows go to the file ``path``, and on to its followers.
 
-    Opening it at step s drops lines beyond s, which a resumed run writes again. Lines that cannot
-    be written (a full disk) are kept, and said once, until they can.
+    Opening it at ``start_step`` drops the rows beyond, as Rows says. ``followers`` are those of
+    rank 0; they begin when that has been done.
     """
 
-    def __init__(self, path: str | Path, *, start_step: int) -> None:
+    def __init__(
+        self, path: str | Path, *, start_step: int, followers: Sequence[Follower] = ()
+    ) -> None:
         super().__init__()
         self.path = Path(path)
-        self.start_step = start_step
-        self._opened = False
-        self._waiting = ""
+        self._rows = Rows(path, start_step=start_step)
+        self._followers, self._is_followed = followers, False
+        if followers and self._rows.open():
+            self._begin()
 
     @property
     def name(self) -> str:
@@ -194,48 +213,22 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step, **{k: float(v) for k, v in metrics.items()}}
-        first, self._waiting = not self._waiting, self._waiting + json.dumps(row) + "\n"
-        try:
-            if not self._opened:
-                self._open()
-            _append(self.path, self._waiting)
-        except OSError as error:
-            if first:
-                print(
-                    f"could not write {self.path} ({error.strerror}). Training goes on, and its "
-                    "lines are kept until they can be written.",
-                    flush=True,
-                )
-        else:
-            self._waiting = ""
+        if self._rows.append({"step": step, **{k: float(v) for k, v in metrics.items()}}):
+            if not self._is_followed:
+                self._begin()
+            for follower in self._followers:
+                follower.wake()
 
-    def _open(self) -> None:
-        kept = [row for row in read_jsonl(self.path) if row["step"] <= self.start_step]
-        with atomic(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self._opened = True
+    def show(self, picture: Picture) -> None:
+        """Hand on a sheet of pictures."""
+        for follower in self._followers:
+            follower.show(picture)
 
+    def finalize(self, status: str) -> None:
+        for follower in self._followers:
+            follower.finish(failed=status != "success")
 
-def _append(path: Path, text: str) -> None:
-    """All of ``text`` at the end of a file, or nothing of it."""
-    with open(path, "ab", buffering=0) as file:
-        size, data = file.tell(), text.encode()
-        try:
-            while data:
-                data = data[file.write(data) :]
-        except OSError:
-            file.truncate(size)
-            raise
-
-
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines; none if it does not exist. A half last line is left out."""
-    path = Path(path)
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    def _begin(self) -> None:
+        self._is_followed = True
+        for follower in self._followers:
+            follower.start()

@@ -9,6 +9,8 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from ldm.callbacks.loggers.backend import Picture
+from ldm.callbacks.metrics_log import show
 from ldm.callbacks.patience import Patience
 from ldm.data.images import to_uint8, visible
 from ldm.manifest import atomic
@@ -23,7 +25,8 @@ class SampleGrid:
     """Writes ``directory/step_000000100.png`` when called, drawn with the averaged weights.
 
     ``draw`` makes the images (B, 3, H, W) in [-1, 1] of some of the rows 0 .. ``rows`` - 1. Ranks
-    take blocks of them in turn, rank 0 writes.
+    take blocks of them in turn, rank 0 writes. Programs that show the run know the sheets as
+    ``name``, and the ``captions`` of its pictures.
     """
 
     def __init__(
@@ -34,7 +37,10 @@ class SampleGrid:
         rows: int,
         columns: int | None,
         patience: Patience,
+        name: str = "samples",
+        captions: Sequence[str] = (),
     ) -> None:
+        self.name, self.captions = name, captions
         self.draw, self.directory, self.columns = draw, Path(directory), columns
         self.blocks = [range(rows)[first : first + BLOCK] for first in range(0, rows, BLOCK)]
         self.patience = patience
@@ -55,6 +61,8 @@ class SampleGrid:
             save_grid(torch.cat([drawn[i] for i in range(len(self.blocks))]), path, self.columns)
         except OSError as error:
             print(f"could not write {path} ({error.strerror}). Training goes on.", flush=True)
+        else:
+            show(trainer, Picture(self.name, module.step, path, self.captions))
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:

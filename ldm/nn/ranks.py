@@ -1,4 +1,4 @@
-"""Sums, means and turns over the processes of a distributed run."""
+"""Sums, means, maxima and turns over the processes of a distributed run."""
 
 from collections.abc import Iterator
 
@@ -20,6 +20,15 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     if not _distributed():
         return value
     return sum_over_ranks(value) / num_ranks()
+
+
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The elementwise maximum of a tensor over all processes; itself when there is one."""
+    if not _distributed():
+        return value
+    value = value.clone()
+    torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
+    return value
 
 
 def num_ranks() -> int:

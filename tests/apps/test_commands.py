@@ -20,13 +20,11 @@ from torch.utils._pytree import tree_leaves
 
 from ldm.apps.report.page import write_report
 from ldm.apps.run_directory import open_run
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from ldm.data.lock import alone
 from ldm.manifest import read_json, read_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Of the machine, not of the model.
-CLOCK = ("images_per_second", "tflops_per_second", "data_wait_fraction")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -43,7 +41,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def rows(run: Path) -> list[dict[str, float]]:
     """The logged numbers of a run, without those of the clock."""
     found = read_jsonl(run / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in found]
+    return [{k: v for k, v in row.items() if k not in OF_THE_MACHINE} for row in found]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

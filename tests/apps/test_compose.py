@@ -144,7 +144,7 @@ def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
         check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
 
 
-@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor", "weights"}))
+@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor", "logs", "weights"}))
 def test_the_examples_of_the_help_compose(command):
     for example in EXAMPLES[command]:
         words = shlex.split(example.partition("   (")[0])
@@ -364,7 +364,8 @@ def test_the_global_batch_must_divide(capsys):
 HOSTILE = {
     "another library": "backbone: {_target_: os.getenv, key: HOME}",
     "in a list": "backbone: {channels: [{_target_: os.getenv, key: HOME}]}",
-    "by attributes": "logger: {x: {_target_: pytorch_lightning.loggers.csv_logs.os.getenv}}",
+    "a logger of another library": "logger: {x: {_target_: pytorch_lightning.loggers.CSVLogger}}",
+    "by attributes": "logger: {x: {_target_: ldm.callbacks.loggers.wandb.os.getenv}}",
     "by our attributes": "backbone: {_target_: ldm.manifest.os.getenv, key: HOME}",
     "by interpolation": "backbone: ${oc.create:{_target_:os.getenv,key:HOME}}",
     "another function of ours": "backbone: {_target_: ldm.manifest.write_json, path: x, value: 1}",

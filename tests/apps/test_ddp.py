@@ -11,7 +11,7 @@ import torch
 from ldm.apps.compose import compose
 from ldm.apps.rules import shares_of
 from ldm.apps.train import train
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from ldm.data.batches import train_loader
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def require_same(one: Path, other: Path) -> None:
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for a, b in zip(*rows, strict=True):
         assert a.keys() == b.keys()
-        for key in a.keys() - {"images_per_second", "tflops_per_second", "data_wait_fraction"}:
+        for key in a.keys() - OF_THE_MACHINE:
             assert b[key] == pytest.approx(a[key], rel=1e-4, abs=1e-6), key
 
 

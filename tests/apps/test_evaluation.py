@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from tests.apps.colour import Colours, config_dir
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,10 +78,9 @@ def test_what_is_learned_is_what_is_learned_without(world, ldm, words, tmp_path,
     """Losses, weights, optimizer and checkpoints, to the last bit."""
     assert ldm(*words("run", stage=stage)) == 0
     runs = (tmp_path / "run", getattr(world, stage))
-    names = {"images_per_second", "tflops_per_second", "data_wait_fraction"}
     with_it, without = (
         [
-            {k: v for k, v in row.items() if k not in names}
+            {k: v for k, v in row.items() if k not in OF_THE_MACHINE}
             for row in read_jsonl(run / "metrics.jsonl")
             if NAME not in row
         ]

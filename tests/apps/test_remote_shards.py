@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from ldm.manifest import read_json, read_manifest
 from tests.data.served import served
 
@@ -21,8 +21,10 @@ def shards(ldm, tmp_path_factory) -> Path:
 
 
 def losses(run: Path) -> list[dict]:
-    timed = {"images_per_second", "tflops_per_second", "data_wait_fraction"}
-    return [{k: row[k] for k in row.keys() - timed} for row in read_jsonl(run / "metrics.jsonl")]
+    return [
+        {k: row[k] for k in row.keys() - OF_THE_MACHINE}
+        for row in read_jsonl(run / "metrics.jsonl")
+    ]
 
 
 def test_training_at_a_url_is_training_on_the_directory(world, ldm, shards, tmp_path, capsys):

@@ -8,15 +8,13 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from ldm.tasks.autoencoder import AutoencoderTask
 from ldm.tasks.diffusion import DiffusionTask
 from ldm.tasks.text_encoder import TextEncoderTask
 
 TASKS = {"text_encoder": TextEncoderTask, "autoencoder": AutoencoderTask,
          "diffusion": DiffusionTask}  # fmt: skip
-# Of the machine, not of the model.
-CLOCK = ("images_per_second", "tflops_per_second", "data_wait_fraction")
 STOPPED = 75
 
 
@@ -54,7 +52,7 @@ def assert_same(run: Path, straight: Path) -> None:
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
     logged = [
         [
-            {k: v for k, v in row.items() if k not in CLOCK}
+            {k: v for k, v in row.items() if k not in OF_THE_MACHINE}
             for row in read_jsonl(x / "metrics.jsonl")
         ]
         for x in (run, straight)

@@ -80,6 +80,7 @@ _MORE = (
     ),
     _Chart("Time of an evaluation", "seconds", {"evaluate_seconds": "of all processes"}),
     _Chart("Time waiting for data", "%", {"data_wait_fraction": "share"}, factor=100.0),
+    _Chart("Most memory", "GB", {"peak_memory_gb": "of all processes"}),
 )
 # Constants, which the table of noise levels has, or no numbers of the model.
 _NO_CURVES = re.compile(r"step|images_seen|val/fits_half|val/(linear|zero)_loss_bin_\d+")

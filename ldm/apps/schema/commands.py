@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from ldm.apps.schema.files import Cache, Export, Import, Materials, Prepare, Weights
+from ldm.apps.schema.files import Cache, Export, Import, Logs, Materials, Prepare, Weights
 from ldm.apps.schema.plan import Plan
 from ldm.apps.schema.recipe import Recipe
 from ldm.apps.schema.sampling import Evaluate, Sample
@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, type] = {
     "import": Import,
     "plan": Plan,
     "run": Recipe,
+    "logs": Logs,
     "weights": Weights,
 }
 

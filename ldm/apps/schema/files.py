@@ -1,6 +1,6 @@
-"""The commands that turn files into files: prepare, cache, materials, export, import, weights."""
+"""Commands on files: prepare, cache, materials, export, import, weights, logs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -78,3 +78,12 @@ class Weights:
     """`ldm weights`."""
 
     weights_dir: str
+
+
+@dataclass(kw_only=True)
+class Logs:
+    """`ldm logs`."""
+
+    run: str
+    last: Count
+    logger: Mapping[str, Part] | None

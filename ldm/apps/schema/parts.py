@@ -9,13 +9,12 @@ from ldm.apps.errors import UserError, suggestion
 from ldm.apps.schema.annotation import alternatives, is_part, is_plain
 from ldm.ranges import Above, Below, Decay, Length, NonNegative, Positive
 
-_LOGGERS = "pytorch_lightning.loggers."
 # Parts are made of networks, mathematics, data and measures; nothing in these floors acts on files
 # by being called with settings, as functions of ldm.manifest or ldm.interop would.
 ALLOWED = (
-    "ldm.apps.evaluations.", "ldm.autoencoders.", "ldm.backbones.", "ldm.data.sources.",
-    "ldm.diffusion.", "ldm.losses.", "ldm.metrics.", "ldm.nn.", "ldm.tasks.", "ldm.text.",
-    "torch.optim.", _LOGGERS,
+    "ldm.apps.evaluations.", "ldm.autoencoders.", "ldm.backbones.", "ldm.callbacks.loggers.",
+    "ldm.data.sources.", "ldm.diffusion.", "ldm.losses.", "ldm.metrics.", "ldm.nn.", "ldm.tasks.",
+    "ldm.text.", "torch.optim.",
 )  # fmt: skip
 # Torch says of its optimizers' settings that they are floats; which ones, it says when it is given
 # another. This holds for all of them.
@@ -29,20 +28,6 @@ _OPTIMIZERS: dict[str, Any] = {
     "fused": bool | None,
     "foreach": bool | None,
 }
-# Their import takes seconds, so what they take is said here.
-_LOGGER_SETTINGS: dict[str, dict[str, Any]] = {
-    "CSVLogger": {"save_dir": str, "name": str | None, "version": int | str | None, "prefix": str},
-    "TensorBoardLogger": {
-        "save_dir": str, "name": str | None, "version": int | str | None, "prefix": str,
-        "log_graph": bool, "sub_dir": str | None,
-    },
-    "WandbLogger": {
-        "save_dir": str, "project": str | None, "name": str | None, "offline": bool,
-        "version": str | None, "id": str | None, "anonymous": bool | None, "prefix": str,
-        "entity": str | None, "group": str | None, "tags": Sequence[str], "notes": str | None,
-        "job_type": str | None, "mode": str | None,
-    },
-}  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -62,9 +47,7 @@ class Constructor(NamedTuple):
 
 def constructor(path: str, target: str) -> Any:
     """What a ``_target_`` names; UserError where it does not exist or is not ours to call."""
-    # Hydra walks attributes, so a logger's module must not lead on to what it imports.
-    logger = not target.startswith(_LOGGERS) or target.removeprefix(_LOGGERS).isidentifier()
-    if not target.startswith(ALLOWED) or not logger:
+    if not target.startswith(ALLOWED):
         raise UserError(
             f"{path}._target_={target} is not allowed; it must begin with {' or '.join(ALLOWED)}."
         )
@@ -86,10 +69,6 @@ def constructor(path: str, target: str) -> Any:
 
 def described(path: str, target: str) -> list[Constructor]:
     """Whoever takes settings of the part at ``path``: its constructor, and who shares its group."""
-    name = target.removeprefix(_LOGGERS)
-    if target.startswith(_LOGGERS) and name in _LOGGER_SETTINGS:
-        taken = {key: Setting(hint, False) for key, hint in _LOGGER_SETTINGS[name].items()}
-        return [Constructor(name, taken)]
     takers = [constructor(path, target)]
     if target.startswith("ldm.data.sources."):  # imported late, for it brings torch
         from ldm.data.preparing.picture_rules import PictureRules
