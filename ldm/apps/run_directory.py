@@ -63,8 +63,9 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
             directory.mkdir()
-            if (aside / LOCK).exists():
-                (aside / LOCK).rename(directory / LOCK)  # still held
+            for name in (LOCK, OUTPUT, SCRIPT, QUEUED):  # still held, or written to
+                if (aside / name).exists():
+                    (aside / name).rename(directory / name)
             print(f"resume=never: the earlier run is now {aside}")
     elif begun:
         if is_first_process():

@@ -1,6 +1,7 @@
 """The numbers of one job of a sweep: each a value with its protocol, as in a metrics file."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,41 +21,39 @@ _LOSSES = ("loss", "perceptual", "regularizer")
 
 
 class Rows:
-    """The lines of a run's metrics.jsonl, read on as they are written."""
+    """The numbers in a run's metrics.jsonl, read on as they are written: by name, (step, value)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
+        self._series: dict[str, list[tuple[int, float]]] = {}
         self._read = 0
         self._file: int | None = None
 
-    def refresh(self) -> list[dict[str, Any]]:
+    def series(self) -> dict[str, list[tuple[int, float]]]:
         """All whole lines so far; a file that was written anew is read from its beginning."""
         if not self.path.is_file():
-            return self.rows
+            return self._series
         with open(self.path, "rb") as file:
-            status = self.path.stat()
+            status = os.fstat(file.fileno())
             if status.st_ino != self._file or status.st_size < self._read:
-                self.rows, self._read, self._file = [], 0, status.st_ino
+                self._series, self._read, self._file = {}, 0, status.st_ino
             file.seek(self._read)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
             try:
-                self.rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:  # a line that a kill or a full disk cut
                 continue
-        return self.rows
+            for name, value in row.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._series.setdefault(name, []).append((int(row["step"]), float(value)))
+        return self._series
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """By name, the last value and its step."""
-        return {
-            name: (int(row["step"]), value)
-            for row in self.refresh()
-            for name, value in row.items()
-            if name != "step" and isinstance(value, int | float)
-        }
+        return {name: points[-1] for name, points in self.series().items()}
 
 
 def evaluation_records(job: Path) -> Records:

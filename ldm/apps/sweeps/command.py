@@ -26,7 +26,7 @@ from ldm.apps.sweeps.objective import Objective, objective_of
 from ldm.apps.sweeps.schedule import Plan, Schedule
 from ldm.apps.sweeps.search import Search, require_comparable
 from ldm.apps.sweeps.settings import read_settings, taken
-from ldm.apps.sweeps.space import Dimension, combinations, corners, read_space
+from ldm.apps.sweeps.space import Dimension, Values, combinations, corners, read_space
 from ldm.apps.sweeps.study import Study
 from ldm.apps.sweeps.training import Training
 
@@ -64,6 +64,7 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         kind.require_sound(job)
     launcher = make_launcher(command, config.launcher, config_dir)
     if objective is not None:
+        kind.require_objective(objective.name, jobs[0].config)
         require_comparable(objective, kind, jobs)
     with ledger.held():
         if objective is None:
@@ -118,16 +119,24 @@ def _require_same_search(
 ) -> None:
     """UserError where the trials of a study had other settings than those to come would have."""
     varied = [dimension.key for dimension in space]
+    # Ends of intervals may move: a study does not mind, other than with values in no order.
+    values = {d.key: list(d.words) for d in space if isinstance(d, Values)}
     plain: Any = OmegaConf.to_container(job.config, resolve=True)
     now = {key: value for key, value in plain.items() if key not in _PLACES}
     before = study.noted(_SETTINGS)
     if before is None:
-        study.note(_SETTINGS, {"objective": objective.name, "config": now, "varied": varied})
+        asked = {"objective": objective.name, "varied": varied, "values": values}
+        study.note(_SETTINGS, asked | {"config": now})
         return
-    if before["objective"] != objective.name or sorted(before["varied"]) != sorted(varied):
+    same = before["objective"] == objective.name and before["values"] == values
+    if not same or sorted(before["varied"]) != sorted(varied):
+        over = ", ".join(
+            "=".join([key, ",".join(before["values"].get(key, []))]).rstrip("=")
+            for key in before["varied"]
+        )
         raise UserError(
-            f"{root} holds a search for {before['objective']} over {', '.join(before['varied'])}. "
-            "Give the same to go on with it, or another sweep_dir=."
+            f"{root} holds a search for {before['objective']} over {over}. Give the same to go on "
+            "with it, or another sweep_dir=."
         )
     others = [
         str(difference)

@@ -62,6 +62,13 @@ class Evaluating:
     def standing(self, job: Job) -> Standing:
         return Standing()
 
+    def require_objective(self, name: str, config: DictConfig) -> None:
+        if "/" in name:
+            raise UserError(
+                f"sweep.objective={name}: it is a number of trainings. Name one that the metrics "
+                "file will have, as sweep.objective=fd_own-256."
+            )
+
     def so_far(self, job: Job, name: str) -> list[tuple[int, float]]:
         return []
 

@@ -39,6 +39,11 @@ class Job:
         """Where everything goes that the job says."""
         return self.directory / OUTPUT
 
+    @property
+    def said(self) -> int:
+        """The bytes of output until now."""
+        return self.log.stat().st_size if self.log.is_file() else 0
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -42,6 +42,9 @@ class Kind(Protocol):
     def standing(self, job: Job) -> Standing:
         """How far a job is."""
 
+    def require_objective(self, name: str, config: DictConfig) -> None:
+        """UserError where a job with these settings does not come to a number of this name."""
+
     def so_far(self, job: Job, name: str) -> list[tuple[int, float]]:
         """The values of a number by step, of a job that is running."""
 

@@ -34,15 +34,20 @@ class Search:
     ) -> None:
         self.study, self.trials, self.objective = study, trials, objective
         self.kind, self.ledger, self.job_of = kind, ledger, job_of
+        self._told: dict[int, int] = {}  # by trial, of how many values the study knows
+        self._is_vain = False
 
     def jobs(self) -> Iterator[Job]:
         for trial in self.study.unfinished():
             yield self._job(trial)
-        while len(self.study) < self.trials:
+        while len(self.study) < self.trials and not self._is_vain:
             yield self._job(self.study.ask())
 
     def is_hopeless(self, job: Job) -> bool:
         values = self.kind.so_far(job, self.objective.name)
+        if len(values) == self._told.get(job.number, 0):
+            return False
+        self._told[job.number] = len(values)
         return self.study.is_hopeless(job.number - 1, values)
 
     def concluded(self, job: Job, outcome: Outcome) -> Outcome:
@@ -56,8 +61,10 @@ class Search:
         if outcome.state == states.FAILED:
             self.study.tell(number, None, "fail", why=outcome.why)
             return outcome
+        records = self.kind.records(job.directory)
+        self._is_vain = self.objective.name not in records  # nor would the others have it
         try:
-            record = self.objective.record(self.kind.records(job.directory))
+            record = self.objective.record(records)
             self._require_same_protocol(record["protocol"])
         except ValueError as error:
             self.study.tell(number, None, "fail", why=str(error))

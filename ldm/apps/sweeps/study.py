@@ -68,6 +68,8 @@ class Study:
     def unfinished(self) -> list[Trial]:
         """Trials that were asked for and never told of."""
         state = self._optuna.trial.TrialState
+        while self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
+            self._study.ask(self._distributions())  # killed within ask()
         found = self._study.get_trials(deepcopy=False, states=(state.RUNNING,))
         return [Trial(trial.number, tuple(trial.user_attrs[_WORDS])) for trial in found]
 

@@ -77,13 +77,28 @@ class Training:
         return Standing(done, int(job.config.max_steps), note)
 
     def so_far(self, job: Job, name: str) -> list[tuple[int, float]]:
-        names = (name, f"val/{name}")  # evaluations are logged under the latter
-        return [
-            (int(row["step"]), float(row[key]))
-            for row in self._read(job).refresh()
-            for key in names
-            if isinstance(row.get(key), int | float)
-        ]
+        series = self._read(job).series()
+        return series.get(name) or series.get(f"val/{name}", [])  # as evaluations are logged
+
+    def require_objective(self, name: str, config: DictConfig) -> None:
+        """UserError where a run with these settings never comes to this number."""
+        if name.startswith("val/"):
+            key = "validate_every"
+        elif "/" not in name:
+            key = "evaluate_every"
+            if config.get(key) is None or not config.metrics:
+                raise UserError(
+                    f"sweep.objective={name}: it is a number of evaluations during training, which "
+                    "these runs are without. Set evaluate_every= and metrics=[...], or choose "
+                    "val/loss."
+                )
+        else:
+            key = "log_every"
+        if config[key] > config.max_steps:
+            raise UserError(
+                f"sweep.objective={name}: with {key}={config[key]} it is not measured within "
+                f"max_steps={config.max_steps}. Set {key}={config.max_steps}, or less."
+            )
 
     def records(self, directory: Path) -> Records:
         return training_records(directory)

@@ -197,3 +197,26 @@ def test_jobs_of_two_processes_make_one_directory_each(world, tmp_path):
         said = (root / name / "output.log").read_text()
         assert said.count("finished at step 2") == 1 and "2 process(es)" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["grid", "said"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_real_processes_goes_on_with_its_trial(world, tmp_path):
+    root, output = tmp_path / "search", tmp_path / "said"
+    words = world.train("diffusion", tmp_path, f"sweep_dir={root}", "max_steps=40")
+    words = ["train", "-m", *(w for w in words[1:] if not w.startswith(("run=", "validate_every")))]
+    words += ["validate_every=10", "drop_rate=interval(0,0.3)", "sweep=random", "sweep.trials=3"]
+    process = begin(words, output)
+    try:
+        wait_for(lambda: [*root.glob("*/manifest.json")], process, output)
+        wait_for(lambda: len([*root.glob("*/checkpoints/step_*")]) > 2, process, output)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {path.name for path in root.iterdir() if path.is_dir()}
+    assert len(before) == 2
+    process = begin(words, output)
+    assert process.wait(PATIENCE) == 0, output.read_text()
+    names = {path.name for path in root.iterdir() if path.is_dir()}
+    assert before < names and len(names) == 3
+    said = output.read_text()
+    assert "[2/3]" in said and "[1/3]" not in said and "3 of 3 jobs finished" in said

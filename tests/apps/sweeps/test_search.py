@@ -79,6 +79,15 @@ def test_the_median_gives_up_on_what_is_worse_also_after_a_restart(tmp_path):
     assert [state for state, _ in study.ended()] == ["complete", "pruned"]
 
 
+def test_a_trial_that_a_kill_left_before_it_was_asked_for_is_taken_up(tmp_path):
+    study = Study(tmp_path, SPACE, search(), "minimize")
+    words = ["lr=0.001", "global_batch=8", "optimizer=muon"]
+    params = {"lr": 0.001, "global_batch": 8, "optimizer": "muon"}
+    study._study.enqueue_trial(params, user_attrs={"words": words})
+    (trial,) = study.unfinished()
+    assert trial.words == tuple(words) and len(study) == 1 and study.unfinished() == [trial]
+
+
 def test_a_study_of_another_direction_is_refused(tmp_path):
     Study(tmp_path, SPACE, search(), "minimize")
     with pytest.raises(ValueError, match="another sweep_dir="):
@@ -200,3 +209,23 @@ def test_mistakes_in_any_value_come_before_the_first(command, ldm, jobs, capsys)
     assert "global_batch='few' does not fit" in capsys.readouterr().err and not started
     assert ldm(*command, "sweep.objective=val/kl_per_dimension") == 2
     assert "sweep.direction=minimize" in capsys.readouterr().err
+    assert ldm(*command, "sweep.objective=kid_own-128") == 2
+    assert "Set evaluate_every= and metrics=[...]" in capsys.readouterr().err
+    assert ldm(*command, "validate_every=11") == 2
+    assert "Set validate_every=10, or less" in capsys.readouterr().err and not started
+
+
+def test_a_search_for_what_no_job_has_ends_with_the_first(command, ldm, jobs, capsys):
+    started = jobs(lambda job: leave(job, [(10, 1.0)]))
+    assert ldm(*command, "sweep.objective=val/los", "sweep.direction=minimize") == 1
+    said = capsys.readouterr().err
+    assert "the job has no val/los. Did you mean 'val/loss'?" in said and len(started) == 1
+
+
+def test_values_in_no_order_stay_the_same_over_a_search(command, ldm, jobs, capsys):
+    jobs(lambda job: leave(job, [(10, 1.0)]))
+    assert ldm(*command, "optimizer=adamw,muon_short", "sweep.trials=1") == 0
+    assert ldm(*command, "optimizer=adamw,muon", "sweep.trials=2") == 2
+    assert "over lr, drop_rate, optimizer=adamw,muon_short" in capsys.readouterr().err
+    moved = [word.replace("interval(0,0.3)", "interval(0,0.2)") for word in command]
+    assert ldm(*moved, "optimizer=adamw,muon_short", "sweep.trials=2") == 0

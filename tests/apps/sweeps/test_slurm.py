@@ -20,7 +20,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 COMMANDS = {
     "sbatch": """
         n=$(($(ls $S/*.path 2>/dev/null | wc -l) + 1)); echo "$2" > $S/$n.path
-        touch $S/$n.running; setsid $S/daemon $n >/dev/null 2>&1 & echo $n""",
+        touch $S/$n.running
+        env --default-signal=INT setsid $S/daemon $n >/dev/null 2>&1 & echo $n""",
     "daemon": """
         file=$(cat $S/$1.path)
         out=$(sed -n 's/^#SBATCH --output="\\{0,1\\}\\([^"]*\\)"\\{0,1\\}$/\\1/p' "$file")

@@ -41,7 +41,7 @@ class LocalJob:
         self.job, self.words, self.environment = job, list(words), environment
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
-        self._begin = job.log.stat().st_size if job.log.is_file() else 0
+        self._begin = job.said
         self._start()
 
     def poll(self) -> int | None:

@@ -36,13 +36,13 @@ class SlurmLauncher:
 
     def start(self, job: Job) -> "SlurmJob":
         """Submit a job, unless it is in the queue since an earlier command."""
-        known = job.directory / QUEUED
+        known, begin = job.directory / QUEUED, job.said
         number = str(read_json(known)["job"]) if known.is_file() else None
         if number is None or not self.queue.has(number):
             number = self._submit(job)
             write_json(known, {"job": number})
             self.queue.forget()
-        return SlurmJob(job, number, self.queue)
+        return SlurmJob(job, number, self.queue, begin)
 
     def _submit(self, job: Job) -> str:
         (job.directory / ENDED).unlink(missing_ok=True)
@@ -89,12 +89,11 @@ class Queue:
 
 
 class SlurmJob:
-    """One job of the cluster by its number."""
+    """One job of the cluster by its number; its output begins at byte ``begin``."""
 
-    def __init__(self, job: Job, number: str, queue: Queue) -> None:
-        self.job, self.number, self.queue = job, number, queue
+    def __init__(self, job: Job, number: str, queue: Queue, begin: int) -> None:
+        self.job, self.number, self.queue, self._begin = job, number, queue, begin
         self._looks, self._stopped, self._ended = 0, False, ""
-        self._begin = job.log.stat().st_size if job.log.is_file() else 0
 
     def poll(self) -> int | None:
         file = self.job.directory / ENDED
