@@ -55,29 +55,42 @@ class Schedule:
 
     def run(self) -> int:
         """Run all jobs; 0 if none failed, 1 else, and the code of a stop where there was one."""
-        jobs = self.plan.jobs()
-        more, told = True, 0
         with Stops() as stops:
-            while True:
-                while more and not stops.count and not self._code and self._has_place():
-                    job = next(jobs, None)
-                    if job is None:
-                        more = False
-                    else:
-                        self._begin(job)
-                if not self._running or (stops.count and self.launcher.stays):
-                    break
-                self._look()
-                if stops.count > told or (self._code and not told):
-                    told = max(stops.count, 1)
-                    for running in self._running.values():
-                        running.told = True
-                        running.started.stop()
-                if self._running:
-                    time.sleep(self.launcher.poll_seconds)
+            try:
+                self._run(stops)
+            except BaseException:
+                self._tell_to_stop()  # no job goes on behind the back of a sweep that is no more
+                raise
         if stops.count:
             return stops.code
         return self._code or (1 if self.failed else 0)
+
+    def _run(self, stops: Stops) -> None:
+        jobs = self.plan.jobs()
+        more, told = True, 0
+        while True:
+            while more and not stops.count and not self._code and self._has_place():
+                job = next(jobs, None)
+                if job is None:
+                    more = False
+                else:
+                    self._begin(job)
+            if not self._running or (stops.count and self.launcher.stays):
+                break
+            self._look()
+            if stops.count > told or (self._code and not told):
+                told = max(stops.count, 1)
+                self._tell_to_stop()
+            if self._running:
+                time.sleep(self.launcher.poll_seconds)
+        for job, running in self._running.items():
+            self.display.say(job, f"goes on ({running.started.state()})")
+
+    def _tell_to_stop(self) -> None:
+        for running in self._running.values():
+            if not self.launcher.stays:
+                running.told = True
+                running.started.stop()
 
     def _has_place(self) -> bool:
         return len(self._running) < self.launcher.parallel
