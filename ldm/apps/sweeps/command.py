@@ -50,7 +50,9 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     if objective is not None:
         head |= {"objective": objective.name, "direction": objective.direction}
     ledger = Ledger(root, head, [dimension.key for dimension in space])
-    kind: Kind = Training(root) if command == "train" else Evaluating(root, ledger)
+    kind: Kind = Evaluating(root, ledger)
+    if command == "train":
+        kind = Training(root, "val/loss" if objective is None else objective.name)
 
     def job_of(number: int, choice: tuple[str, ...]) -> Job:
         directory = root / directory_name(choice)

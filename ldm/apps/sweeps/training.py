@@ -25,12 +25,12 @@ from ldm.manifest import known_manifest, read_json
 
 
 class Training:
-    """Jobs that train; ``root`` holds their runs."""
+    """Jobs that train; ``root`` holds their runs. ``shown`` is the number that is looked at."""
 
     command = "train"
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, shown: str = "val/loss") -> None:
+        self.root, self.shown = root, shown
         self._rows: dict[Path, Rows] = {}
 
     def words(self, fixed: Sequence[str], choice: Sequence[str], directory: Path) -> list[str]:
@@ -72,8 +72,9 @@ class Training:
     def standing(self, job: Job) -> Standing:
         latest = self._read(job).latest()
         done = max((step for step, _ in latest.values()), default=0)
-        shown = [n for n in ("val/loss", "train/loss") if n in latest][:1]
-        note = "".join(f"{name} {number(latest[name][1])}" for name in shown)
+        names = (self.shown, f"val/{self.shown}", "val/loss", "train/loss")
+        shown = next((name for name in names if name in latest), None)
+        note = "" if shown is None else f"{shown} {number(latest[shown][1])}"
         return Standing(done, int(job.config.max_steps), note)
 
     def so_far(self, job: Job, name: str) -> list[tuple[int, float]]:
