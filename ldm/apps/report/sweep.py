@@ -65,7 +65,15 @@ def plain(sweep: Sweep) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
         for cells in rows
     ]
-    return "\n".join([*lines, *remarks(sweep)])
+    return "\n".join([*lines, *remarks(sweep), *_best_job(sweep)])
+
+
+def _best_job(sweep: Sweep) -> Iterator[str]:
+    """What a search has found, where it has."""
+    for row in sweep.rows if sweep.objective else ():
+        if _is_best(sweep, row, sweep.objective):
+            value = metric(sweep.objective, row.value(sweep.objective))
+            yield f"Best: {sweep.objective} {value} with {_choice(row)}."
 
 
 def _choice(row: Row) -> str:
@@ -118,7 +126,7 @@ def _markdown(sweep: Sweep) -> str:
 
 
 def _page(directory: Path, sweep: Sweep) -> str:
-    said = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(sweep))
+    said = "".join(f"<li>{escape(line)}</li>" for line in (*_best_job(sweep), *remarks(sweep)))
     curve = clip_chart(sweep) if sweep.command == "evaluate" else ""
     search = search_chart(sweep) if sweep.objective else ""
     parts = [

@@ -172,6 +172,7 @@ def test_a_search_goes_on_after_a_stop_without_repeating(command, ldm, tmp_path,
     lines = (root / "table.md").read_text().splitlines()
     (marked,) = [line for line in lines if "**" in line]
     assert lrs[marked.split(" | ")[0].removeprefix("| ")] == best
+    assert f"Best: val/loss {best:.2g} with lr={best}" in page
     assert ldm(*command, "ema_decay=0.8") == 2
     assert "trials had other settings (ema_decay" in capsys.readouterr().err
     assert ldm(*command, "weighting=uniform,min_snr") == 2
