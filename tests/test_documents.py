@@ -13,11 +13,13 @@ from ldm.apps.config_files import config_root
 from ldm.apps.main import COMMANDS, main
 from ldm.apps.missing_weights import missing_weights
 from ldm.apps.planning.request import request_of
-from ldm.apps.sweep import combinations
+from ldm.apps.sweeps.settings import read_settings
+from ldm.apps.sweeps.space import corners, read_space
 from ldm.apps.yaml_lines import read_yaml_lines
 from tests.documents.commands import DOCUMENTS, Typed, commands, name_of, programs
 from tests.documents.place import furnish
-from tests.documents.tiny import is_varied, made_by, tiny
+from tests.documents.tiny import made_by, tiny
+from tests.in_process import InProcess
 
 COMPOSED = ("prepare", "train", "cache", "sample", "evaluate", "export", "import", "run")
 _FROM_FILES = ("like=", "replay=", "compare=")  # take their settings from what is not there
@@ -47,10 +49,9 @@ def composed(typed: Typed) -> list[Any]:
         return []
     if "-m" not in words:
         return [compose(typed.command, words)]
-    # How a sweep chooses and where its jobs run is not theirs to know.
-    own = [w for w in words if not re.match(r"-m$|(sweep|launcher)\b|\w+=\w+\(", w)]
-    fixed, choices = combinations(own) if any(map(is_varied, own)) else (own, [[]])
-    return [compose(typed.command, [*fixed, *choice]) for choice in choices]
+    jobs = read_settings(typed.command, [w for w in words if w != "-m"], config_dir=None).words
+    fixed, space = read_space(jobs)
+    return [compose(typed.command, [*fixed, *choice]) for choice in corners(space)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
@@ -119,7 +120,10 @@ def reader(
         "ldm.apps.run.execute",
         lambda command, words, config_dir=None: main([command, *found.small(command, words)]),
     )
-    monkeypatch.setattr("ldm.apps.sweep.run_child", lambda words: main(words[3:]))
+    monkeypatch.setattr(
+        "ldm.apps.sweeps.command.make_launcher",
+        lambda command, *settings: InProcess(lambda job: main([command, *job.arguments])),
+    )
     return found
 
 

@@ -22,6 +22,11 @@ def command_help(command: str, purpose: str, examples: Sequence[str]) -> str:
             lines += [
                 f"  {line}" for line in source.read_text().splitlines() if line[:1] not in " d_"
             ]
+    if command == "sweep":
+        for part in ("sweep", "launcher"):
+            for choice in sorted((root / part).glob("*.yaml")):
+                lines += ["", f"{part}={choice.stem} ({part}.key=value):"]
+                lines += [f"  {line}" for line in choice.read_text().splitlines()]
     if command in ("train", "check"):
         lines += ["", "groups (group=name):"]
         for group in sorted(p for p in root.iterdir() if p.is_dir()):

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "a model -> a folder or file for other programs",
     "import": "a model of other origin -> a run of ours",
     "run": "a whole road: recipe=demo, digits or folder",
+    "sweep": "the table of a sweep (`ldm train -m`, `ldm evaluate -m`)",
     "logs": "what a run has logged, as a table or in wandb, TensorBoard, CSV",
     "check": "verify a command's settings and inputs, or shards",
     "plan": "what a training will take: FLOPs, memory, hours, cost",
@@ -29,7 +30,9 @@ EXAMPLES = {
     "train": [
         "experiment=demo_diffusion data.root=runs/demo/latents",
         "experiment=demo_autoencoder data.root=shards run=runs/a max_steps=2000",
-        "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3   (a sweep)",
+        "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3 sweep_dir=DIR   (a sweep)",
+        "-m experiment=demo_diffusion data.root=LATENTS sweep=tpe sweep.trials=12 "
+        "'lr=tag(log,interval(1e-4,1e-2))'   (a search)",
         "replay=runs/demo_diffusion/dumps/step_000001234.json   (a step that was not finite)",
     ],
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],
@@ -51,6 +54,7 @@ EXAMPLES = {
     ],
     "import": ["from=MODELS/stable-diffusion-v1-5 run=runs/sd15"],
     "run": ["recipe=demo", "recipe=digits", "recipe=folder data.path=PICTURES size=64"],
+    "sweep": ["table sweeps/demo_diffusion"],
     "logs": [
         "show runs/demo/diffusion",
         "replay run=runs/demo/diffusion logger=tensorboard   (also wandb, csv: [wandb,csv])",
@@ -127,15 +131,15 @@ def _run(command: str, words: list[str]) -> int:
         from ldm.apps.weights_command import weights
 
         return weights(words, config_dir=config_dir)
+    if command == "sweep":
+        from ldm.apps.sweeps.table_command import sweep_command
+
+        return sweep_command(words)
     if multirun:
-        if command == "train":
-            from ldm.apps.sweep import sweep
+        if command in ("train", "evaluate"):
+            from ldm.apps.sweeps.command import sweep
 
-            return sweep(words, config_dir=config_dir)
-        if command == "evaluate":
-            from ldm.apps.evaluation_sweep import sweep_evaluation
-
-            return sweep_evaluation(words, config_dir=config_dir)
+            return sweep(command, words, config_dir=config_dir)
         from ldm.apps.errors import UserError
 
         raise UserError(f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`.")
@@ -143,6 +147,10 @@ def _run(command: str, words: list[str]) -> int:
         from ldm.apps.plan import plan
 
         return plan(words, config_dir=config_dir)
+    if command in ("train", "evaluate"):
+        from ldm.apps.sweeps.settings import require_no_sweep
+
+        require_no_sweep(command, words)
     return execute(command, words, config_dir=config_dir)
 
 

@@ -27,6 +27,8 @@ from ldm.manifest import (
 
 CONFIG, INPUTS, HISTORY = "config.yaml", "inputs.json", "config_history.jsonl"
 LOCK = "lock"
+# What a sweep keeps beside the run: the job's output; on a cluster its script, number, exit code.
+OUTPUT, SCRIPT, QUEUED, ENDED = "output.log", "job.sbatch", "job.json", "job.exit"
 
 # How torchrun, Lightning's own launcher and SLURM tell a process its number.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -61,8 +63,9 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
             directory.mkdir()
-            if (aside / LOCK).exists():
-                (aside / LOCK).rename(directory / LOCK)  # still held
+            for name in (LOCK, OUTPUT, SCRIPT, QUEUED):  # still held, or written to
+                if (aside / name).exists():
+                    (aside / name).rename(directory / name)
             print(f"resume=never: the earlier run is now {aside}")
     elif begun:
         if is_first_process():
@@ -87,7 +90,8 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a file says that a run began here; its settings alone do not."""
-    return path.name not in (CONFIG, INPUTS, LOCK) and not is_leftover(path)
+    others = (CONFIG, INPUTS, LOCK, OUTPUT, SCRIPT, QUEUED, ENDED)
+    return path.name not in others and not is_leftover(path)
 
 
 @contextmanager

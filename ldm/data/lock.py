@@ -50,3 +50,14 @@ def alone(file: Path, refusal: str) -> Iterator[Lock]:
         except (BlockingIOError, FileNotFoundError) as error:
             raise ValueError(refusal) from error
         yield Lock(opened.fileno())
+
+
+def is_held(file: Path) -> bool:
+    """Whether a command is at work behind this lock now."""
+    if not file.is_file():
+        return False
+    try:
+        with alone(file, "held"):
+            return False
+    except ValueError:
+        return True

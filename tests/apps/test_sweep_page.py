@@ -106,7 +106,9 @@ def test_of_values_that_look_alike_the_best_alone_is_bold(tmp_path):
     page = write(tmp_path, Sweep(rows))
     assert page.count('<td class="number"><b>') == 1
     table = (tmp_path / "table.md").read_text()
-    assert "| **20** | 0.3 |" in table and "| 20.0004 |" in table and table.count("**") == 2
+    assert (
+        "| finished | **20** | 0.3 |" in table and "| 20.0004 |" in table and table.count("**") == 2
+    )
 
 
 def test_what_is_not_valid_is_shown_as_such_and_drawn_nowhere(tmp_path):
@@ -117,8 +119,9 @@ def test_what_is_not_valid_is_shown_as_such_and_drawn_nowhere(tmp_path):
     assert "not valid: w.pth is &lt;unknown&gt;" in page and "<s>27</s>" in page
     assert "| ~~27~~ |" in (tmp_path / "table.md").read_text()
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert rows[0] == ["guidance", "steps", "FID-256", "clip_score"]
-    assert rows[2] == ["1", "20", "", ""] and rows[1] == ["1", "10", "28.0", "0.025"]
+    assert rows[0] == ["guidance", "steps", "state", "FID-256", "clip_score"]
+    assert rows[2] == ["1", "20", "finished", "", ""]
+    assert rows[1] == ["1", "10", "finished", "28.0", "0.025"]
     assert clip_chart(sweep).count('class="name"') == 5
 
 
@@ -129,7 +132,7 @@ def test_the_page_loads_nothing_and_trusts_no_setting(tmp_path):
     page = write(tmp_path, Sweep(rows))
     assert page.count("<script>") == 1 and html.escape(hostile) in page
     assert "default-src 'none'" in page and "http" not in page.replace("http-equiv", "")
-    assert "<b>2</b> of 3 jobs finished" in page and "Failed or not finished: negative=c." in page
+    assert "<b>2</b> of 3 jobs finished" in page and "Failed: negative=c." in page
     assert '\\|")a' in (tmp_path / "table.md").read_text()
     assert "what all jobs have in common" in page and "raw mean cosine" in page
 

@@ -18,7 +18,8 @@ class Curve(NamedTuple):
     """A named line: points (step, value), the CSS colour, and whether to mark its points.
 
     A level is what others are held against: the last value, dashed over the whole chart. ``names``
-    stand beside the points, which are then all shown; there are as many, or none.
+    stand beside the points, which are then all shown; there are as many, or none. ``joined`` by a
+    line, or points alone.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Curve(NamedTuple):
     marked: bool
     level: bool = False
     names: Sequence[str] = ()
+    joined: bool = True
 
 
 def line_chart(
@@ -86,10 +88,11 @@ def line_chart(
             continue
         where = [f"{x(step):.1f} {y(value):.1f}" for step, value in curve.points]
         kind = "marked" if curve.marked else "plain"
-        marks.append(
-            f'<path class="curve {kind}" style="stroke:{curve.color}" d="M{"L".join(where)}"/>'
-        )
-        if (curve.marked and len(where) <= 40) or len(where) == 1:
+        if curve.joined:
+            marks.append(
+                f'<path class="curve {kind}" style="stroke:{curve.color}" d="M{"L".join(where)}"/>'
+            )
+        if (curve.marked and len(where) <= 40) or len(where) == 1 or not curve.joined:
             dots = "".join(f"M{point}h0" for point in where)
             marks.append(f'<path class="dots" style="stroke:{curve.color}" d="{dots}"/>')
         for name, (step, value) in zip(curve.names, curve.points, strict=False):

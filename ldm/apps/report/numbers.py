@@ -40,10 +40,10 @@ _TITLES = {
     "d_weight": "Weight of the adversarial loss",
 }
 _SHARES = ("accuracy", "retrieval", "share", "usage", "fraction", "truncated", "copies")
-_LESS_IS_BETTER = ("fid", "rfid", "fd_", "rfd_", "kid", "lpips")
+_LESS_IS_BETTER = ("fid", "rfid", "fd_", "rfd_", "kid", "lpips", "loss", "weighted_loss")
 _MORE_IS_BETTER = (
     "precision", "recall", "inception_score", "clip_score", "psnr", "ssim", "prompt_accuracy",
-    "digit_accuracy",
+    "digit_accuracy", "retrieval",
 )  # fmt: skip
 _SAMPLES = ("num_samples", "num_images", "n")
 
@@ -77,13 +77,21 @@ def is_frechet(name: str) -> bool:
     return name.removeprefix("val/").lower().startswith(("fid", "fd_"))
 
 
+def less_is_better(name: str) -> bool | None:
+    """Which way a metric is better; None where that is not known, or neither is."""
+    base = name.removeprefix("val/").removeprefix("train/").lower()
+    if base.startswith(_LESS_IS_BETTER):
+        return True
+    return False if base.startswith(_MORE_IS_BETTER) else None
+
+
 def best(name: str, values: Sequence[float]) -> float | None:
     """The best of a metric's values; None where neither more nor less is better, or of none."""
-    base = name.removeprefix("val/").lower()
     found = [value for value in values if math.isfinite(value)]
-    if not found or base.startswith(_LESS_IS_BETTER):
-        return min(found, default=None)
-    return max(found) if base.startswith(_MORE_IS_BETTER) else None
+    less = less_is_better(name)
+    if not found or less is None:
+        return None
+    return min(found) if less else max(found)
 
 
 def metric(name: str, value: Any) -> str:

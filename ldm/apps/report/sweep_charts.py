@@ -1,5 +1,6 @@
 """The charts of a sweep: quality against fidelity to the prompt, and numbers across a setting."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ldm.apps.report.charts import Curve, line_chart
@@ -7,6 +8,7 @@ from ldm.apps.report.numbers import is_frechet, title
 from ldm.apps.report.sweep_rows import Row, Sweep, lines
 
 _CLIP_SCORES = ("clip_score", "clip_score_own")
+_POWERS = 20.0  # a setting over such a factor is drawn by its logarithm
 _MOST_LABELS = 5  # in a legend; of more lines it names the first and the last
 
 
@@ -43,8 +45,28 @@ def clip_chart(sweep: Sweep) -> str:
     )
 
 
+def search_chart(sweep: Sweep) -> str:
+    """The objective of a search over its trials, and the best until then; "" without any."""
+    name = sweep.objective
+    values = [(float(trial), row.value(name)) for trial, row in enumerate(sweep.rows, 1)]
+    points = [(trial, value) for trial, value in values if value is not None]
+    better = min if sweep.direction == "minimize" else max
+    bests = [(at, better(v for _, v in points[: i + 1])) for i, (at, _) in enumerate(points)]
+    curves = [
+        Curve("trial", points, "var(--train)", marked=True, joined=False),
+        Curve("best until then", bests, "var(--held-out)", marked=False),
+    ]
+    return line_chart(title(name), name, curves, log=True, ordered=False, across="trial")
+
+
 def charts_across(sweep: Sweep, along: str) -> list[str]:
-    """Every headline number over a varied setting; one chart each."""
+    """Every headline number over a varied setting; one chart each.
+
+    Trials of a search differ in all settings at once, so that no line joins them.
+    """
+    if sweep.method != "grid":
+        charts = (_scattered(sweep, along, name) for name in sweep.headlines)
+        return [chart for chart in charts if chart]
     found = []
     for name in sweep.headlines:
         curves = [
@@ -67,6 +89,22 @@ def charts_across(sweep: Sweep, along: str) -> list[str]:
             )
         )
     return [chart for chart in found if chart]
+
+
+def _scattered(sweep: Sweep, along: str, name: str) -> str:
+    """A number of every trial over one setting, which is shown by its powers of ten if it spans
+    several."""
+    pairs = [
+        (row.number_of(along) or 0.0, value)
+        for row in sweep.rows
+        if (value := row.value(name)) is not None
+    ]
+    settings = [setting for setting, _ in pairs]
+    by_power = bool(pairs) and min(settings) > 0 and max(settings) >= _POWERS * min(settings)
+    points = [(math.log10(at) if by_power else at, value) for at, value in pairs]
+    across = f"log10 of {along}" if by_power else along
+    curve = Curve(title(name), points, "var(--train)", marked=True, joined=False)
+    return line_chart(title(name), "", [curve], log=True, ordered=False, across=across)
 
 
 def _is_there(sweep: Sweep, name: str) -> bool:

@@ -1,16 +1,21 @@
-"""The numbers of a sweep of evaluations, and which of them may be compared."""
+"""The jobs of a sweep with their numbers, and which of these may be compared."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ldm.apps.closing import said
+from ldm.apps.report.job_numbers import evaluation_records, training_records
 from ldm.apps.report.numbers import best, is_headline
 from ldm.apps.report.tables import rank, why_not_valid
+from ldm.apps.run_directory import LOCK
+from ldm.data.lock import is_held
 from ldm.manifest import read_json
-from ldm.metrics.protocol import differences
+from ldm.metrics.protocol import JUDGED, differences
 
-SWEEP = "sweep.json"  # the jobs with their settings, and which of them are finished
-METRICS = "metrics.json"  # in a job's folder
+SWEEP = "sweep.json"  # the jobs with their settings, and how they stand
+FINISHED = "finished"
 _MODEL = (
     "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
     "weights", "size_px", "checkpoint",
@@ -35,15 +40,28 @@ _OF_EACH = ("hash", "samples")  # the pixels of the samples
 
 
 class Row(NamedTuple):
-    """A job: what it was given of the varied settings, and its records; none where it failed."""
+    """A job: what it was given of the varied settings, its records, and how it stands.
+
+    A training run has records from its first line on; ``step`` is that of the latest.
+    """
 
     settings: dict[str, str]
     records: Mapping[str, Mapping[str, Any]]
+    state: str = FINISHED
+    step: int | None = None
+    seconds: float | None = None
+    why: str = ""  # it failed
 
     def value(self, name: str) -> float | None:
-        """A number that counts; None where there is none, or it is not valid."""
+        """A number that counts; None where there is none, or it is not valid, or not the last."""
+        return self.latest(name) if self.state == FINISHED else None
+
+    def latest(self, name: str) -> float | None:
+        """A number as it is now; None where there is none, or it is not valid."""
         record = self.records.get(name)
-        return None if record is None or why_not_valid(record) else float(record["value"])
+        if record is None or why_not_valid(record) or not math.isfinite(record["value"]):
+            return None
+        return float(record["value"])
 
     def number_of(self, key: str) -> float | None:
         """A varied setting as a number, None where it is none."""
@@ -54,9 +72,13 @@ class Row(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """All jobs of a sweep in order."""
+    """All jobs of a sweep in order; ``objective`` and ``direction`` are those of a search."""
 
     rows: list[Row]
+    command: str = "evaluate"
+    method: str = "grid"
+    objective: str = ""
+    direction: str = ""
 
     @property
     def varied(self) -> list[str]:
@@ -70,8 +92,9 @@ class Sweep(NamedTuple):
 
     @property
     def headlines(self) -> list[str]:
-        """Those that stand for themselves."""
-        return [name for name in self.names if is_headline(name)]
+        """Those that stand for themselves, a search's objective first."""
+        found = [name for name in self.names if name != self.objective and self._is_headline(name)]
+        return [self.objective, *found] if self.objective in self.names else found
 
     def numeric(self) -> list[str]:
         """The varied settings that are numbers, which a chart can be drawn across."""
@@ -86,10 +109,25 @@ class Sweep(NamedTuple):
     def best(self, name: str) -> float | None:
         """The best value of several that differ; None where they are not to be compared."""
         values = [v for row in self.rows if (v := row.value(name)) is not None]
-        return best(name, values) if len({*values}) > 1 and not self.differences(name) else None
+        if len({*values}) < 2 or self.differences(name):
+            return None
+        if name == self.objective:
+            return min(values) if self.direction == "minimize" else max(values)
+        return best(name, values)
+
+    def _is_headline(self, name: str) -> bool:
+        """Of what a training run logs only the numbers that are said at its end."""
+        records = [row.records[name] for row in self.rows if name in row.records]
+        logged = any("metric" in record["protocol"] for record in records)
+        return (name.startswith("val/") and said(name)) if logged else is_headline(name)
 
     def _explained(self, key: str) -> bool:
-        """Whether a key of a protocol, as sampler_settings.eta, differs with what was varied."""
+        """Whether a key of a protocol, as sampler_settings.eta, differs with what was varied.
+
+        What training runs differ in makes other models, and never another way to measure them.
+        """
+        if self.command == "train":
+            return key.partition(".")[0] in (*_OF_EACH, *JUDGED)
         follows = [name for varied in self.varied for name in _FOLLOWS.get(varied, ())]
         return key.partition(".")[0] in (*_OF_EACH, *self.varied, *follows)
 
@@ -99,13 +137,28 @@ def read_sweep(directory: Path) -> Sweep | None:
     state = read_json(directory / SWEEP) if (directory / SWEEP).is_file() else {}
     if not state.get("jobs"):
         return None
-    return Sweep([_row(directory, job, state["finished"]) for job in state["jobs"]])
+    head = {key: state[key] for key in Sweep._fields if key in state}
+    goes_on = state.get("launcher") == "slurm" or is_held(directory / LOCK)
+    rows = [_row(directory, job, state) for job in state["jobs"]]
+    if not goes_on:  # what was running when the sweep was killed
+        rows = [r._replace(state="stopped") if r.state == "running" else r for r in rows]
+    return Sweep(rows, **{key: str(value) for key, value in head.items()})
 
 
-def _row(directory: Path, job: Mapping[str, Any], finished: Mapping[str, str]) -> Row:
-    file = directory / job["directory"] / METRICS
-    is_there = job["directory"] in finished and file.is_file()
-    return Row(dict(job["settings"]), read_json(file) if is_there else {})
+def _row(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> Row:
+    folder, is_training = directory / job["directory"], state.get("command") == "train"
+    records = training_records(folder) if is_training else evaluation_records(folder)
+    if not is_training and job["directory"] not in state["finished"]:
+        records = {}  # of other settings, perhaps
+    steps = [int(record["step"]) for record in records.values() if "step" in record]
+    return Row(
+        dict(job["settings"]),
+        records,
+        state=str(job.get("state", FINISHED if records else "failed")),
+        step=max(steps, default=0) if is_training else None,
+        seconds=job.get("seconds"),
+        why=str(job.get("why", "")),
+    )
 
 
 def lines(sweep: Sweep, along: str, names: Sequence[str]) -> dict[str, list[Row]]:

@@ -8,6 +8,7 @@ from ldm.apps.schema.plan import Plan
 from ldm.apps.schema.recipe import Recipe
 from ldm.apps.schema.sampling import Evaluate, Sample
 from ldm.apps.schema.stages import AutoencoderStage, DiffusionStage, TextEncoderStage
+from ldm.apps.schema.sweep import Sweep
 from ldm.apps.schema.train import Training
 
 STAGES: Mapping[str, type] = {
@@ -28,6 +29,7 @@ COMMANDS: Mapping[str, type] = {
     "run": Recipe,
     "logs": Logs,
     "weights": Weights,
+    "sweep": Sweep,
 }
 
 

@@ -1,0 +1,171 @@
+"""SLURM: scripts, the queue, requeueing and adoption, with stand-ins for its commands."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ldm.apps.compose import compose
+from ldm.apps.sweeps.job import Job
+from ldm.apps.sweeps.launchers.sbatch import script
+from ldm.apps.sweeps.launchers.slurm import SlurmLauncher
+from ldm.callbacks.metrics_log import read_jsonl
+from ldm.manifest import read_json
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+COMMANDS = {
+    "sbatch": """
+        n=$(($(ls $S/*.path 2>/dev/null | wc -l) + 1)); echo "$2" > $S/$n.path
+        touch $S/$n.running
+        env --default-signal=INT setsid $S/daemon $n >/dev/null 2>&1 & echo $n""",
+    "daemon": """
+        file=$(cat $S/$1.path)
+        out=$(sed -n 's/^#SBATCH --output="\\{0,1\\}\\([^"]*\\)"\\{0,1\\}$/\\1/p' "$file")
+        while :; do
+            SLURM_JOB_ID=$1 bash "$file" >> "$out" 2>&1; code=$?
+            [ -e $S/$1.requeue ] || break; rm $S/$1.requeue
+        done
+        echo $code > $S/$1.code; rm $S/$1.running""",
+    "squeue": """
+        for f in $S/*.running; do [ -e $f ] && echo "$(basename $f .running) RUNNING"; done
+        exit 0""",
+    "sacct": """
+        while [ "$1" != -j ]; do shift; done; [ -e $S/$2.code ] || exit 0
+        c=$(cat $S/$2.code); [ $c = 0 ] && echo "COMPLETED|0:0" || echo "OUT_OF_MEMORY|$c:0" """,
+    "srun": """
+        while [ "${1#--}" != "$1" ]; do shift; done; echo $$ > $S/$SLURM_JOB_ID.pid
+        [ -e $S/task ] && exec sh $S/task "$@"; exec "$@" """,
+    "scontrol": """touch $S/$2.requeue""",
+    "scancel": """
+        echo "$@" >> $S/scancel.log; [ "$1" = --signal=INT ] && kill -INT $(cat $S/$2.pid)""",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The folder of a cluster of one machine; ``task`` in it is run instead of the jobs' words."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, text in COMMANDS.items():
+        (folder / name).write_text(f"#!/bin/bash\nS={folder}\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield folder
+    for file in folder.glob("*.pid"):
+        subprocess.run(["kill", "-9", file.read_text().strip()], capture_output=True)
+
+
+def settings(*words):
+    return compose("sweep", ["launcher=slurm", "launcher.poll_seconds=0.05", *words]).launcher
+
+
+def a_job(directory: Path, **config) -> Job:
+    return Job(1, ("lr=1",), directory, ("lr=1", "run=a b"), OmegaConf.create(config))
+
+
+def end_of(started) -> int:
+    end = time.monotonic() + 60
+    while (code := started.poll()) is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return code
+
+
+def test_the_script_asks_for_what_the_job_needs(tmp_path):
+    launcher = settings(
+        "launcher.partition=gpu", "launcher.account=me", "launcher.memory=64G", "launcher.cpus=6",
+        "launcher.extra=['#SBATCH --qos=high','module load cuda']",
+    )  # fmt: skip
+    job = a_job(tmp_path / "my job", devices=2, num_nodes=3, accelerator="gpu")
+    text = script("train", job, launcher)
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.M))
+    assert options["nodes"] == "3" and options["ntasks-per-node"] == "2"
+    assert options["gpus-per-node"] == "2" and options["cpus-per-task"] == "6"
+    assert options["partition"] == "gpu" and options["account"] == "me" and options["mem"] == "64G"
+    assert options["time"] == "24:00:00" and options["signal"] == "USR1@300"
+    assert options["output"] == f'"{tmp_path / "my job" / "output.log"}"'
+    lines = text.splitlines()
+    assert lines.index("#SBATCH --qos=high") < lines.index("module load cuda")
+    assert "#SBATCH --requeue" in lines and "train lr=1 'run=a b'" in text
+    alone = script("evaluate", a_job(tmp_path, devices=4, accelerator="cpu"), settings())
+    assert "--ntasks-per-node=1\n" in alone and "--cpus-per-task=16\n" in alone
+    assert "gpus-per-node" not in alone
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_exit_codes_come_back_and_a_stopped_job_goes_on(slurm, tmp_path):
+    (slurm / "task").write_text(
+        f'echo "ldm: try" >> {slurm}/tries; [ $(wc -l < {slurm}/tries) -lt 3 ] && exit 75; exit 0'
+    )
+    (tmp_path / "job").mkdir()
+    assert end_of(SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))) == 0
+    assert len((slurm / "tries").read_text().splitlines()) == 3  # the same job, requeued twice
+    assert len([*slurm.glob("*.path")]) == 1
+    (slurm / "task").write_text("echo 'ldm: lr=1 is odd'; exit 2")
+    started = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    assert end_of(started) == 2 and started.why() == "lr=1 is odd"
+
+
+def test_a_job_in_the_queue_is_taken_up_by_the_next_sweep(slurm, tmp_path):
+    (slurm / "task").write_text(f"while [ ! -e {slurm}/go ]; do sleep 0.05; done; exit 0")
+    (tmp_path / "job").mkdir()
+    first = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    assert first.poll() is None and first.state() == "job 1 running"
+    second = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    assert second.number == first.number and len([*slurm.glob("*.path")]) == 1
+    (slurm / "go").touch()
+    assert end_of(second) == 0
+
+
+def test_a_job_that_could_not_say_its_end_is_asked_of_sacct(slurm, tmp_path):
+    (slurm / "task").write_text("kill -9 $PPID")  # with its script
+    (tmp_path / "job").mkdir()
+    started = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    assert end_of(started) == 137
+    assert "SLURM's job 1 ended as OUT_OF_MEMORY" in started.why()
+
+
+def test_a_pruned_job_gets_ctrl_c_and_does_not_come_back(slurm, tmp_path):
+    (slurm / "task").write_text(
+        f"trap 'exit 130' INT; touch {slurm}/up; while :; do sleep 0.05; done"
+    )
+    (tmp_path / "job").mkdir()
+    started = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    while not (slurm / "up").exists():
+        time.sleep(0.02)
+    started.stop()
+    assert end_of(started) == 130 and "--signal=INT 1" in (slurm / "scancel.log").read_text()
+
+
+def test_refusals_are_sentences(slurm, tmp_path, monkeypatch):
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'error: invalid partition' >&2; exit 1\n")
+    (tmp_path / "job").mkdir()
+    with pytest.raises(ValueError, match="invalid partition.*launcher.partition"):
+        SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="sbatch, squeue, scancel cannot be called here"):
+        SlurmLauncher("train", settings())
+
+
+@pytest.mark.slow
+def test_a_grid_on_a_cluster_outlives_its_sweep(slurm, world, ldm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    words = world.train("text_encoder", tmp_path, "max_steps=2", f"sweep_dir={tmp_path / 'grid'}")
+    words = ["train", "-m", *(word for word in words[1:] if not word.startswith("run="))]
+    words += ["launcher=slurm", "launcher.poll_seconds=0.1", "launcher.parallel=2", "seed=1,2"]
+    assert ldm(*words) == 0
+    root = tmp_path / "grid"
+    for seed in ("seed=1", "seed=2"):
+        assert read_jsonl(root / seed / "metrics.jsonl")[-1]["step"] == 2
+        assert (root / seed / "job.sbatch").is_file() and (root / seed / "output.log").is_file()
+    assert {read_json(root / seed / "job.json")["job"] for seed in ("seed=1", "seed=2")} == {
+        "1", "2",
+    }  # fmt: skip
+    capsys.readouterr()
+    assert ldm(*words) == 0 and capsys.readouterr().out.count("finished already") == 2
