@@ -53,7 +53,7 @@ EXAMPLES = {
         "data.root=SHARDS decode=true   (shards against their index; also latents)",
     ],
     "weights": ["list", "fetch inception_fid vgg16", "fetch all weights_dir=WEIGHTS", "check"],
-    "doctor": [""],
+    "doctor": ["", "run_dir=/scratch data.root=LATENTS data.workers=4", "out=doctor.json"],
 }
 
 
@@ -69,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"ldm: {command!r} is no command. {suggestion(command, COMMANDS)}", file=sys.stderr)
         return 2
-    if command == "doctor":
-        from ldm.apps import doctor
-
-        return doctor.main(rest)
     try:
+        if command == "doctor":
+            from ldm.apps import doctor
+
+            return doctor.main(rest)
         return _run(command, rest)
     except KeyboardInterrupt:
         stopped = "interrupted; the same command goes on from the last finished part."
