@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A user's mistake is a sentence on stderr and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0
+        return _show(_overview())
     command, rest = words[0], words[1:]
     from ldm.apps.errors import UserError, in_words, suggestion
 
@@ -90,10 +89,13 @@ def _run(command: str, words: list[str]) -> int:
     multirun = [w for w in words if w in ("-m", "--multirun")]
     words = [w for w in words if w not in ("-m", "--multirun")]
     if any(w in ("-h", "--help") for w in words):
-        from ldm.apps.help import command_help
+        from ldm.apps.help import command_help, detailed_help
 
-        print(command_help(command, COMMANDS[command], EXAMPLES[command]))
-        return 0
+        asked = [w for w in words if w not in ("-h", "--help")]
+        if asked:
+            return _show(detailed_help(command, asked[0], config_dir))
+        purpose, examples = COMMANDS[command], EXAMPLES[command]
+        return _show(command_help(command, purpose, examples, config_dir))
     if command == "check":
         from ldm.apps.check import check
         from ldm.apps.check_data import check_data, is_about_data
@@ -159,6 +161,15 @@ def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
         if word.startswith(f"{name}="):
             return word.partition("=")[2], words[:i] + words[i + 1 :]
     return None, words
+
+
+def _show(text: str) -> int:
+    """Print what was asked for, to whoever reads on: `ldm train --help | head` is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _complain(message: str, code: int = MISTAKE) -> int:
