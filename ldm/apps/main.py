@@ -142,10 +142,9 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
     from ldm.apps.compose import compose
 
     config = compose(command, words, config_dir=config_dir)
-    if command == "train":
-        from ldm.apps.check import require_sound
+    from ldm.apps.verify import require_sound
 
-        require_sound(config)
+    require_sound(command, config, config_dir=config_dir)
     name = {"import": "import_model"}.get(command, command)  # the other is Python's own word
     module = importlib.import_module(f"ldm.apps.{name}")
     if command == "run":
