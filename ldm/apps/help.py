@@ -61,7 +61,10 @@ def command_help(
         lines += ["", "settings, with their defaults (... is for you, or an experiment, to give):"]
         lines += _listed([_with_range(setting) for setting in plain], _headings(plain))
     if command == "check":
-        lines += ["", "COMMAND is any other one, train if it is left out; the rest are its settings:"]
+        lines += [
+            "",
+            "COMMAND is any other one, or train if left out; the rest are its settings:",
+        ]
         lines += ["  ldm train --help, ldm sample --help, ..."]
     if groups:
         lines += ["", f"groups (group=name; `ldm {command} --help GROUP` says what each is):"]
@@ -149,7 +152,9 @@ def _listed(settings: Sequence[Described], headed: dict[str, str]) -> Iterator[s
 
 
 def _with_range(setting: Described) -> Described:
-    """The setting with the numbers that it may be, where that does not go without saying."""
+    """The setting with what it may be, where that is not said and does not go without saying."""
+    if not setting.comment:
+        return setting._replace(comment=setting.wanted)
     wanted = re.search(r"at least [\d.]+|above 0|from 0 to 1", setting.wanted)
     if wanted is None or wanted[0] in ("at least 0", "at least 1"):
         return setting

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ldm.apps.check import check
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 
 HEAVY = ("pytorch_lightning", "open_clip", "torchmetrics", "torchvision", "transformers", "scipy")
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))

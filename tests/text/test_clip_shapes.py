@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ldm.apps.compose import config_root
+from ldm.apps.config_files import config_root
 from ldm.text.clip import ClipTowers
 from ldm.text.clip_shapes import ClipShapes, describes
 

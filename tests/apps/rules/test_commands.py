@@ -129,10 +129,10 @@ def test_preparing(tmp_path):
     for word, said in {
         f"data.path={tmp_path / 'nowhere'}": "give the folder that holds your pictures",
         f"out={tmp_path / 'pictures'}": "Give another out=",
-        "data.captions=sidecars": "data.captions='sidecars' is not known",
-        "data.shard_mb=0": "must be at least",
+        "data.encoding=keep": "set data.size_px=null data.square=false data.channels=3",
+        "data.encoding=jpeg data.channels=5": "use png",
     }.items():
-        found = told("prepare", *fine, word)
+        found = told("prepare", *fine, *word.split(" "))
         assert len(found) == 1 and said in found[0], (word, found)
 
 
