@@ -7,14 +7,12 @@ from omegaconf import DictConfig
 from ldm.apps.errors import UserError
 from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.rules.case import Case
-from ldm.apps.rules.table import TABLE, lacking, remarks, wrong
+from ldm.apps.rules.table import lacking, remarks, wrong
 from ldm.apps.run_directory import is_first_process
 
 
 def require_sound(command: str, config: DictConfig, *, config_dir: str | None = None) -> None:
     """Print what is hardly meant; UserError with all that would stop a command."""
-    if command not in TABLE:
-        return
     case = Case(config, config_dir)
     require_settings(command, case)
     require_none(missing_weights(command, config))

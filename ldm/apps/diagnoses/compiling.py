@@ -10,7 +10,7 @@ from ldm.apps.machine import Check
 from ldm.apps.probe import NO_ANSWER, Probe, try_libraries
 
 NAME = "torch.compile"
-LIMIT_SECONDS = 90
+LIMIT_SECONDS = 120
 WITHOUT = "compile=false, the default, needs none of this."
 _TRIAL = """
 import time

@@ -173,19 +173,24 @@ TABLE: dict[str, Rules] = {
 
 def wrong(command: str, case: Case) -> list[str]:
     """What does not go together in a command's settings, all of it."""
-    rules = TABLE[command]
+    rules = _rules_of(command)
     return _told(rules.settings, case) or _told(rules.trial, case)
 
 
 def lacking(command: str, case: Case, *, looking: bool) -> Iterator[str]:
     """What its files and this machine lack; with ``looking`` also what it looks at itself."""
-    rules = TABLE[command]
+    rules = _rules_of(command)
     yield from _told([*rules.inputs, *(rules.looked_at if looking else ())], case)
 
 
 def remarks(command: str, case: Case) -> list[str]:
     """What is allowed, and hardly meant."""
-    return _told(TABLE[command].remarks, case)
+    return _told(_rules_of(command).remarks, case)
+
+
+def _rules_of(command: str) -> Rules:
+    """Those of a command; none of one that works on no files, as `ldm weights list`."""
+    return TABLE.get(command, Rules())
 
 
 def _told(rules: Sequence[Rule], case: Case) -> list[str]:

@@ -103,7 +103,8 @@ def test_every_rule_of_settings_is_broken_here_and_no_other():
 
 
 def test_the_table_knows_every_command_that_works_on_something():
-    assert set(TABLE) == set(COMMANDS) - {"check", "weights", "doctor"}
+    works = {"prepare", "train", "cache", "sample", "evaluate", "export", "import", "run"}
+    assert works <= set(TABLE) <= set(COMMANDS)
     for rules in TABLE.values():
         for rule in (*rules.settings, *rules.trial, *rules.inputs, *rules.looked_at):
             assert rule.about and rule.find.__doc__
