@@ -36,8 +36,8 @@ def known_elsewhere(case: Case) -> Iterator[str]:
     has_codebook = "num_vq_embeddings" in _read(case, "vae", f"vae/{CONFIG}")
     if config.format == "single_file" and has_codebook:
         yield (
-            "format=single_file is laid out for autoencoders with KL, and that of "
-            f"{config.model} has a codebook; use format=diffusers."
+            "the setting regularizer=vq of this model has no place in a single file, which is laid "
+            f"out for autoencoders with KL; export {config.model} with format=diffusers."
         )
     elif not has_codebook and _read(case, "unet", INDEX).get("_class_name") == OWN_PIPELINE:
         yield (

@@ -102,7 +102,7 @@ def test_exporting(world, tmp_path):
     vae.write_text(json.dumps(read_json(vae) | {"num_vq_embeddings": 8}))
     words = (f"model={tmp_path / 'model'}", f"out={tmp_path / 'export'}", "format=single_file")
     (said,) = told("export", *words)
-    assert "use format=diffusers" in said
+    assert "with format=diffusers" in said
     assert told("export", *words[:2]) == []
 
 
