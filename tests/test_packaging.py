@@ -48,7 +48,7 @@ def test_direct_dependency_is_bounded_and_pinned_within(requirement: Requirement
 
 
 def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
-    from ldm.apps.doctor import torch_pair
+    from ldm.apps.installation import torch_pair
 
     assert torch_pair(pins()["torch"], pins()["torchvision"]).status == "ok"
 
@@ -73,7 +73,9 @@ def test_docker_runs_as_a_user_under_the_constraints_and_asks_the_doctor() -> No
     text = (ROOT / "docker" / "Dockerfile").read_text()
     assert re.findall(r"^USER (\S+)", text, re.M)[-1] not in ("root", "0")
     assert "--constraint constraints.txt" in text
-    assert re.search(r"^HEALTHCHECK .*\\\n\s+CMD \[\"ldm\", \"doctor\"\]", text, re.M)
+    assert re.search(
+        r"^HEALTHCHECK .*\\\n\s+CMD \[\"ldm\", \"doctor\", \"quick=true\"\]", text, re.M
+    )
     image, tag = re.findall(r"^FROM (\S+):(\S+)", text, re.M)[0]
     assert image == "nvidia/cuda" and tag.endswith("-base-ubuntu24.04")  # with Python 3.12
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.12")

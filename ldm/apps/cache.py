@@ -15,7 +15,7 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, relative_to
 from ldm.apps.progress import watch
 from ldm.apps.readiness import verdict
-from ldm.apps.stages.assembly import open_shards, shards_input
+from ldm.apps.shards import open_shards, shards_input
 from ldm.data.latents.crop import RULE, Variants
 from ldm.data.latents.files import LOCK, Contents, finish, lay_out, remove_traces
 from ldm.data.latents.identity import finished

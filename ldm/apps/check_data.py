@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldm.apps.errors import UserError
-from ldm.apps.progress import Bar
 from ldm.data.latents.cache import KIND, LatentCache
 from ldm.data.remote import LocalCopies, is_url
 from ldm.data.shards.files import ShardFiles, shard_files
@@ -58,6 +57,8 @@ def _copies(directory: str | None, gigabytes: str | None) -> LocalCopies:
 
 
 def _check_shards(files: ShardFiles, decode: bool) -> int:
+    from ldm.apps.progress import Bar  # which takes as long as Lightning
+
     bar = Bar(f"check ({files.root})", num_samples(files))
     faults: list[str] = []
     done = 0

@@ -23,6 +23,7 @@ _CLASSES: list[tuple[str, str, str]] = [
     (FREE, "numbers before and after are of other protocols", "metrics* evaluation*"),
     (FREE, "", "preview preview.* sampler sampler.*"),
     (FREE, "", "data.max_bad_fraction max_skipped_in_a_row replay"),
+    (FREE, "", "loss._target_"),  # only where the class lies that holds its weights
     # How it learns from here on.
     (WARNED, "", "lr disc_lr warmup_steps learning_rate learning_rate.* max_gradient_norm"),
     (WARNED, "", "drop_rate offset_noise weighting weighting.* loss.* gan_watchdog flip"),

@@ -1,189 +1,118 @@
 """`ldm doctor`: what this machine offers and what in its installation does not fit.
 
-Nothing heavy is imported here: torch, torchvision and Lightning are tried elsewhere (probe.py).
+Nothing heavy is imported here: libraries, compilers and loaders are tried in other processes.
 """
 
-import importlib.metadata
-import importlib.util
 import os
-import re
-import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ldm.apps.machine import INSTALL, Check, accelerators, cores_and_memory, disk, shared_memory
-from ldm.apps.probe import Probe, try_libraries
-
-PAIR = (
-    "Install both from the same place in one command: "
-    "`pip install --force-reinstall -c constraints.txt torch torchvision`."
+from ldm.apps.diagnoses import compiling, disk_speed, limits, loading, network
+from ldm.apps.installation import (
+    extras,
+    lightning,
+    python_version,
+    requirements,
+    torch_pair,
+    version_of,
+    weights,
 )
-EXTRAS = {  # importable module -> what it is for, and the extra that installs it
-    "sklearn": ("data=digits and its judge", "digits"),
-    "matplotlib": ("plots", "demo"),
-    "tensorboard": ("logger=tensorboard", "tensorboard"),
-}
+from ldm.apps.machine import Check, accelerators, cores_and_memory, disk, shared_memory
+from ldm.apps.probe import try_libraries
+
+HELP = """ldm doctor: what this machine and installation offer, what does not fit, and what to type
+
+usage: ldm doctor [key=value ...]
+
+examples:
+  ldm doctor
+  ldm doctor run_dir=/scratch data.root=LATENTS data.workers=4
+  ldm doctor network=true weights_dir=WEIGHTS out=doctor.json
+
+settings:
+  run_dir=DIR         where runs are to be written: its disk is measured; else the present directory
+  data.root=DIR       image shards or latents: the rate at which they are read
+  data.workers=N      with so many processes (0)
+  images_per_second=N what a training run takes, as `ldm train` prints it: whether they are enough
+  weights_dir=DIR     pretrained files: whether they are intact
+  network=true        try the servers of pretrained files; otherwise no connection is opened
+  quick=true          versions, devices and limits alone: nothing is compiled, written or read
+  out=FILE            all findings as JSON, too
+
+Findings are ok, warn (something is slower, or missing) or fail (something breaks): exit code 1."""
 
 
-def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
-    """Whether this Python is one that the project supports (3.11 to 3.13)."""
-    text = ".".join(map(str, version))
-    if (3, 11) <= version[:2] <= (3, 13):
-        return Check("python", "ok", f"{text} at {sys.executable}")
-    remedy = "Install Python 3.11, 3.12 or 3.13, and `make setup PYTHON=python3.12`."
-    return Check("python", "fail", f"{text}, supported are 3.11 to 3.13", remedy)
+@dataclass(frozen=True)
+class Asked:
+    """What the doctor is asked to look at."""
+
+    run_dir: str | None = None
+    root: str | None = None
+    workers: int = 0
+    images_per_second: float | None = None
+    weights_dir: str | None = None
+    network: bool = False
+    quick: bool = False
+    out: str | None = None
 
 
-def requirements(name: str = "ldm") -> Check:
-    """Whether every installed dependency of ``name`` lies within its declared bounds."""
-    from packaging.requirements import Requirement
-
-    try:
-        declared = [Requirement(line) for line in importlib.metadata.requires(name) or []]
-    except importlib.metadata.PackageNotFoundError:
-        return Check("dependencies", "warn", f"{name} is not installed, only on the path", INSTALL)
-    needed = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
-    installed = {r.name: version_of(r.name) for r in needed}
-    wrong = []
-    for requirement in needed:
-        found = installed[requirement.name]
-        if found is None:
-            wrong.append(f"{requirement.name} is missing")
-        elif not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} is {found}, needed is {requirement.specifier}")
-    if wrong:
-        return Check("dependencies", "fail", "; ".join(wrong), INSTALL)
-    shown = ("pytorch-lightning", "hydra-core", "omegaconf", "webdataset", "open_clip_torch")
-    versions = ", ".join(f"{key} {installed[key]}" for key in shown if key in installed)
-    return Check("dependencies", "ok", versions or "all within bounds")
-
-
-def version_of(package: str) -> str | None:
-    """The installed version of ``package`` with its local suffix; None if it is absent."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def torch_pair(torch: str | None, torchvision: str | None, error: str = "") -> Check:
-    """Whether two versions are a pair: torch 2.N goes with torchvision 0.(N+15), of one build.
-
-    ``error`` is what trying them gave; it counts even if the versions look right.
-    """
-    name = "torch + torchvision"
-    if torch is None or torchvision is None:
-        missing = "torch" if torch is None else "torchvision"
-        return Check(name, "fail", f"{missing} is not installed", INSTALL)
-    found = f"torch {torch}, torchvision {torchvision}"
-    (numbers, _, build), (vision_numbers, _, vision_build) = (
-        version.partition("+") for version in (torch, torchvision)
-    )
-    minor, vision_minor = (re.match(r"\d+\.(\d+)", v) for v in (numbers, vision_numbers))
-    if minor and vision_minor and numbers.startswith("2."):
-        wanted = int(minor[1]) + 15
-        if int(vision_minor[1]) != wanted:
-            detail = f"{found}: torch 2.{minor[1]} goes with torchvision 0.{wanted}"
-            return Check(name, "fail", detail, PAIR)
-    # Without a suffix the build is the registry's (CUDA, on Linux).
-    if build != vision_build and ("cpu" in (build, vision_build) or (build and vision_build)):
-        label = [f"+{text}" if text else "the registry's" for text in (build, vision_build)]
-        detail = f"{found}: builds differ ({label[0]} and {label[1]})"
-        return Check(name, "fail", detail, PAIR)
-    if error:
-        return Check(name, "fail", f"{found}: {error}", PAIR)
-    return Check(name, "ok", found)
+def report(asked: Asked) -> list[Check]:
+    """All findings, what others depend on first."""
+    with ThreadPoolExecutor(2) as pool:  # each tries something in a process of its own
+        libraries = pool.submit(try_libraries)
+        trial = None if asked.quick else pool.submit(compiling.tried)
+        probes = libraries.result()
+        vision, torch = probes["torchvision"], probes["torch"]
+        unfit = vision.error if vision.tried else ""
+        place = Path(asked.run_dir or os.getcwd()).expanduser()
+        found = [
+            python_version(),
+            torch_pair(version_of("torch"), version_of("torchvision"), unfit),
+            requirements(),
+            lightning(probes["pytorch_lightning"]),
+            *accelerators(torch),
+            *limits.driver(),
+            cores_and_memory(),
+            *limits.quota(),
+            *limits.open_files(),
+            *shared_memory(),
+        ]
+        if trial is not None and not torch.error:
+            on_gpu = bool(torch.facts["devices"])
+            found.append(compiling.compiling(trial.result(), on_gpu=on_gpu))
+    found += [_disk(place), network.settings()]
+    if place.is_dir() and not asked.quick:
+        found.append(disk_speed.disk_speed(place))
+    if asked.network:
+        found += network.tried(network.hosts())
+    if asked.root is not None:
+        found.append(loading.loading(asked.root, asked.workers, asked.images_per_second))
+    return [*found, *extras(), weights(asked.weights_dir)]
 
 
-def extras() -> list[Check]:
-    """Optional packages and how wandb would log; what is absent is no fault."""
-    checks = []
-    for module, (purpose, extra) in EXTRAS.items():
-        if importlib.util.find_spec(module):
-            checks.append(Check(module, "ok", f"here, for {purpose}"))
-        else:
-            remedy = f"Only if you want it: `pip install -c constraints.txt -e '.[{extra}]'`."
-            checks.append(Check(module, "ok", f"not installed; {purpose} needs it", remedy))
-    mode = os.environ.get("WANDB_MODE", "")
-    detail = f"WANDB_MODE={mode}" if mode else "WANDB_MODE is not set; the logger's config decides"
-    return [*checks, Check("wandb", "ok", detail)]
+def _disk(place: Path) -> Check:
+    if not place.is_dir():
+        return Check("disk", "fail", f"there is no directory {place}", "Make it, or give run_dir=.")
+    return disk(place)
 
 
-def weights(weights_dir: str | None) -> Check:
-    """Which pretrained files lie in ``weights_dir``, and whether they are intact."""
-    if weights_dir is None:
-        remedy = "To check pretrained files: `ldm doctor weights_dir=FOLDER`."
-        return Check("weights", "ok", "not asked; training from nothing needs none", remedy)
-    if not Path(weights_dir).expanduser().is_dir():
-        detail = f"there is no folder {weights_dir}"
-        return Check("weights", "fail", detail, "Make it, or give another weights_dir=FOLDER.")
-    try:
-        from ldm.weights import TABLE, find
-    except (ImportError, OSError) as error:
-        return Check("weights", "fail", f"cannot be read without torch: {error}", INSTALL)
-    intact, absent = [], []
-    for name, network in TABLE.items():
-        if not (Path(weights_dir).expanduser() / network.weights.path).is_file():
-            absent.append(name)
-            continue
-        try:
-            find(name, weights_dir)
-        except ValueError as error:
-            return Check("weights", "fail", str(error))
-        intact.append(name)
-    detail = f"intact: {', '.join(intact) or 'none'}; absent: {', '.join(absent) or 'none'}"
-    remedy = f"To have one: `ldm weights fetch NAME weights_dir={weights_dir}`." if absent else ""
-    return Check("weights", "ok", detail, remedy)
-
-
-def lightning(found: Probe) -> Check:
-    """Whether Lightning imports; it is the first to break when torch and torchvision differ."""
-    if not found.error:
-        return Check("pytorch_lightning", "ok", "imports")
-    if not found.tried:
-        return Check("pytorch_lightning", "warn", found.error)
-    return Check("pytorch_lightning", "fail", f"does not import: {found.error}", INSTALL)
-
-
-def report(weights_dir: str | None = None) -> list[Check]:
-    """All findings, what others depend on first; takes as long as importing Lightning does."""
-    probes = try_libraries()
-    vision = probes["torchvision"]
-    unfit = vision.error if vision.tried else ""
-    return [
-        python_version(),
-        torch_pair(version_of("torch"), version_of("torchvision"), unfit),
-        requirements(),
-        lightning(probes["pytorch_lightning"]),
-        *accelerators(probes["torch"]),
-        cores_and_memory(),
-        disk(Path.cwd()),
-        *shared_memory(),
-        *extras(),
-        weights(weights_dir),
-    ]
-
-
-def main(arguments: list[str]) -> int:
-    """Print the report as a table; 1 if anything fails. ``weights_dir=FOLDER`` is all it takes."""
-    weights_dir = None
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if argument in ("-h", "--help"):
-            print("ldm doctor [weights_dir=FOLDER]: what this machine offers and what does not fit")
-            return 0
-        if key != "weights_dir" or not equals or not value:
-            raise ValueError(
-                f"ldm doctor does not know {argument!r}. It takes nothing, or weights_dir=FOLDER."
-            )
-        weights_dir = value
+def main(arguments: Sequence[str]) -> int:
+    """Print the report as a table; 1 if anything fails."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(HELP)
+        return 0
+    asked = understood(arguments)
 
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    with console.status("trying torch, torchvision and Lightning"):
-        checks = report(weights_dir)
+    with console.status("trying libraries, compiler and disk"):
+        checks = report(asked)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "check", "found"):
         table.add_column(column, overflow="fold")
@@ -194,4 +123,47 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     failed = [check.name for check in checks if check.status == "fail"]
     console.print(f"Needs mending: {', '.join(failed)}." if failed else "Ready.", highlight=False)
+    if asked.out is not None:
+        from ldm.manifest import write_json
+
+        write_json(asked.out, {"ready": not failed, "findings": [asdict(c) for c in checks]})
     return 1 if failed else 0
+
+
+def understood(arguments: Sequence[str]) -> Asked:
+    """The settings of the command; UserError for one that it has not."""
+    from ldm.apps.errors import UserError, suggestion
+
+    keys = {
+        "run_dir": "run_dir", "data.root": "root", "data.workers": "workers",
+        "images_per_second": "images_per_second", "weights_dir": "weights_dir",
+        "network": "network", "quick": "quick", "out": "out",
+    }  # fmt: skip
+    asked = Asked()
+    for word in arguments:
+        key, _, text = word.partition("=")
+        if key not in keys or not text:
+            shown = f"{key}= needs a value." if key in keys else suggestion(key, keys)
+            raise UserError(f"`ldm doctor` does not take {word!r}. {shown}")
+        changed: dict[str, Any] = {keys[key]: _value(key, text)}
+        asked = replace(asked, **changed)
+    return asked
+
+
+def _value(key: str, text: str) -> Any:
+    from ldm.apps.errors import UserError
+
+    if key in ("network", "quick"):
+        if text not in ("true", "false"):
+            raise UserError(f"{key}={text} does not fit: it must be true or false.")
+        return text == "true"
+    if key in ("data.workers", "images_per_second"):
+        kind = int if key == "data.workers" else float
+        try:
+            number = kind(text)
+        except ValueError:
+            number = -1
+        if number < 0:
+            raise UserError(f"{key}={text} does not fit: it must be a number of at least 0.")
+        return number
+    return text

@@ -68,7 +68,7 @@ def asked(config: DictConfig) -> tuple[CommandSetting, list[Measure]]:
     if config.checkpoint is not None:
         at_step = model_at_step(config.model, config.checkpoint)
         config = OmegaConf.create({**config, "model": at_step})
-    if not config.metrics:
+    if not config.get("metrics"):  # [] leaves no such key
         raise UserError("metrics=[] measures nothing; name some, such as metrics=[fd_own].")
     if Path(config.out).is_dir() or not Path(config.out).name:
         raise UserError(

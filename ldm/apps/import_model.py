@@ -35,13 +35,13 @@ _EXPERIMENT = """# @package _global_
 def import_model(config: DictConfig) -> int:
     """Write the run directory, unless it holds this very model."""
     source, run = Path(config["from"]), Path(config.run)
-    found = _model_at(source)
+    found = model_at(source)
     files = [found]
     if found.is_dir():
         files = sorted(p for p in found.rglob("*") if p.suffix in (".json", ".safetensors"))
     content = {str(p.relative_to(found)): file_hash(p) for p in files}
     prediction = None if config.prediction is None else build(config.prediction)
-    _check_choice(found, config.weights, prediction)
+    check_choice(found, config.weights, prediction)
     choice = {"weights": config.weights, "prediction": prediction and prediction.name}
     fingerprints = {"source": fingerprint(content), "request": fingerprint(choice)}
     if holds(run, "run", kind="run_import", wanted=fingerprints):
@@ -82,7 +82,7 @@ def _licence(found: Path) -> str | None:
     return named[1] if head.startswith("---") and named else None
 
 
-def _check_choice(found: Path, weights: str | None, prediction: Prediction | None) -> None:
+def check_choice(found: Path, weights: str | None, prediction: Prediction | None) -> None:
     """UserError for a choice that is the folder's to make."""
     if weights is not None and found.is_dir():
         raise UserError(
@@ -121,7 +121,7 @@ def _read_folder(found: Path) -> TextToImage:
     return read_vq_pipeline(found) if has_codebook else read_pipeline(found)
 
 
-def _model_at(source: Path) -> Path:
+def model_at(source: Path) -> Path:
     """The folder in diffusers' layout, or the single file, at ``source``."""
     if not source.exists():
         raise UserError(

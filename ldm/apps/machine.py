@@ -36,6 +36,8 @@ def accelerators(found: Probe) -> list[Check]:
         else:
             remedy = "Train with precision=16-mixed or precision=32-true."
             checks.append(Check(f"cuda:{index}", "warn", f"{detail}, no fast bf16", remedy))
+    if facts.get("nccl"):
+        checks.append(Check("nccl", "ok", f"{facts['nccl']}, cuDNN {facts['cudnn']}"))
     if facts["mps"]:
         checks.append(Check("mps", "ok", "Apple GPU"))
     if len(checks) == 1 and shutil.which("nvidia-smi"):
@@ -49,14 +51,20 @@ def accelerators(found: Probe) -> list[Check]:
     return checks
 
 
-def cores_and_memory() -> Check:
-    """CPU cores that this process may use and memory, as the container limits it."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+def memory_bytes() -> int:
+    """The machine's memory, as the container limits it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         memory = min(memory, int(text))
+    return memory
+
+
+def cores_and_memory() -> Check:
+    """CPU cores that this process may use and memory, as the container limits it."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    memory = memory_bytes()
     detail = f"{cores} cores, {memory / GB:.1f} GB of memory"
     if memory < 4 * GB:
         return Check("cpu", "warn", detail, "The demo wants 4 GB; close other programs.")

@@ -70,7 +70,7 @@ EXAMPLES = {
         "experiment=demo_diffusion measure=true",
     ],
     "weights": ["list", "fetch inception_fid vgg16", "fetch all weights_dir=WEIGHTS", "check"],
-    "doctor": [""],
+    "doctor": ["", "run_dir=/scratch data.root=LATENTS data.workers=4", "out=doctor.json"],
 }
 
 
@@ -78,19 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A user's mistake is a sentence on stderr and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0
+        return _show(_overview())
     command, rest = words[0], words[1:]
     from ldm.apps.errors import UserError, in_words, suggestion
 
     if command not in COMMANDS:
         print(f"ldm: {command!r} is no command. {suggestion(command, COMMANDS)}", file=sys.stderr)
         return 2
-    if command == "doctor":
-        from ldm.apps import doctor
-
-        return doctor.main(rest)
     try:
+        if command == "doctor":
+            from ldm.apps import doctor
+
+            return doctor.main(rest)
         return _run(command, rest)
     except KeyboardInterrupt:
         stopped = "interrupted; the same command goes on from the last finished part."
@@ -107,10 +106,13 @@ def _run(command: str, words: list[str]) -> int:
     multirun = [w for w in words if w in ("-m", "--multirun")]
     words = [w for w in words if w not in ("-m", "--multirun")]
     if any(w in ("-h", "--help") for w in words):
-        from ldm.apps.help import command_help
+        from ldm.apps.help import command_help, detailed_help
 
-        print(command_help(command, COMMANDS[command], EXAMPLES[command]))
-        return 0
+        asked = [w for w in words if w not in ("-h", "--help")]
+        if asked:
+            return _show(detailed_help(command, asked[0], config_dir))
+        purpose, examples = COMMANDS[command], EXAMPLES[command]
+        return _show(command_help(command, purpose, examples, config_dir))
     if command == "check":
         from ldm.apps.check import check
         from ldm.apps.check_data import check_data, is_about_data
@@ -174,13 +176,16 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
 
         typed = taken_up(Typed(words, config_dir))
         config = compose(command, typed.words, config_dir=typed.config_dir)
-        from ldm.apps.check import require_sound  # with torch: mistakes in words come first
+        from ldm.apps.verify import require_sound  # with torch: mistakes in words come first
 
-        require_sound(config)
+        require_sound(command, config, config_dir=typed.config_dir)
         from ldm.apps.train import train
 
         return train(config, typed)
     config = compose(command, words, config_dir=config_dir)
+    from ldm.apps.verify import require_sound
+
+    require_sound(command, config, config_dir=config_dir)
     name = {"import": "import_model"}.get(command, command)  # the other is Python's own word
     module = importlib.import_module(f"ldm.apps.{name}")
     if command == "run":
@@ -196,6 +201,15 @@ def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
         if word.startswith(f"{name}="):
             return word.partition("=")[2], words[:i] + words[i + 1 :]
     return None, words
+
+
+def _show(text: str) -> int:
+    """Print what was asked for, to whoever reads on: `ldm train --help | head` is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _complain(message: str, code: int = MISTAKE) -> int:

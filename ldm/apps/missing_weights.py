@@ -1,16 +1,19 @@
 """Which pretrained files a command lacks, known without a model, pictures, or a network."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from ldm import weights
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
-from ldm.apps.evaluations.measure import SAMPLES
-from ldm.data.shards.reader import ImageShards
-from ldm.text.clip import ClipTowers
+
+if TYPE_CHECKING:
+    from ldm.data.shards.reader import ImageShards
+    from ldm.text.clip import ClipTowers
 
 _MANY = 10**9
 
@@ -44,7 +47,7 @@ def _of_metrics(command: str, config: DictConfig) -> Iterator[str]:
     if command != "evaluate" and not config.get("evaluate_every"):
         return
     setting: Any = _NoPictures(config)
-    for node in (config.metrics or {}).values():
+    for node in (config.get("metrics") or {}).values():
         try:
             build(node)(setting)
         except weights.MissingWeights as error:
@@ -65,6 +68,8 @@ class _NoPictures:
         self._num_samples = settings.num_samples
 
     def count(self, pictures: str) -> int:
+        from ldm.apps.evaluations.measure import SAMPLES
+
         return (self._num_samples if pictures == SAMPLES else None) or _MANY
 
     def captions(self, pictures: str) -> Sequence[str]:

@@ -24,7 +24,7 @@ _MOST_PROCESSES = 8  # by default; decoding seldom gains from more, for want of 
 def prepare(config: DictConfig) -> int:
     """Write the shards, or say that they are there already."""
     out = Path(config.out)
-    source, rules, preparing = _parts(config.data)
+    source, rules, preparing = parts(config.data)
     steps = prepare_shards(
         source, rules, preparing, out, processes=config.processes or _num_cores()
     )
@@ -49,7 +49,7 @@ def prepare(config: DictConfig) -> int:
     return 0
 
 
-def _parts(data: DictConfig) -> tuple[Any, PictureRules, Preparing]:
+def parts(data: DictConfig) -> tuple[Any, PictureRules, Preparing]:
     """Source, rules and the rest, each with those settings of ``data`` that it takes."""
     target = constructor("data", str(data["_target_"]))
     settings: dict[Any, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]

@@ -5,12 +5,15 @@ what it saw; where it falls silent is what does not work.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+NO_ANSWER = "no answer"
 STAGES = {  # library -> code that sets `facts`
     "torch": """
 import torch
@@ -20,6 +23,8 @@ facts = {
     "cuda": torch.version.cuda,
     "mps": torch.backends.mps.is_available(),
     "cpu": torch.backends.cpu.get_cpu_capability(),
+    "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
+    "cudnn": torch.backends.cudnn.version() if cuda else None,
     "devices": [
         {"name": p.name, "bytes": p.total_memory, "bf16": p.major >= 8}
         for p in map(torch.cuda.get_device_properties, cuda)
@@ -49,11 +54,15 @@ class Probe:
 
 
 def try_libraries(
-    stages: Mapping[str, str] = STAGES, *, timeout_seconds: float = 120
+    stages: Mapping[str, str] = STAGES,
+    *,
+    timeout_seconds: float = 120,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Probe]:
     """Run the stages in one fresh Python, stopping at the first that fails.
 
     The exception's last line, the signal or the time limit becomes that stage's ``error``.
+    ``environment`` holds variables beside those of this process.
     """
     script = "import json\n" + "".join(
         f"{code}\nprint(json.dumps([{name!r}, facts]), flush=True)\n"
@@ -66,6 +75,8 @@ def try_libraries(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,  # compilers and loaders that it starts end with it
     )
     try:
         output, messages = process.communicate(timeout=timeout_seconds)
@@ -73,9 +84,12 @@ def try_libraries(
         if process.returncode < 0:
             error = f"the process was killed by signal {-process.returncode}"
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         output, messages = process.communicate()
-        error = f"no answer within {timeout_seconds:g} s"
+        error = f"{NO_ANSWER} within {timeout_seconds:g} s"
+    except BaseException:  # Ctrl-C, which its session does not hear
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
 
     lines = [line for line in output.splitlines() if line.startswith('["')]
     seen = {name: Probe(facts) for name, facts in map(json.loads, lines)}

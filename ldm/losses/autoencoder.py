@@ -1,9 +1,31 @@
 """The likelihood of an autoencoder's reconstructions (Rombach et al. 2022), in float32."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ldm.ranges import Natural, NonNegative, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderWeights:
+    """How the terms are weighed and when the discriminator enters, in steps of the autoencoder.
+
+    From ``disc_start`` the discriminator learns; from ``gan_start`` the autoencoder feels it,
+    rising linearly over ``gan_ramp_steps``. ``adaptive_limit`` clamps the adaptive weight.
+    """
+
+    l1: NonNegative
+    l2: NonNegative
+    perceptual: NonNegative
+    kl: NonNegative
+    gan: NonNegative
+    disc_start: Natural
+    gan_start: Natural
+    gan_ramp_steps: Natural
+    adaptive_limit: Positive
 
 
 def reconstruction_nll(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from pytorch_lightning import LightningModule
@@ -19,34 +18,14 @@ from ldm.losses.adversarial import (
     pulls,
     ramp,
 )
-from ldm.losses.autoencoder import reconstruction_nll
+from ldm.losses.autoencoder import AutoencoderWeights, reconstruction_nll
 from ldm.nn.ranks import mean_over_ranks
 from ldm.random import normal, stream
-from ldm.ranges import Natural, NonNegative, Positive
 from ldm.tasks.code_usage import CodeUsage, usage
 from ldm.tasks.dead_codes import revive_dead_codes
 from ldm.tasks.latent_health import DecoderPeaks, latent_health, latent_sums
 from ldm.tasks.means import means
 from ldm.tasks.trained import MicroSteps, Trained, step_together
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderWeights:
-    """How the terms are weighed and when the discriminator enters, in steps of the autoencoder.
-
-    From ``disc_start`` the discriminator learns; from ``gan_start`` the autoencoder feels it,
-    rising linearly over ``gan_ramp_steps``. ``adaptive_limit`` clamps the adaptive weight.
-    """
-
-    l1: NonNegative
-    l2: NonNegative
-    perceptual: NonNegative
-    kl: NonNegative
-    gan: NonNegative
-    disc_start: Natural
-    gan_start: Natural
-    gan_ramp_steps: Natural
-    adaptive_limit: Positive
 
 
 class Likelihood(nn.Module):

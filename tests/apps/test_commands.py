@@ -142,9 +142,11 @@ def test_other_processes_than_the_first_write_nothing_and_know_what_is_finished(
 def test_a_run_that_never_began_does_not_hold_its_directory(world, ldm, tmp_path):
     run = f"run={tmp_path / 'run'}"
     right = ["train", *world.settings["text_encoder"], f"data.root={world.shards}", run]
-    other = "text_encoder.embed_dim=32"  # found when the parts are there
-    assert ldm(*right, f"init={world.text_encoder}", other) == 2
-    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert ldm(*right, "init=/nowhere") == 2
+    assert not (tmp_path / "run").exists()  # refused before anything is written
+    (tmp_path / "run").mkdir()
+    other = OmegaConf.merge(OmegaConf.load(world.text_encoder / "config.yaml"), {"seed": 7})
+    OmegaConf.save(other, tmp_path / "run" / "config.yaml")  # of one that failed as it began
     assert ldm(*right) == 0
 
 

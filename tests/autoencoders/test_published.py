@@ -112,7 +112,7 @@ def test_the_default_recipe_is_the_published_one() -> None:
     every = ["checkpoint_every=1", "validate_every=1"]
     config = compose("train", [*stage, *more, *every, "autoencoder=kl_f8"])
     assert config.loss == {
-        "_target_": "ldm.tasks.autoencoder.AutoencoderWeights",
+        "_target_": "ldm.losses.autoencoder.AutoencoderWeights",
         "l1": 1.0, "l2": 0.0, "perceptual": 1.0, "kl": 1e-6, "gan": 0.5, "disc_start": 50001,
         "gan_start": 50001, "gan_ramp_steps": 0, "adaptive_limit": 1e4,
     }  # fmt: skip

@@ -10,10 +10,11 @@ from torch import nn
 from ldm.autoencoders.convolutional import Autoencoder
 from ldm.autoencoders.regularizers import KL, VQ
 from ldm.data.batches import ImageBatch
+from ldm.losses.autoencoder import AutoencoderWeights
 from ldm.losses.own_perceptual import OwnPerceptual
 from ldm.losses.patch_gan import PatchGAN
 from ldm.random import normal, stream
-from ldm.tasks.autoencoder import AutoencoderTask, AutoencoderWeights, Likelihood
+from ldm.tasks.autoencoder import AutoencoderTask, Likelihood
 from ldm.tasks.trained import Trained
 
 PLAIN = {"l1": 1.0, "l2": 0.0, "perceptual": 0.0, "kl": 1e-6, "gan": 0.0}

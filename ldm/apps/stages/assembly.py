@@ -1,6 +1,5 @@
 """What a stage hands to the trainer, and the small steps all stages share."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.run_directory import is_first_process
+from ldm.apps.shards import open_shards
 from ldm.apps.stages.evaluated import Evaluated
 from ldm.data.batches import Batches, ImageBatches, Tokenize
 from ldm.data.order import Shuffled, Streamed
-from ldm.data.remote import LocalCopies
 from ldm.data.shards.reader import ImageShards
 from ldm.nn.blocks import recompute_activations
 from ldm.tasks.compiling import compile_in_place
@@ -76,21 +75,6 @@ def trained(network: nn.Module, config: DictConfig, *, lr: float | None = None) 
         raise UserError(f"optimizer: {error}") from error
 
 
-def image_shards(data: DictConfig) -> ImageShards:
-    """The training shards of a command's settings ``data``, in a directory or at a url."""
-    return ImageShards(data.root, LocalCopies(data.cache_dir, int(data.cache_gb * 1e9)))
-
-
-def open_shards(data: DictConfig) -> tuple[ImageShards, ImageShards]:
-    """Training shards and held-out shards; the former twice, said, where there are no others."""
-    shards = image_shards(data)
-    held_out = shards.held_out()
-    if held_out is not None:
-        return shards, held_out
-    print(f"{data.root} has no held_out/: what is measured here is measured on training pictures")
-    return shards, shards
-
-
 def image_batches(
     config: DictConfig, tokenize: Tokenize | None = None
 ) -> tuple[ImageBatches, ImageBatches]:
@@ -121,20 +105,3 @@ def _order(config: DictConfig, shards: ImageShards) -> Shuffled | Streamed:
         return Streamed(config.seed, shards.shard_counts, config.global_batch, config.data.lanes)
     except ValueError as error:
         raise UserError(f"{shards.root}: {error}") from error
-
-
-def shards_input(shards: ImageShards) -> dict[str, str]:
-    """Path or url and fingerprint of shards, for a manifest."""
-    path = str(shards.root) if shards.is_remote else os.path.realpath(shards.root)
-    return {"path": path, "fingerprint": shards.manifest.fingerprint}
-
-
-def require_channels(shards: ImageShards, channels: int, remedy: str) -> None:
-    """UserError with ``remedy`` where pictures have other channels than an autoencoder takes."""
-    if shards.channels == channels:
-        return
-    grey = ", or prepare them with data.channels=1" if (shards.channels, channels) == (3, 1) else ""
-    raise UserError(
-        f"the pictures of {shards.root} have {shards.channels} channel(s) and the autoencoder "
-        f"takes {channels}; {remedy.format(shards.channels)}{grey}."
-    )

@@ -12,14 +12,8 @@ from ldm.apps.bill.learned_by import learned_by
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input
-from ldm.apps.stages.assembly import (
-    Assembly,
-    image_batches,
-    image_shards,
-    require_channels,
-    shards_input,
-    trained,
-)
+from ldm.apps.shards import image_shards, require_channels, shards_input
+from ldm.apps.stages.assembly import Assembly, image_batches, trained
 from ldm.apps.stages.evaluated import Evaluated
 from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.data.order import Share, Slot

@@ -57,7 +57,13 @@ def assemble(config: DictConfig, share: Share) -> Assembly:
     held_out = _held_out(cache)
     text_encoder = encoder_of(cache, width=config.backbone.get("context_dim"))
     assert isinstance(text_encoder, nn.Module)
-    check_widths(config, cache, text_encoder)
+    check_widths(
+        config,
+        cache,
+        text_encoder.width,
+        text_encoder.vector_dim,
+        with_classes=isinstance(text_encoder, ClassTable),
+    )
     if config.strategy == "fsdp" and text_encoder.is_learned:
         raise UserError(
             "strategy=fsdp shares out the denoiser alone, but these latents have classes, whose "

@@ -11,8 +11,6 @@ from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, part_input
 from ldm.data.latents.cache import LatentCache
 from ldm.diffusion.latent_scale import LatentScale
-from ldm.text.classes import ClassTable
-from ldm.types import ConditionEncoder
 
 
 def latent_scale(cache: LatentCache, mode: str) -> LatentScale:
@@ -65,18 +63,28 @@ def check_size(config: DictConfig, cache: LatentCache, stride: int) -> None:
             )
 
 
-def check_widths(config: DictConfig, cache: LatentCache, text_encoder: ConditionEncoder) -> None:
-    """UserError naming all settings of the backbone that do not fit latents or condition."""
-    channels, width, vector_dim = len(cache.mean), text_encoder.width, text_encoder.vector_dim
+def check_widths(
+    config: DictConfig,
+    cache: LatentCache,
+    width: int | None,
+    vector_dim: int | None,
+    *,
+    with_classes: bool,
+) -> None:
+    """UserError naming all settings of the backbone that do not fit latents or condition.
+
+    Of the condition tokens are so wide, and a vector beside them; None where it has no such.
+    """
+    channels = len(cache.mean)
     fitting: dict[str, Any] = {
         "in_channels": channels, "out_channels": channels, "context_dim": width,
         "vector_dim": vector_dim,
     }  # fmt: skip
-    if width is None or vector_dim is not None:
+    if (width is None and not with_classes) or vector_dim is not None:
         fitting["pooling_heads"] = None  # pools tokens, and excludes a vector
-    if width is None:
+    if width is None and not with_classes:
         fitting["transformer_depth"] = [0] * len(config.backbone.channels)
-    if isinstance(text_encoder, ClassTable):  # as wide as the backbone likes
+    if with_classes:  # whose tokens are as wide as the backbone likes
         del fitting["context_dim"]
     wrong = {key: value for key, value in fitting.items() if config.backbone.get(key) != value}
     if wrong:

@@ -12,7 +12,7 @@ from ldm.apps.errors import UserError
 from ldm.apps.evaluations.measure import SAMPLES
 from ldm.apps.evaluations.own_towers import own_towers
 from ldm.apps.locate import input_folder
-from ldm.apps.stages.assembly import image_shards
+from ldm.apps.shards import image_shards
 from ldm.apps.stages.evaluated import Evaluated
 from ldm.apps.stages.training_setting import TrainingSetting
 from ldm.data.latents.cache import LatentCache

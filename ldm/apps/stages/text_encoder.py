@@ -5,13 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.stages.assembly import (
-    Assembly,
-    image_batches,
-    image_shards,
-    shards_input,
-    trained,
-)
+from ldm.apps.shards import image_shards, shards_input
+from ldm.apps.stages.assembly import Assembly, image_batches, trained
 from ldm.data.order import Share
 from ldm.tasks.text_encoder import TextEncoderTask
 from ldm.text.clip import ClipTowers

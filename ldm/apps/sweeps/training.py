@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldm.apps.check import require_sound
 from ldm.apps.differences import differences
 from ldm.apps.errors import UserError
 from ldm.apps.report.job_numbers import (
@@ -21,6 +20,7 @@ from ldm.apps.report.numbers import number
 from ldm.apps.run_directory import CONFIG, INPUTS
 from ldm.apps.sweeps.job import Job
 from ldm.apps.sweeps.kind import Standing
+from ldm.apps.verify import require_sound
 from ldm.manifest import known_manifest, read_json
 
 
@@ -39,7 +39,7 @@ class Training:
         return [*fixed, *choice, f"run={directory}"]
 
     def require_sound(self, job: Job) -> None:
-        require_sound(job.config)
+        require_sound("train", job.config)
 
     def is_finished(self, job: Job) -> bool:
         """Whether the run has its last step, with the same settings, of inputs as they are now.

@@ -20,7 +20,7 @@ from ldm.apps.lineage import shards_of
 from ldm.apps.locate import is_unconditional, model_folder, part_input, parts_at
 from ldm.apps.request import counted, read_lines
 from ldm.apps.sample_folder import record_of
-from ldm.apps.stages.assembly import image_shards, open_shards, require_channels
+from ldm.apps.shards import image_shards, open_shards, require_channels
 from ldm.data.remote import is_url
 from ldm.data.shards.reader import ImageShards
 from ldm.generation import require_mask

@@ -1,0 +1,94 @@
+"""A configuration as the rules see it: what several of them ask is made once."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ldm.apps.build import build
+from ldm.apps.planning.estimate import device_memory
+from ldm.apps.rules.batch import shares_of
+from ldm.data.order import Share
+from ldm.manifest import Manifest, known_manifest
+from ldm.text.clip import STATES
+from ldm.text.clip_shapes import ClipShapes, describes
+
+PARTS = {"diffusion": "backbone", "autoencoder": "autoencoder", "text_encoder": "text_encoder"}
+
+
+class Case:
+    """The settings of one command, and the parts that they describe, on the meta device.
+
+    ``config_dir`` holds a user's own configurations. ValueError, in the user's words, where a part
+    cannot be made from its settings.
+    """
+
+    def __init__(self, config: DictConfig, config_dir: str | None = None) -> None:
+        self.config, self.config_dir = config, config_dir
+
+    @property
+    def part(self) -> str:
+        """The setting that describes what the stage trains."""
+        return PARTS[self.config.stage]
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """What the stage trains, without memory for its weights."""
+        settings = self.config[self.part]
+        with torch.device("meta"):
+            network = _towers(settings) if self.part == "text_encoder" else None
+            network = build(settings) if network is None else network
+        assert isinstance(network, nn.Module)
+        return network
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """How many numbers the stage trains, the discriminator's aside."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @cached_property
+    def share(self) -> Share:
+        """How the global batch is cut for pictures of ``size``."""
+        (share,) = shares_of(self.config, [(self.config.size, self.config.size)])
+        return share
+
+    @cached_property
+    def memory(self) -> dict[str, float]:
+        """Bytes that each device takes, by part."""
+        return device_memory(self.config)
+
+    @cached_property
+    def schedule(self) -> Any:
+        """The noise schedule of stage diffusion."""
+        return build(self.config.schedule)
+
+    @cached_property
+    def prediction(self) -> Any:
+        """What the denoiser predicts."""
+        return build(self.config.prediction)
+
+    @property
+    def root(self) -> Path:
+        """Where the data lies, as a path."""
+        return Path(str(self.config.data.root))
+
+    @cached_property
+    def latents(self) -> Manifest | None:
+        """What the latent cache at ``data.root`` says of itself; None where there is none."""
+        found = known_manifest(self.root) if self.root.is_dir() else None
+        return found if found is not None and found.kind == "latents" else None
+
+
+def _towers(settings: DictConfig) -> nn.Module | None:
+    """CLIP towers in shape, which takes no import of seconds; None for what has other shapes."""
+    known = {"_target_", "embed_dim", "vision", "text", "quick_gelu", "states"}
+    if str(settings.get("_target_")) != "ldm.text.clip.ClipTowers" or {*settings} != known:
+        return None
+    vision: Any = OmegaConf.to_container(settings.vision)
+    text: Any = OmegaConf.to_container(settings.text)
+    if settings.states not in STATES or not describes(vision, text):
+        return None  # the towers themselves say what is wrong
+    return ClipShapes(embed_dim=settings.embed_dim, vision=vision, text=text)

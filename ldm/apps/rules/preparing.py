@@ -1,0 +1,32 @@
+"""`ldm prepare`: a source that can be opened, and a place apart from it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ldm.apps.rules.case import Case
+
+
+def source(case: Case) -> None:
+    """Settings that source, pictures and shards take."""
+    from ldm.apps.prepare import parts
+
+    parts(case.config.data)  # says what does not fit
+
+
+def path(case: Case) -> Iterator[str]:
+    """The pictures' place, where it is a plain local one."""
+    data: Any = case.config.data
+    given = data.get("path")
+    is_folder = str(data["_target_"]).endswith(".FolderSource")
+    if not isinstance(given, str) or "://" in given or re.search(r"[*?{\[]", given):
+        return
+    place = Path(given).expanduser()
+    if is_folder and not place.is_dir():
+        yield f"data.path={given} is no folder; give the folder that holds your pictures."
+    elif is_folder and Path(case.config.out).resolve() == place.resolve():
+        yield (
+            f"out={case.config.out} is data.path: the shards would be mixed with the pictures. "
+            "Give another out=."
+        )

@@ -1,0 +1,59 @@
+"""One forward and backward pass of what is trained, on the meta device: shapes without numbers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ldm.apps.build import build
+from ldm.apps.rules.case import Case
+from ldm.types import Condition
+
+_TOKENS = 8  # of a caption; any number will do
+# How torch and networks say that numbers do not go together, where nobody says it in words.
+_TORN = (RuntimeError, AssertionError, IndexError, ZeroDivisionError)
+
+
+def passes(case: Case) -> Iterator[str]:
+    """Whether the parts fit together; what they say where they do not."""
+    passing = {
+        "diffusion": _denoiser, "autoencoder": _autoencoder, "text_encoder": _towers,
+    }[case.config.stage]  # fmt: skip
+    try:
+        with torch.device("meta"):
+            passing(case)
+    except _TORN as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        yield (
+            f"{case.part} cannot be computed with these settings ({first}). Compare its widths "
+            f"with those of configs/{case.part}, or leave them at one of these: {case.part}=NAME."
+        )
+
+
+def _denoiser(case: Case) -> None:
+    network: Any = case.network
+    settings = case.config.backbone
+    side = 8 * network.stride
+    x = torch.zeros(1, settings.in_channels, side, side)
+    width = settings.context_dim
+    tokens = None if width is None else torch.zeros(1, _TOKENS, width)
+    vector = settings.vector_dim and torch.zeros(1, settings.vector_dim)
+    network(x, torch.zeros(1), Condition(tokens=tokens, vector=vector)).sum().backward()
+
+
+def _autoencoder(case: Case) -> None:
+    network: Any = case.network
+    config = case.config
+    image = torch.zeros(1, config.autoencoder.image_channels, config.size, config.size)
+    code = network.encode(image)
+    network.decode(network.regularizer.mode(code)).sum().backward()
+    if config.discriminator:
+        build(config.discriminator)(image).sum().backward()
+
+
+def _towers(case: Case) -> None:
+    settings = case.config.text_encoder
+    side = settings.vision.image_size
+    ids = torch.zeros(2, settings.text.context_length, dtype=torch.int64)
+    pictures, texts, _ = case.network(torch.zeros(2, 3, side, side), ids)
+    (pictures * texts).sum().backward()

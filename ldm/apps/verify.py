@@ -1,0 +1,36 @@
+"""A command's settings, files and machine verified before anything is spent."""
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from ldm.apps.errors import UserError
+from ldm.apps.missing_weights import missing_weights, require_none
+from ldm.apps.rules.case import Case
+from ldm.apps.rules.table import lacking, remarks, wrong
+from ldm.apps.run_directory import is_first_process
+
+
+def require_sound(command: str, config: DictConfig, *, config_dir: str | None = None) -> None:
+    """Print what is hardly meant; UserError with all that would stop a command."""
+    case = Case(config, config_dir)
+    require_settings(command, case)
+    require_none(missing_weights(command, config))
+    refuse(list(lacking(command, case, looking=False)))
+
+
+def require_settings(command: str, case: Case) -> None:
+    """The same of settings alone, whatever they are to run on."""
+    refuse(wrong(command, case))
+    if is_first_process():
+        for remark in remarks(command, case):
+            print(f"note: {remark}", flush=True)
+
+
+def refuse(sentences: Sequence[str]) -> None:
+    """UserError with all of the sentences, if there is any."""
+    if len(sentences) == 1:
+        raise UserError(sentences[0])
+    if sentences:
+        listed = "".join(f"\n- {sentence}" for sentence in sentences)
+        raise UserError(f"{len(sentences)} things do not fit:{listed}")

@@ -1,0 +1,71 @@
+"""What a run needs of a machine: memory before activations, and room on its disk."""
+
+import re
+import shutil
+
+import pytest
+import torch
+
+from ldm.apps.compose import compose
+from ldm.apps.rules import machine
+from ldm.apps.rules.case import Case
+
+WORDS = ["experiment=demo_diffusion", "data.root=DATA"]
+
+
+def case(*words):
+    return Case(compose("train", [*WORDS, *words]))
+
+
+def test_memory_of_the_machine(monkeypatch):
+    assert list(machine.memory(case())) == []
+    needed = sum(case().memory.values())
+    monkeypatch.setattr(machine, "memory_bytes", lambda: needed - 1)
+    (said,) = machine.memory(case())
+    assert "this machine has" in said and "strategy=fsdp" in said and "ema_decay=null" in said
+    assert list(machine.memory(case("ema_decay=null"))) == []  # as it says
+
+
+def test_every_process_of_one_machine_needs_its_own(monkeypatch):
+    needed = sum(case().memory.values())
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1.5 * needed)
+    assert list(machine.memory(case())) == []
+    assert len(list(machine.memory(case("devices=2", "strategy=ddp")))) == 1
+
+
+def test_memory_of_a_gpu(monkeypatch):
+    small = type("Properties", (), {"total_memory": 1e6})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: small)
+    (said,) = machine.memory(case("trainer=gpu"))
+    assert "this GPU has 0.0 GB" in said and "or a larger device" in said
+    assert list(machine.memory(case("trainer=cpu"))) == []
+
+
+def test_gpus_that_are_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "4 GPU(s) asked for and 2 found; set devices=2" in next(
+        iter(machine.gpus(case("trainer=gpu", "devices=4", "strategy=ddp")))
+    )
+    assert list(machine.gpus(case("trainer=gpu", "devices=2", "strategy=ddp"))) == []
+
+
+@pytest.mark.parametrize("words", [[], ["models_every=100"], ["models_every=1", "keep_models=2"]])
+def test_room_for_checkpoints(monkeypatch, tmp_path, words):
+    asked = case(*words, f"run={tmp_path / 'new' / 'run'}")
+    needed = machine.needed_bytes(asked)
+    for free, lacks in ((needed, 0), (needed - 1, 1)):
+        usage = type("Usage", (), {"free": free})
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        told = list(machine.disk(asked))
+        assert len(told) == lacks
+    assert re.search(r"needs about [\d,]+ MB .* fewer keep_checkpoints", told[0])
+
+
+def test_what_compiles(monkeypatch):
+    assert list(machine.compiler(case("compile=false"))) == []
+    lacks = {"no C++ compiler": "Install one: `apt-get install g++`."}
+    monkeypatch.setattr(machine, "missing", lambda on_gpu: lacks)
+    (said,) = machine.compiler(case("compile=true"))
+    assert "there is no C++ compiler. Install one" in said and "compile=false" in said
+    assert list(machine.compiler(case("compile=false"))) == []
