@@ -22,7 +22,7 @@ def command_help(command: str, purpose: str, examples: Sequence[str]) -> str:
             lines += [
                 f"  {line}" for line in source.read_text().splitlines() if line[:1] not in " d_"
             ]
-    if command in ("train", "check"):
+    if command in ("train", "check", "config"):
         lines += ["", "groups (group=name):"]
         for group in sorted(p for p in root.iterdir() if p.is_dir()):
             if group.name not in ("recipe", "metrics", "data", "preparing"):

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ldm.apps.child import run_child
-from ldm.apps.compose import LITERAL, compose, quoted
+from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
+from ldm.apps.words import LITERAL, quoted
 from ldm.manifest import fingerprint
 
 LONGEST = 120  # characters of a job's directory name

@@ -144,7 +144,10 @@ def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
         check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
 
 
-@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - {"check", "doctor", "weights"}))
+OF_OTHER_FORM = {"check", "config", "doctor", "weights"}
+
+
+@pytest.mark.parametrize("command", sorted(set(EXAMPLES) - OF_OTHER_FORM))
 def test_the_examples_of_the_help_compose(command):
     for example in EXAMPLES[command]:
         words = shlex.split(example.partition("   (")[0])
