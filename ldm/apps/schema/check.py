@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldm.apps.errors import UserError, suggestion
+from ldm.apps.errors import UserError, is_one_letter_off, suggestion
 from ldm.apps.schema.annotation import (
     alternatives,
     fits,
@@ -142,8 +142,8 @@ def _of_mapping(name: str, node: DictConfig, annotation: Any, owner: str) -> Ite
 def _without_target(name: str, node: DictConfig) -> Mistake:
     said = f"{name} does not fit: it must be a group of settings with a _target_"
     for key in map(str, node):
-        close = suggestion(key, _OF_HYDRA)
-        if close.startswith("Did"):
+        if any(is_one_letter_off(key, other) for other in _OF_HYDRA):
+            close = suggestion(key, _OF_HYDRA)
             said = f"'{name}.{key}' is not a setting: {name} must have a _target_. {close}"
             return Mistake(f"{name}.{key}", said)
     parent, _, last = name.rpartition(".")
