@@ -32,19 +32,24 @@ GROUPS = {  # what can be chosen by name, in the order in which people ask
     "logger": "what is written beside metrics.jsonl",
     "data": "where pictures come from",
     "recipe": "a whole road",
+    "sweep": "how a sweep goes through its settings",
+    "launcher": "who runs a sweep's jobs",
 }
 _CHOOSES = {  # which of them a command takes
-    "train": [name for name in GROUPS if name not in ("data", "recipe")],
+    "train": [name for name in GROUPS if name not in ("data", "recipe", "sweep", "launcher")],
     "evaluate": ["metrics", "sampler"],
     "sample": ["sampler"],
     "prepare": ["data"],
     "run": ["recipe"],
     "import": ["prediction"],
+    "logs": ["logger"],
+    "sweep": ["sweep", "launcher"],
 }
 _READ = {
     "prepare": "docs/data.md", "cache": "docs/data.md", "check": "README.md",
     "train": "README.md, docs/clusters.md (several machines)", "evaluate": "docs/evaluation.md",
-    "weights": "docs/evaluation.md",
+    "weights": "docs/evaluation.md", "sweep": "docs/sweeps.md", "logs": "docs/logging.md",
+    "plan": "docs/planning.md", "materials": "docs/record.md",
 }  # fmt: skip
 
 
@@ -60,7 +65,7 @@ def command_help(
     if plain:
         lines += ["", "settings, with their defaults (... is for you, or an experiment, to give):"]
         lines += _listed([_with_range(setting) for setting in plain], _headings(plain))
-    if command == "check":
+    if command in ("check", "config"):
         lines += [
             "",
             "COMMAND is any other one, or train if left out; the rest are its settings:",
@@ -84,7 +89,7 @@ def detailed_help(command: str, name: str, config_dir: str | None = None) -> str
 
     UserError for what is none of them.
     """
-    of = "train" if command == "check" else command
+    of = "train" if command in ("check", "config") else command
     roots, groups = config_roots(config_dir), _CHOOSES.get(of, [])
     group, equals, choice = name.partition("=")
     if group in groups:

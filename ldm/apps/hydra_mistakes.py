@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 from hydra.errors import MissingConfigException
+from omegaconf.errors import GrammarParseError
 
 from ldm.apps.config_files import choices, find_config
-from ldm.apps.errors import suggestion
-from ldm.apps.yaml_lines import DefaultsEntry, read_yaml_lines, shown_path
+from ldm.apps.errors import UserError, suggestion
+from ldm.apps.yaml_lines import DefaultsEntry, YamlFile, read_yaml_lines, shown_path
 
 _WORDS = ("override", "optional")
 
@@ -24,12 +26,13 @@ def missing_config(
 ) -> str:
     """A configuration that is asked for, typed or in a defaults list, and is not there."""
     group, _, name = str(error.missing_cfg_file or "").rpartition("/")
-    is_typed = any(word.partition("=")[0].lstrip("+~") == group for word in words)
-    where = "" if is_typed else _line_of(str(error), group, name, roots)
+    typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}=")]
+    is_typed = any(name in value.strip("[]").split(",") for value in typed)
+    where = "" if is_typed else _line_of(str(error), group, name, words, roots)
     if not group:
         return f"there is no configuration {name!r}. See `ldm {command} --help`.{where}"
-    known = choices(group, roots)
-    if not known:
+    known = [*choices(group, roots), *(["_self_"] if where else [])]
+    if not choices(group, roots):
         close = suggestion(group, groups_in(roots))
         return f"{group!r} is no group of configurations. {close}{where}"
     return f"{group}={name}: there is no such configuration. {suggestion(name, known)}{where}"
@@ -46,6 +49,23 @@ def unreadable(error: yaml.YAMLError) -> str:
     return f"this configuration cannot be read: {problem}.{where}"
 
 
+def unfinished_interpolation(
+    error: GrammarParseError, words: Sequence[str], roots: list[Path]
+) -> str:
+    """A value such as ``${lr``."""
+    within = re.search(r"full_key: (\S+)", str(error))
+    key = within[1] if within else str(error.key)
+    where = ""
+    for file, found in _readable(roots, words):
+        for line in found.lines:
+            if ".".join(line.key) == key and "${" in line.text and not where:
+                where = f" ({shown_path(file)}:{line.number})"
+    return (
+        f"{key} holds an unfinished interpolation: write ${{NAME}}, or \\${{ for the characters."
+        f"{where}"
+    )
+
+
 def no_mapping(roots: list[Path], words: Sequence[str]) -> str | None:
     """What to say of a configuration asked for that holds no settings at all; None without one."""
     for word in words:
@@ -54,17 +74,19 @@ def no_mapping(roots: list[Path], words: Sequence[str]) -> str | None:
         if file is not None:
             try:
                 read_yaml_lines(file)
-            except ValueError as error:
+            except UserError as error:
                 return str(error)
     return None
 
 
-def defaults_mistake(command: str, text: str, roots: list[Path]) -> str | None:
+def defaults_mistake(
+    command: str, text: str, words: Sequence[str], roots: list[Path]
+) -> str | None:
     """A mistake in a file's defaults list; None for others."""
     text = re.sub(r"\s*\n\s*", " ", text).strip()
     within = re.search(r"[Ii]n '?([\w/.-]+?)'?[:,]", text)
     said = within[1] if within else None
-    for file, entry in _entries(roots, said):
+    for file, entry in _entries(roots, words, said):
         where = f" ({shown_path(file)}:{entry.number})"
         for word in entry.words:
             if word not in _WORDS:
@@ -75,7 +97,7 @@ def defaults_mistake(command: str, text: str, roots: list[Path]) -> str | None:
     twice = re.search(r"(\S+) appears more than once|Multiple values for ([^. ]+)", text)
     if unknown and said:
         name = unknown[1]
-        for file, entry in _entries(roots, said):
+        for file, entry in _entries(roots, words, said):
             if entry.group.lstrip("/") == name:
                 where = f" ({shown_path(file)}:{entry.number})"
                 groups = groups_in(roots)
@@ -87,7 +109,7 @@ def defaults_mistake(command: str, text: str, roots: list[Path]) -> str | None:
                 return f"{name!r} is no group of `ldm {command}`. {suggestion(name, groups)}{where}"
     if twice:
         name = (twice[1] or twice[2]).strip("'")
-        for file, entry in reversed([*_entries(roots, said)]):
+        for file, entry in _entries(roots, words, said):
             if entry.group.lstrip("/") == name and "override" not in entry.words:
                 where = f" ({shown_path(file)}:{entry.number})"
                 return (
@@ -96,29 +118,37 @@ def defaults_mistake(command: str, text: str, roots: list[Path]) -> str | None:
                 )
     if said and (file_said := find_config(said, roots)) is not None:
         number = read_yaml_lines(file_said).defaults_number
-        rest = re.sub(r"^\s*\.", "", text.replace(within[0] if within else "", "").strip())
+        rest = " ".join(text.replace(within[0] if within else "", "").split())
         return f"{rest} ({shown_path(file_said)}{f':{number}' if number else ''})"
     return None
 
 
-def _line_of(text: str, group: str, name: str, roots: list[Path]) -> str:
+def _line_of(text: str, group: str, name: str, words: Sequence[str], roots: list[Path]) -> str:
     """Where a defaults list asks for a configuration; nothing where none does."""
     within = re.search(r"In '([^']+)'", text)
-    for file, entry in _entries(roots, within[1] if within else None):
+    for file, entry in _entries(roots, words, within[1] if within else None):
         last = group.rpartition("/")[2]
         if name in entry.names and entry.group.rpartition("/")[2] in (last, ""):
             return f" ({shown_path(file)}:{entry.number})"
     return ""
 
 
-def _entries(roots: list[Path], first: str | None) -> Iterator[tuple[Path, DefaultsEntry]]:
-    """Entries of defaults lists: of the configuration Hydra names, of the user's files, of ours."""
-    named = find_config(first, roots) if first else None
-    files = [named] if named is not None else []
-    files += [f for root in reversed(roots) for f in sorted(root.rglob("*.yaml")) if f != named]
-    for file in files:
-        try:
-            entries = read_yaml_lines(file).defaults
-        except (yaml.YAMLError, ValueError):  # has nothing to do with what is asked for
-            continue
-        yield from ((file, entry) for entry in entries)
+def _entries(
+    roots: list[Path], words: Sequence[str], first: str | None
+) -> Iterator[tuple[Path, DefaultsEntry]]:
+    """Entries of defaults lists: of the configuration Hydra names, of those typed, of others."""
+    for file, said in _readable(roots, words, first):
+        yield from ((file, entry) for entry in said.defaults)
+
+
+def _readable(
+    roots: list[Path], words: Sequence[str], first: str | None = None
+) -> Iterator[tuple[Path, YamlFile]]:
+    names = [first] if first else []
+    names += [word.lstrip("+").replace("=", "/", 1) for word in words]
+    found = [file for name in names if (file := find_config(name, roots)) is not None]
+    for root in reversed(roots):
+        found += sorted(root.rglob("*.yaml"))
+    for file in dict.fromkeys(found):
+        with suppress(yaml.YAMLError, UserError):  # has nothing to do with what is asked for
+            yield file, read_yaml_lines(file)

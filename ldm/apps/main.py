@@ -22,6 +22,7 @@ COMMANDS = {
     "logs": "what a run has logged, as a table or in wandb, TensorBoard, CSV",
     "check": "verify a command's settings and inputs, or shards",
     "plan": "what a training will take: FLOPs, memory, hours, cost",
+    "config": "a command's settings, each with where its value comes from",
     "weights": "pretrained files of others: list, fetch, check",
     "doctor": "what this machine and installation offer",
 }
@@ -68,6 +69,11 @@ EXAMPLES = {
         "experiment=sd1_256 gpu=h100 gpus=8,64,256 price_per_gpu_hour=2.5",
         "experiment=sd1_256 phases=[256:237000,512:934000] gpu=a100 out=plan.json",
         "experiment=demo_diffusion measure=true",
+    ],
+    "config": [
+        "experiment=sd1_256",
+        "experiment=demo_diffusion optimizer=adamw lr optimizer   (these parts of it)",
+        "sample model=runs/demo sampler=ddim",
     ],
     "weights": ["list", "fetch inception_fid vgg16", "fetch all weights_dir=WEIGHTS", "check"],
     "doctor": ["", "run_dir=/scratch data.root=LATENTS data.workers=4", "out=doctor.json"],
@@ -129,6 +135,11 @@ def _run(command: str, words: list[str]) -> int:
         from ldm.apps.logs import logs
 
         return logs(words, config_dir=config_dir)
+    if command == "config":
+        from ldm.apps.show_config import show_config
+
+        target = words.pop(0) if words and words[0] in COMMANDS else "train"
+        return show_config(target, words, config_dir=config_dir)
     if command == "weights":
         from ldm.apps.weights_command import weights
 

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
+from ldm.apps.errors import UserError
 
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
 
@@ -42,9 +43,8 @@ class YamlFile(NamedTuple):
     defaults_number: int  # line of the key `defaults`; 0 without one
 
 
-@lru_cache(maxsize=256)
 def read_yaml_lines(file: Path) -> YamlFile:
-    """Read a file; yaml.YAMLError where it is no YAML, ValueError where it holds no settings."""
+    """Read a file; yaml.YAMLError where it is no YAML, UserError where it holds no settings."""
     text = file.read_text(encoding="utf-8")
     written = text.splitlines()
     node = yaml.compose(text, Loader=yaml.CSafeLoader)
@@ -54,7 +54,7 @@ def read_yaml_lines(file: Path) -> YamlFile:
     if node is None:
         return found
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{shown_path(file)} holds no settings: write `key: value`, one a line.")
+        raise UserError(f"{shown_path(file)} holds no settings: write `key: value`, one a line.")
     lists = [(k, v) for k, v in node.value if k.value == "defaults"]
     return found._replace(
         lines=tuple(_keys(node, (), written)),

@@ -145,7 +145,14 @@ def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
         check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
 
 
-NO_SETTINGS = {"check", "doctor", "logs", "sweep", "weights"}  # but commands or words of their own
+NO_SETTINGS = {
+    "check",
+    "config",
+    "doctor",
+    "logs",
+    "sweep",
+    "weights",
+}  # but commands or words of their own
 
 
 @pytest.mark.parametrize("command", sorted(set(EXAMPLES) - NO_SETTINGS))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldm.apps.errors import UserError, suggestion
+from ldm.apps.errors import UserError, is_one_letter_off, suggestion
 from ldm.apps.schema.annotation import (
     alternatives,
     fits,
@@ -79,6 +79,8 @@ def _used_by_steps(config: DictConfig) -> set[str]:
     if not isinstance(steps, ListConfig) or steps._is_none() or steps._is_missing():
         return set()
     words = str(OmegaConf.to_container(steps, resolve=False)).split("${")[1:]
+    if not words:  # they are resolved by now, and what they used is not known any more
+        return set(map(str, config))
     return {word.partition("}")[0].partition(".")[0] for word in words}
 
 
@@ -129,7 +131,7 @@ def _of_mapping(name: str, node: DictConfig, annotation: Any, owner: str) -> Ite
             return
         if is_part(each):
             if "_target_" not in node and (node or not is_optional(annotation)):
-                yield Mistake(name, _without_target(name, node))
+                yield _without_target(name, node)
             return
         if each is Any:
             return
@@ -137,17 +139,18 @@ def _of_mapping(name: str, node: DictConfig, annotation: Any, owner: str) -> Ite
     yield Mistake(name, f"{name}={_shown(value)} does not fit: it must be {wanted(annotation)}.")
 
 
-def _without_target(name: str, node: DictConfig) -> str:
+def _without_target(name: str, node: DictConfig) -> Mistake:
     said = f"{name} does not fit: it must be a group of settings with a _target_"
     for key in map(str, node):
-        close = suggestion(key, _OF_HYDRA)
-        if close.startswith("Did"):
-            return f"'{name}.{key}' is not a setting: {name} must have a _target_. {close}"
+        if any(is_one_letter_off(key, other) for other in _OF_HYDRA):
+            close = suggestion(key, _OF_HYDRA)
+            said = f"'{name}.{key}' is not a setting: {name} must have a _target_. {close}"
+            return Mistake(f"{name}.{key}", said)
     parent, _, last = name.rpartition(".")
     around = node._get_parent()
     siblings = [*map(str, around)] if isinstance(around, DictConfig) else []
     close = suggestion(last, [other for other in siblings if other != last])
-    return f"{said}. {close}" if parent and close.startswith("Did") else f"{said}."
+    return Mistake(name, f"{said}. {close}" if parent and close.startswith("Did") else f"{said}.")
 
 
 def _targets(config: DictConfig | ListConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:

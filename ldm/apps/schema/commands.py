@@ -1,6 +1,7 @@
 """Which classes describe the settings of a command."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from ldm.apps.schema.files import Cache, Export, Import, Logs, Materials, Prepare, Weights
@@ -33,7 +34,8 @@ COMMANDS: Mapping[str, type] = {
 }
 
 
-def fields_of(described: type) -> dict[str, Any]:
+@cache
+def fields_of(described: type) -> Mapping[str, Any]:
     """The annotations of a dataclass or TypedDict by the names of its settings."""
     hints = get_type_hints(described, include_extras=True)
     return {name.removesuffix("_"): annotation for name, annotation in hints.items()}
@@ -41,7 +43,7 @@ def fields_of(described: type) -> dict[str, Any]:
 
 def settings_of_command(command: str, stage: str | None = None) -> dict[str, Any]:
     """The annotations of a command's settings by name; of training those of a stage, or of all."""
-    fields = fields_of(COMMANDS[command])
+    fields = {**fields_of(COMMANDS[command])}
     if command == "train":
         for name, described in STAGES.items():
             if stage in (name, None):

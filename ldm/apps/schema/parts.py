@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, NamedTuple
 
 from ldm.apps.errors import UserError, suggestion
@@ -55,10 +57,8 @@ def constructor(path: str, target: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        names = _names_in(module)
-        raise UserError(
-            f"{path}._target_={target} does not exist: {error}. {suggestion(name, names)}".rstrip()
-        ) from error
+        close = _suggestion(module, name)
+        raise UserError(f"{path}._target_={target} does not exist: {error}. {close}") from error
     if not f"{getattr(found, '__module__', '')}.".startswith(ALLOWED):
         raise UserError(
             f"{path}._target_={target} is not allowed: {name} is only imported there, from "
@@ -75,15 +75,17 @@ def described(path: str, target: str) -> list[Constructor]:
         from ldm.data.preparing.prepare import Preparing
 
         takers += [PictureRules, Preparing]
-    return [_described(taker, _OPTIMIZERS if _is_torchs(taker) else {}) for taker in takers]
+    return [_described(taker) for taker in takers]
 
 
 def settings_taken(made: Any) -> Iterable[str]:
     """The names of the settings that a constructor takes."""
-    return _described(made, {}).settings
+    return _described(made).settings
 
 
-def _described(made: Any, known: Mapping[str, Any]) -> Constructor:
+@cache
+def _described(made: Any) -> Constructor:
+    known = _OPTIMIZERS if str(made.__module__).startswith("torch.") else {}
     parameters = inspect.signature(made, eval_str=True).parameters
     found = {}
     for name, parameter in parameters.items():
@@ -101,17 +103,18 @@ def _holds_part(annotation: Any) -> bool:
     return all(is_part(each) or is_plain(each) for each in alternatives(annotation))
 
 
-def _is_torchs(made: Any) -> bool:
-    return str(made.__module__).startswith("torch.")
-
-
-def _names_in(module: str) -> list[str]:
-    """The public names of a module of ours that there is; none of another."""
+def _suggestion(module: str, name: str) -> str:
+    """The nearest name in a module of ours, or the nearest module in its package."""
+    package, _, last = module.rpartition(".")
     if not module.startswith("ldm."):
-        return []
+        return f"See {package or module}'s own names."
     try:
         found = importlib.import_module(module)
     except ImportError:
-        return []
-    own = [name for name, value in vars(found).items() if callable(value)]
-    return [n for n in own if not n.startswith("_") and vars(found)[n].__module__ == module]
+        try:
+            parent = importlib.import_module(package)
+        except ImportError:
+            return f"There is no {package} either."
+        return suggestion(last, [each.name for each in pkgutil.iter_modules(parent.__path__)])
+    public = [n for n, value in vars(found).items() if callable(value) and not n.startswith("_")]
+    return suggestion(name, [n for n in public if vars(found)[n].__module__ == module])

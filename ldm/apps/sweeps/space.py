@@ -8,8 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from ldm.apps.compose import LITERAL, quoted
 from ldm.apps.errors import UserError
+from ldm.apps.words import LITERAL, quoted
 
 DIGITS = 4  # of a number that a search draws from an interval
 

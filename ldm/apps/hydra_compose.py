@@ -1,0 +1,104 @@
+"""Hydra's composition, and its complaints in the user's words."""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
+
+from ldm.apps.config_files import choices, hydra_in
+from ldm.apps.errors import UserError, suggestion
+from ldm.apps.hydra_mistakes import (
+    defaults_mistake,
+    groups_in,
+    missing_config,
+    no_mapping,
+    unfinished_interpolation,
+    unreadable,
+)
+from ldm.apps.origins import origins_of
+from ldm.apps.schema.check import mistakes
+from ldm.apps.schema.commands import settings_of_command
+
+
+def composed(command: str, overrides: list[str], roots: list[Path]) -> DictConfig:
+    """What Hydra makes of a command's words; UserError where it makes nothing of them."""
+    try:
+        with hydra_in(roots) as more:
+            return hydra_compose(command, overrides=[*overrides, *more])
+    except MissingConfigException as error:
+        raise UserError(missing_config(command, error, overrides, roots)) from error
+    except yaml.YAMLError as error:
+        raise UserError(unreadable(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error.__cause__, GrammarParseError):
+            broken = unfinished_interpolation(error.__cause__, overrides, roots)
+            raise UserError(broken) from error
+        text = str(error) or str(error.__cause__)
+        raise UserError(_explain(command, text, overrides, roots)) from error
+    except OSError as error:  # of OmegaConf, of a file that holds a text or a number
+        said = no_mapping(roots, overrides)
+        if said is None:
+            raise
+        raise UserError(said) from error
+
+
+def _explain(command: str, text: str, overrides: list[str], roots: list[Path]) -> str:
+    """Hydra's message in the user's words, with the closest known key where one is unknown."""
+    unknown = re.search(r"Could not override '([^'@]+)", text)
+    without = overrides
+    if unknown:
+        without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
+        if len(without) < len(overrides):
+            return _unknown(command, unknown[1], without, roots)
+    found = defaults_mistake(command, text, overrides, roots)
+    if found is not None:
+        return found
+    group = re.search(r"You must specify '([^']+)'", text)
+    if group:
+        options = choices(group[1], roots)
+        return f"`ldm {command}` needs {group[1]}=NAME. Known: {', '.join(options)}."
+    known = [*settings_of_command(command), *groups_in(roots), "hydra"]
+    for word in overrides:  # of which Hydra's grammar may have made nothing
+        key = re.split(r"[.@=]", word.lstrip("+~"))[0]
+        if key not in known:
+            return f"{key!r} is not a setting of `ldm {command}`. {suggestion(key, known)}"
+    return re.sub(r"\s*\n\s*", " ", text.split("Set the environment")[0]).strip()
+
+
+def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> str:
+    """What to say of a typed key that the configuration of the other words does not have."""
+    known: list[str] = []
+    with suppress(UserError):  # they have mistakes of their own
+        config = composed(command, others, roots)
+        known += keys_in(config)
+        for mistake in mistakes(command, config):  # a group that is no group has no settings
+            if key.startswith(f"{mistake.key}."):
+                where = origins_of(command, others, roots).file_of(mistake.key)
+                return f"{mistake.text}{where}"
+    if key in known:
+        return (
+            f"the value of {key!r} has entries that the configuration does not have. Add each "
+            f"by itself, +{key}.NAME=VALUE, or write a file of your own for --config-dir."
+        )
+    groups = groups_in(roots)
+    if key in groups:
+        return (
+            f"{key!r} has no place in this `ldm {command}`: its stage does without. Leave it "
+            "out, or choose another stage= or experiment=."
+        )
+    return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known + groups)}"
+
+
+def keys_in(config: Any, prefix: str = "") -> Iterable[str]:
+    """The dotted names of groups and settings."""
+    for key in config:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(config, key) and OmegaConf.is_dict(config._get_node(key)):
+            yield from keys_in(config._get_node(key), f"{prefix}{key}.")
