@@ -234,7 +234,7 @@ def _overview() -> str:
         "",
         "usage: ldm COMMAND key=value ...",
     ]
-    lines += ["", *(f"  {name:9} {what}" for name, what in COMMANDS.items())]
+    lines += ["", *(f"  {name:10} {what}" for name, what in COMMANDS.items())]
     lines += ["", "`ldm COMMAND --help` shows a command's settings and examples.", ""]
     return "\n".join([*lines, "The shortest way to see it all: ldm run recipe=demo"])
 
