@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from math import gcd
-from typing import Any
 
 from ldm.apps.rules.case import Case
 
@@ -70,7 +69,6 @@ def towers(case: Case) -> Iterator[str]:
     text, vision = tower.get("text") or {}, tower.get("vision") or {}
     for name, width, parts, what in (
         ("text.heads", text.get("width"), text.get("heads"), "text.width"),
-        ("vision.head_width", vision.get("width"), _transformer(vision), "vision.width"),
         ("vision.patch_size", vision.get("image_size"), vision.get("patch_size"), "image_size"),
     ):
         if width and parts and width % parts:
@@ -78,6 +76,14 @@ def towers(case: Case) -> Iterator[str]:
                 f"text_encoder.{name}={parts} does not divide text_encoder.{what}={width}; choose "
                 f"text_encoder.{name}={_or(_divisors(width))}."
             )
+    width, head = vision.get("width"), vision.get("head_width", 64)
+    is_transformer = isinstance(vision.get("layers", 12), int)  # a residual network's pools only
+    if width and is_transformer and (width < head or width % (width // head)):
+        yield (
+            f"text_encoder.vision.head_width={head} cuts text_encoder.vision.width={width} into "
+            f"heads of no equal width; choose text_encoder.vision.head_width="
+            f"{_or(_divisors(width))}."
+        )
     words = text.get("vocab_size", VOCABULARY_SIZE)
     if words != VOCABULARY_SIZE:
         yield (
@@ -94,12 +100,6 @@ def one_tower_at_a_time(case: Case) -> Iterator[str]:
             "text_encoder=clip_vit_l14 and text_encoder=openclip_vit_bigg14, each with a run= of "
             "its own, then give both to `ldm cache text_run=[A,B]`."
         )
-
-
-def _transformer(vision: Any) -> int | None:
-    """The width of a head, of a vision transformer; a residual network's is of its pooling."""
-    is_residual = not isinstance(vision.get("layers", 12), int)
-    return None if is_residual else vision.get("head_width", 64)
 
 
 def _divisors(number: int) -> list[int]:

@@ -51,6 +51,8 @@ BROKEN = [
     (networks.latents_in_and_out, DIFFUSION, "backbone.in_channels=9", "backbone.in_channels=4"),
     (networks.latents_in_and_out, DIFFUSION, "backbone.in_channels=3", "backbone.in_channels=4"),
     (networks.towers, TOWERS, "text_encoder.text.heads=3", "text_encoder.text.heads=4"),
+    (networks.towers, TOWERS, "text_encoder=openclip_vit_h14 text_encoder.vision.head_width=400",
+     "text_encoder.vision.head_width=80"),
     (networks.towers, TOWERS, "text_encoder.text.vocab_size=50000",
      "text_encoder.text.vocab_size=49408"),
     (schedules.prediction, DIFFUSION, "schedule=cosine", "prediction=v"),
