@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from ldm.apps.bill.bill import FILE as BILL
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
+from ldm.apps.record.file import read_record
 from ldm.callbacks.loggers.backend import Backend, Run
-from ldm.manifest import VERSION
+from ldm.manifest import read_json
 
 
 def backends(config: DictConfig) -> dict[str, Backend]:
@@ -32,9 +34,11 @@ def require_loggers(config: DictConfig) -> None:
             raise UserError(str(error)) from error
 
 
-def run_of(config: DictConfig, pretrained: Mapping[str, Any]) -> Run:
-    """What is told of a run: its settings, by what it learns, the version of ldm."""
-    settings: Any = OmegaConf.to_container(config, resolve=True)
+def run_of(directory: Path, settings: Mapping[str, Any]) -> Run:
+    """What is told of a run: its settings, its record of the latest sitting, what it is made of."""
     facts = {name: value for name, value in settings.items() if name != "logger"}
-    facts |= {"pretrained": dict(pretrained), "made_by": f"ldm {VERSION}"}
-    return Run(Path(config.run), facts)
+    if sittings := read_record(directory)["sittings"]:
+        facts["record"] = sittings[-1]
+    if (bill := directory / BILL).is_file():
+        facts["materials"] = read_json(bill)
+    return Run(directory, facts)

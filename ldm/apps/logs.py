@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError, suggestion
-from ldm.apps.loggers import backends
-from ldm.callbacks.loggers.backend import Backend, Run
+from ldm.apps.loggers import backends, run_of
+from ldm.callbacks.loggers.backend import Backend
 from ldm.callbacks.loggers.follower import Follower
 from ldm.callbacks.rows import Row, read_jsonl
 
@@ -102,8 +102,7 @@ def _replay_in(name: str, backend: Backend, directory: Path, rows: Sequence[Row]
     prompts = directory / "samples" / PROMPTS
     captions = json.loads(prompts.read_text()) if prompts.is_file() else []
     last = max((row["step"] for row in rows), default=0)
-    settings = {k: v for k, v in configuration(directory).items() if k != "logger"}
-    run = Run(directory, settings)
+    run = run_of(directory, configuration(directory))
     follower = Follower(name, backend, run, start_step=last, captions=captions)
     try:
         follower.bring_all()

@@ -80,11 +80,11 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
     meet_after_restart(config)
     if start == 0 and is_first_process() and (run / "metrics.jsonl").exists():
         print(f"{run} has no checkpoint: it begins again at step 0, and so does its metrics.jsonl")
-    loggers = open_loggers(config, assembly, start, watchers.backends)
-    trainer = make_trainer(config, watchers.callbacks, loggers)
     if sitting is not None:
         sitting.write(run, inputs, start)
         write_bill(config, inputs, run)
+    loggers = open_loggers(config, assembly, start, watchers.backends)  # which tell of both
+    trainer = make_trainer(config, watchers.callbacks, loggers)
     _announce(config, assembly, shares, start)
     try:
         trainer.fit(task, TrainingData(assembly, config, start))

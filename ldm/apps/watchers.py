@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.build import device_of
 from ldm.apps.dumps import Dumps
@@ -159,7 +159,8 @@ def open_loggers(
     config: DictConfig, assembly: Assembly, start_step: int, backends: Mapping[str, Backend]
 ) -> list[Any]:
     """The loggers of a run that begins or goes on at ``start_step``; only rank 0's are followed."""
-    run = run_of(config, assembly.pretrained)
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    run = run_of(Path(config.run), settings)
     followers = [
         Follower(name, backend, run, start_step=start_step, captions=assembly.prompts)
         for name, backend in backends.items()
