@@ -36,7 +36,7 @@ def test_it_says_what_a_run_comes_to(capsys):
         "237,000 steps, 485,376,000 pictures seen, of 256 px",
         "0.0001 of AdamW, constant after 10,000 steps of warm-up",
         "gpu, bf16-mixed, ddp",
-        "each device holds 17.2 GB",
+        "each device holds about 43.0 GB",
         "a checkpoint takes about 13.8 GB",
         "before it can run: data.root=DATA holds no latent cache",
     ):

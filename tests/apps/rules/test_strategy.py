@@ -66,11 +66,11 @@ def test_the_check_says_what_each_device_holds(capsys):
     for more, factor in (([], 0.25), (["micro_batch=4"], 0.25), (["strategy=ddp"], 1.0)):
         assert check("train", [*words, *more], config_dir=None) == 0
         line = next(x for x in capsys.readouterr().out.splitlines() if "each device" in x)
-        sizes = dict(re.findall(r"(\w+) ([\d.]+) MB", line))
+        sizes = dict(re.findall(r"[:,] ([\w ]+) ([\d.]+) MB", line))
         weights = 4 * 1_462_212 / 1e6
         whole = 1.0 if more else 0.25
         expected = {"weights": factor, "gradients": whole, "optimizer": 2 * factor,
-                    "average": factor, "holds": 4 * factor + whole}  # fmt: skip
-        assert sizes.keys() == expected.keys()
+                    "average": factor}  # fmt: skip
+        assert expected.keys() <= sizes.keys() and "activations" in sizes
         for name, share in expected.items():
             assert float(sizes[name]) == pytest.approx(share * weights, abs=0.06)
