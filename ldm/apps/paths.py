@@ -29,6 +29,7 @@ PATHS = {
     "materials": ("model", "out"),
     "run": ("out", "data.path"),
     "weights": ("weights_dir",),
+    "sweep": ("sweep_dir",),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.differences import differences
 from ldm.apps.errors import UserError
+from ldm.apps.paths import from_root
 from ldm.apps.report.job_numbers import (
     ROWS,
     Records,
@@ -51,7 +52,7 @@ class Training:
             return False
         if not (job.directory / CONFIG).is_file() or not (job.directory / INPUTS).is_file():
             return False
-        before, now = OmegaConf.load(job.directory / CONFIG), job.config
+        before, now = OmegaConf.load(job.directory / CONFIG), from_root(job.config)
         if differences(_plain(before), _plain(now)):
             return False
         inputs = read_json(job.directory / INPUTS).values()
