@@ -48,14 +48,11 @@ def from_root(config: DictConfig, directory: str | Path | None = None) -> DictCo
     """
     whole = copy.deepcopy(config)
     OmegaConf.set_struct(whole, False)
-    before, base = str(whole.run), Path(directory or Path.cwd())
+    base = Path(directory or Path.cwd())
     for key in PATHS["train"]:
         found = _select(whole, key)
         if found is not None:
             OmegaConf.update(whole, key, _each(lambda path: absolute(path, base), found))
-    for logger in (whole.get("logger") or {}).values():
-        if logger.get("save_dir") == before:
-            logger.save_dir = whole.run
     return whole
 
 
