@@ -30,7 +30,8 @@ OF_TRAINING = (
 COMMANDS = {
     "prepare": ("data=shapes", "out=o"), "cache": ("autoencoder_run=a", "data.root=d", "out=o"),
     "sample": ("model=m",), "evaluate": ("model=m", "metrics=fid"), "weights": (),
-    "export": ("model=m", "out=o"), "import": ("from=a", "run=r"), "run": ("recipe=demo",),
+    "materials": ("model=m",), "plan": (), "export": ("model=m", "out=o"),
+    "import": ("from=a", "run=r"), "run": ("recipe=demo",),
     "train": ("experiment=demo_diffusion", "data.root=D"),
 }  # fmt: skip
 
