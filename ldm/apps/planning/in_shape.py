@@ -32,7 +32,7 @@ def towers_in_shape(settings: DictConfig | None) -> ClipShapes | None:
 
 
 def text_in_shape(settings: DictConfig | None) -> nn.Module | None:
-    """The weights of a text encoder, of one tower or of Stable Diffusion XL's two; None likewise."""
+    """The weights of a text encoder, of one tower or of two; None likewise."""
     if settings is None:
         return None
     if str(settings.get("_target_")) == "ldm.text.sdxl_text.SdxlText":
