@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ STEPS = "step_" + "[0-9]" * 9
 class Sign(Protocol):
     """Writes a manifest into a folder."""
 
-    def __call__(self, directory: Path, *, facts: dict[str, float]) -> None: ...
+    def __call__(self, directory: Path, *, facts: Mapping[str, Any]) -> None: ...
 
 
 class SlimModels:
@@ -55,7 +56,7 @@ class SlimModels:
             if out.exists():  # a run that was killed came here again
                 _delete(out)
             with whole_directory(out) as temporary:
-                self.sign(temporary, facts={"step": step})
+                self.sign(temporary, facts=self._facts(step))
                 if earlier:
                     self.assembly.write_trained(temporary)
                     _link_the_rest(earlier[-1], temporary)
@@ -69,6 +70,11 @@ class SlimModels:
                 f"the next is due at step {step + self.every_steps}.",
                 flush=True,
             )
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        """As the run's own manifest has them: its bill of materials is read from these."""
+        learned_by = self.assembly.pretrained
+        return {"step": step} | ({"pretrained": dict(learned_by)} if learned_by else {})
 
 
 def _link_the_rest(earlier: Path, folder: Path) -> None:

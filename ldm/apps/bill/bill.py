@@ -1,12 +1,19 @@
 """A bill of materials, and how bills of what a model was made from become its own."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from ldm.manifest import read_json
 
 FILE = "materials.json"
 TRAINING, INIT, FROZEN = "training", "init", "frozen input"
 EVALUATION, TOKENIZER = "evaluation", "tokenizer"
 UNKNOWN = "unknown"
+_KEYS = {  # of an entry, without which nothing can be said of it
+    "pretrained": {"name", "role", "licence", "trained_on", "for"},
+    "data": {"source", "fingerprint", "num_samples", "num_held_out", "licences", "for"},
+}
 _NAMES = {
     "run_text_encoder": "text encoder",
     "run_autoencoder": "autoencoder",
@@ -43,10 +50,20 @@ class Bill(NamedTuple):
         return whole | {"from_scratch": self.is_from_scratch}
 
 
-def bill_of(found: Any) -> Bill:
-    """The bill in what was read of a file; an empty one where that is none."""
-    known = found if isinstance(found, Mapping) else {}
-    return Bill(list(known.get("pretrained", [])), list(known.get("data", [])))
+def read_bill(path: Path) -> Bill:
+    """The bill in a file; ValueError where that holds another thing, or not all of one."""
+    found = read_json(path)
+    whole = isinstance(found, Mapping) and all(
+        isinstance(found.get(name), list)
+        and all(isinstance(entry, Mapping) and keys <= entry.keys() for entry in found[name])
+        for name, keys in _KEYS.items()
+    )
+    if not whole:
+        raise ValueError(
+            f"{path} is no bill of materials of ldm, or a damaged one. Delete it: what it said is "
+            "then read from the manifests."
+        )
+    return Bill(found["pretrained"], found["data"])
 
 
 def in_words(kind: str) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldm.apps.bill.bill import FILE, FROZEN, INIT, UNKNOWN, Bill, bill_of, in_words, sums
+from ldm.apps.bill.bill import FILE, FROZEN, INIT, UNKNOWN, Bill, in_words, read_bill, sums
 from ldm.apps.bill.learned_by import vocabulary
 from ldm.apps.locate import input_folder
 from ldm.data.shards.files import shard_files
-from ldm.manifest import Manifest, known_manifest, read_json
+from ldm.manifest import Manifest, known_manifest
 
 _OWN_SOURCES = {
     "shapes": "none needed: drawn by ldm",
@@ -40,7 +40,7 @@ def of_artefact(place: Path, manifest: Manifest) -> Bill:
     if manifest.kind == _SHARDS:
         return Bill([], [_data(str(place), manifest.fingerprint, "")])
     if (place / FILE).is_file():
-        return bill_of(read_json(place / FILE))
+        return read_bill(place / FILE)
     return of_inputs(place, manifest)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldm.apps.bill.bill import EVALUATION, FILE, Bill, bill_of, in_words, sums
+from ldm.apps.bill.bill import EVALUATION, FILE, Bill, in_words, read_bill, sums
 from ldm.apps.bill.inherited import inherited, of_artefact, of_training
 from ldm.apps.bill.learned_by import learned_by
 from ldm.apps.errors import UserError
@@ -33,7 +33,7 @@ def complete_bill(directory: Path) -> None:
 
     The rest stays as it was found at the beginning: inputs may be gone by now.
     """
-    known = bill_of(read_json(directory / FILE))
+    known = read_bill(directory / FILE)
     write_json(directory / FILE, sums([known, evaluated_by(directory)]).as_json())
 
 
@@ -42,7 +42,7 @@ def bill_at(path: str) -> Bill:
     root = Path(path)
     place, manifest = root, known_manifest(root)
     if manifest is None and (root / FILE).is_file():  # of a run that is not finished
-        return sums([bill_of(read_json(root / FILE)), evaluated_by(root)])
+        return sums([read_bill(root / FILE), evaluated_by(root)])
     if manifest is None:
         part = next(iter(parts_at(path, _PARTS)), "unet")
         folder = model_folder(path, part)

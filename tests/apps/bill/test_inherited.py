@@ -2,7 +2,9 @@
 
 import shutil
 
-from ldm.apps.bill.bill import FILE, Bill, bill_of, sums
+import pytest
+
+from ldm.apps.bill.bill import FILE, Bill, read_bill, sums
 from ldm.apps.bill.made_of import bill_at, evaluated_by
 from ldm.manifest import read_json, read_manifest, write_json
 
@@ -58,4 +60,16 @@ def test_one_thing_used_twice_is_one_entry():
     one, other = (Bill([{**part, "for": [name]}], []) for name in ("denoiser", "autoencoder"))
     (found,) = sums([one, other, one]).pretrained
     assert found["for"] == ["autoencoder", "denoiser"]
-    assert bill_of(sums([one]).as_json()) == one and bill_of([]) == Bill([], [])
+
+
+@pytest.mark.parametrize(
+    "content", [[], {}, {"pretrained": []}, {"pretrained": [{"name": "vgg16"}], "data": []}]
+)
+def test_a_foreign_or_damaged_bill_is_no_bill_from_scratch(world, tmp_path, content):
+    place = shutil.copytree(world.text_encoder, tmp_path / "text")
+    assert read_bill(place / FILE).as_json() == read_json(place / FILE)
+    write_json(place / FILE, content)
+    with pytest.raises(ValueError, match=r"materials\.json is no bill of materials .* Delete it"):
+        bill_at(str(place))
+    (place / FILE).unlink()
+    assert bill_at(str(place)).pretrained[0]["role"].startswith("tokenizer")
