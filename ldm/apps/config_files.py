@@ -1,5 +1,6 @@
 """The folders of configurations, and Hydra at work in them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,5 +42,15 @@ def hydra_in(roots: list[Path]) -> Iterator[list[str]]:
     """Hydra looks into these folders; yields the words that it must be given for that."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(roots[0]), version_base="1.3"):
-        more = ",".join(f"file://{root}" for root in roots[1:])
+        more = ",".join(_in_quotes(f"file://{root}") for root in roots[1:])
         yield [f"hydra.searchpath=[{more}]"] if more else []
+
+
+def _in_quotes(text: str) -> str:
+    """A text that Hydra's grammar leaves as it is."""
+    return "'" + re.sub(r"(\\*)('|$)", _escaped, text) + "'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Backslashes count as such only before a quote, so there each is doubled."""
+    return found[1] * 2 + ("\\'" if found[2] else "")
