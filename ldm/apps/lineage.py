@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ldm.apps.credentials import HIDDEN
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder, model_folder
 from ldm.manifest import Manifest, known_manifest, read_json
@@ -26,12 +27,17 @@ def lineage(path: str) -> dict[str, Manifest]:
 def shards_of(folder: Path) -> str | None:
     """Where the shards lie that the model in a folder was made from, None where nobody knows.
 
-    UserError where others lie there now.
+    UserError where others lie there now, or at a url that wants a password.
     """
     for _, place, manifest in _artefacts(folder):
         if "shards" not in manifest.inputs:
             continue
         wanted = manifest.inputs["shards"]
+        if HIDDEN in wanted["path"]:
+            raise UserError(
+                f"{place} was made from the shards at {wanted['path']}, whose password is not "
+                "kept. Give reference= or data.root=URL."
+            )
         if "://" in wanted["path"]:
             return wanted["path"]
         root = input_folder(manifest.inputs, "shards", place)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ldm.apps.credentials import without_credentials
 from ldm.apps.errors import UserError
 from ldm.interop.condition_encoders import PARTS, TEXT_ENCODERS, sdxl_settings
 from ldm.interop.diffusers_vq_pipeline import VQ_PART, VQ_PIPELINE
@@ -121,7 +122,7 @@ def model_fingerprints(path: str) -> dict[str, Any]:
 def relative_to(entry: dict[str, str], directory: str | Path) -> dict[str, str]:
     """The same input with its path relative to the artefact, so that a whole tree may move."""
     if "://" in entry["path"]:  # shards at a url
-        return entry
+        return entry | {"path": without_credentials(entry["path"])}
     return entry | {"path": os.path.relpath(entry["path"], directory)}
 
 

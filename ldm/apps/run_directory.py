@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.credentials import without_credentials
 from ldm.apps.differences import FORBIDDEN, WARNED, Difference, differences
 from ldm.apps.errors import UserError
 from ldm.apps.locate import relative_to
@@ -82,7 +83,7 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
                         "the cosine is stretched and the learning rate rises again at the seam."
                     )
     if is_first_process():
-        write_json(directory / INPUTS, inputs)
+        write_json(directory / INPUTS, without_credentials(inputs))
         with atomic(written) as temporary:
             temporary.write_text(OmegaConf.to_yaml(from_root(config), resolve=True))
     return True
@@ -118,14 +119,16 @@ def sign(
     directory: Path,
     config: DictConfig,
     inputs: Mapping[str, dict[str, str]],
-    facts: Mapping[str, float],
+    facts: Mapping[str, Any],
 ) -> None:
     """Write the manifest of a run, or of a model that it leaves on its way."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     write_manifest(
         directory,
         kind=f"run_{config.stage}",
-        settings={k: v for k, v in settings.items() if k not in ("run", "logger")},
+        settings=without_credentials(
+            {k: v for k, v in settings.items() if k not in ("run", "logger")}
+        ),
         inputs={name: relative_to(value, directory) for name, value in inputs.items()},
         facts=facts,
     )
@@ -164,7 +167,7 @@ def _take_up(directory: Path, config: DictConfig, inputs: dict[str, dict[str, st
         print(f"  from step {step} on it learns otherwise than with the earlier settings.")
     changes = {d.key: {"class": d.kind, "before": d.before, "now": d.now} for d in found}
     with open(directory / HISTORY, "a") as file:
-        file.write(json.dumps({"step": step, "changes": changes}) + "\n")
+        file.write(json.dumps({"step": step, "changes": without_credentials(changes)}) + "\n")
 
 
 def _refuse(refused: list[Difference], directory: Path) -> None:

@@ -16,8 +16,9 @@ _QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 class Code(NamedTuple):
     """The checkout that ldm runs from: facts for a record, and its changes since the commit.
 
-    ``facts`` are commit (None where it is unknown, then with the reason as why), dirty, untracked
-    (names of files), diff_sha256, and diff_is_cut where only the beginning of the diff is here.
+    ``facts`` are commit (None where it is unknown), dirty, untracked (names of files),
+    diff_sha256, and diff_is_cut where only the beginning of the diff is here. Of what git did not
+    answer there are none, and why says why.
     """
 
     facts: dict[str, Any]
@@ -29,22 +30,36 @@ def running_code(root: Path | None = None) -> Code:
     root = Path(__file__).resolve().parents[3] if root is None else root
     if not (root / ".git").exists():
         return Code({"commit": None, "why": "ldm runs from an installed package, no checkout"}, "")
-    try:
-        commit = _git(root, "rev-parse", "--verify", "HEAD")[0].decode().strip()
-        status = _git(root, "status", "--porcelain")[0].decode(errors="replace").splitlines()
-        diff, cut = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
-    except OSError as error:
-        return Code({"commit": None, "why": f"git: {error}"}, "")
-    untracked = [line[3:] for line in status if line.startswith("??")]
-    facts: dict[str, Any] = {
-        "commit": commit,
-        "dirty": len(untracked) < len(status),
-        "untracked": untracked[:_MOST_UNTRACKED],
-        "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
-    }
-    if cut:
-        facts["diff_is_cut"] = f"after {LARGEST_DIFF} bytes, of which the checksum is"
+    facts: dict[str, Any] = {"commit": None}
+    unanswered, diff = [], b""
+    for name, ask in {"rev-parse": _commit, "status": _status, "diff": _diff}.items():
+        try:  # each by itself: a slow one costs its own answer alone
+            more, diff = ask(root)
+            facts |= more
+        except OSError as error:
+            unanswered.append(f"git {name}: {error}")
+    if unanswered:
+        facts["why"] = "; ".join(unanswered)
     return Code(facts, diff.decode(errors="replace"))
+
+
+def _commit(root: Path) -> tuple[dict[str, Any], bytes]:
+    return {"commit": _git(root, "rev-parse", "--verify", "HEAD")[0].decode().strip()}, b""
+
+
+def _status(root: Path) -> tuple[dict[str, Any], bytes]:
+    lines = _git(root, "status", "--porcelain")[0].decode(errors="replace").splitlines()
+    untracked = [line[3:] for line in lines if line.startswith("??")]
+    found = {"dirty": len(untracked) < len(lines), "untracked": untracked[:_MOST_UNTRACKED]}
+    return found, b""
+
+
+def _diff(root: Path) -> tuple[dict[str, Any], bytes]:
+    diff, cut = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
+    found = {"diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None}
+    if cut:
+        found["diff_is_cut"] = f"after {LARGEST_DIFF} bytes, of which the checksum is"
+    return found, diff
 
 
 def _git(root: Path, *words: str) -> tuple[bytes, bool]:

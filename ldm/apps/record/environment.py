@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ldm.apps.build import device_of
+from ldm.apps.credentials import without_credentials
 
 # By which programs of ours and libraries below them are steered. Others may hold secrets.
 _PREFIXES = (
@@ -24,7 +25,6 @@ _NAMES = {
     "WANDB_MODE", "WORLD_SIZE",
 }  # fmt: skip
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|JWT", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def environment(accelerator: str) -> dict[str, Any]:
@@ -64,8 +64,3 @@ def packages() -> dict[str, str]:
             name, _, version = folder.name.removesuffix(".dist-info").partition("-")
             found[name.replace("_", "-").lower()] = version
     return dict(sorted(found.items()))
-
-
-def without_credentials(text: str) -> str:
-    """A text whose urls have lost their user and password."""
-    return _CREDENTIALS.sub("***", text)

@@ -5,7 +5,7 @@ changes since its commit are ``RUN/git.diff``, of a later sitting with others ``
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.credentials import without_credentials
 from ldm.apps.paths import from_root
 from ldm.apps.record.code import Code, running_code
-from ldm.apps.record.environment import environment, without_credentials
+from ldm.apps.record.environment import environment
 from ldm.apps.record.file import RECORD, Typed, read_record
 from ldm.manifest import atomic, fingerprint, write_json
 
@@ -57,7 +58,7 @@ class Sitting:
         code = self._code.result()
         config: Any = OmegaConf.to_container(from_root(self._config), resolve=True)
         return self._facts(inputs) | {
-            "config": config,
+            "config": without_credentials(config),
             "git": code.facts | {"diff": code.diff},
             "environment": self._environment.result(),
         }
@@ -66,11 +67,11 @@ class Sitting:
         config_dir = self._typed.config_dir
         return {
             "begun": self._begun,
-            "command": [without_credentials(word) for word in sys.argv],
-            "overrides": [without_credentials(word) for word in self._typed.words],
+            "command": without_credentials(sys.argv),
+            "overrides": without_credentials(self._typed.words),
             "config_dir": None if config_dir is None else str(Path(config_dir).absolute()),
             "launch_directory": str(Path.cwd()),
-            "inputs": {name: dict(entry) for name, entry in inputs.items()},
+            "inputs": without_credentials(inputs),
         }
 
 
@@ -91,12 +92,7 @@ def _changes(
     record: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> str | None:
     """What of code and versions is another, in words; None where all is the same."""
-    clauses = []
-    one, other = before["git"], now["git"]
-    if one["commit"] != other["commit"]:
-        clauses.append(f"the code is of another commit ({_commit(one)} -> {_commit(other)})")
-    elif one.get("diff_sha256") != other.get("diff_sha256"):
-        clauses.append(f"the code was changed, at the same commit ({_commit(other)})")
+    clauses = [*_changed_code(before["git"], now["git"])]
     first, second = (
         record["packages"].get(entry["environment"]["packages"], {})
         | {"python": entry["environment"]["python"]}
@@ -111,6 +107,20 @@ def _changes(
         more = f", {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
         clauses.append(f"versions are others: {', '.join(moved[:_SHOWN])}{more}")
     return " and ".join(clauses) or None
+
+
+def _changed_code(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    both = f"{_commit(before)} -> {_commit(now)}"
+    if None in (before["commit"], now["commit"]):
+        if before["commit"] != now["commit"]:
+            why = before.get("why") or now["why"]
+            yield f"git could not be asked of which commit the code is ({both}; {why})"
+    elif before["commit"] != now["commit"]:
+        yield f"the code is of another commit ({both})"
+    elif "diff_sha256" not in before or "diff_sha256" not in now:
+        yield f"git could not be asked whether the code was changed, at commit {_commit(now)}"
+    elif before["diff_sha256"] != now["diff_sha256"]:
+        yield f"the code was changed, at the same commit ({_commit(now)})"
 
 
 def _commit(code: Mapping[str, Any]) -> str:

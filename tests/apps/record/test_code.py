@@ -1,5 +1,6 @@
 """Of which commit the running code is."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -50,12 +51,31 @@ def test_no_checkout_and_no_git_are_no_reason_to_stop(tmp_path, checkout, monkey
     assert facts["commit"] is None and "git" in facts["why"]
 
 
-def test_a_git_that_does_not_answer_is_left(checkout, monkeypatch, tmp_path):
-    slow = tmp_path / "bin" / "git"
-    slow.parent.mkdir()
-    slow.write_text("#!/bin/sh\nexec sleep 60\n")
-    slow.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{slow.parent}:/usr/bin:/bin")
+@pytest.fixture
+def slow_git(monkeypatch, tmp_path):
+    """Makes a git that falls asleep over the words of a pattern of the shell's."""
+
+    def make(pattern):
+        slow = tmp_path / "bin" / "git"
+        slow.parent.mkdir()
+        lines = ["#!/bin/sh", f'case "$*" in {pattern}) exec sleep 60;; esac']
+        slow.write_text("\n".join([*lines, f'exec {shutil.which("git")} "$@"\n']))
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{slow.parent}:/usr/bin:/bin")
+
+    return make
+
+
+def test_a_git_that_does_not_answer_is_left(checkout, monkeypatch, slow_git):
+    slow_git("*")
     monkeypatch.setattr(code, "_SECONDS", 0.05)
     facts, _ = running_code(checkout)
     assert facts["commit"] is None and "no answer within" in facts["why"]
+
+
+def test_a_slow_diff_costs_the_diff_alone(checkout, monkeypatch, slow_git):
+    slow_git('*"diff HEAD"*')
+    monkeypatch.setattr(code, "_SECONDS", 0.5)
+    facts, diff = running_code(checkout)
+    assert len(facts["commit"]) == 40 and facts["dirty"] is False and diff == ""
+    assert facts["why"] == "git diff: no answer within 0.5 s" and "diff_sha256" not in facts

@@ -11,6 +11,7 @@ from ldm.apps.record.code import Code
 from ldm.apps.record.environment import environment
 from ldm.apps.record.file import RECORD, Typed, read_record
 from ldm.apps.record.sitting import Sitting
+from ldm.apps.run_directory import sign
 from ldm.manifest import read_json
 
 CONFIG = OmegaConf.create({"run": "runs/a", "accelerator": "cpu", "data": {"root": "x"}, "lr": 1.0})
@@ -55,6 +56,32 @@ def test_the_same_again_is_silent_and_changes_are_one_line(sit, tmp_path, capsys
     assert (
         len(read_record(tmp_path)["sittings"]) == 4 and len(read_record(tmp_path)["packages"]) == 2
     )
+
+
+def test_what_git_did_not_answer_is_not_another_commit(tmp_path):
+    known = {"commit": "a" * 40, "diff_sha256": None}
+    slow = {"commit": "a" * 40, "why": "git diff: no answer within 1 s"}
+    lost = {"commit": None, "why": "git rev-parse: no answer within 1 s"}
+    said = [*module._changed_code(known, lost), *module._changed_code(lost, known)]
+    assert all("git could not be asked of which commit the code is" in each for each in said)
+    assert "(aaaaaaa -> unknown; git rev-parse: no answer within 1 s)" in said[0]
+    (said,) = module._changed_code(known, slow)
+    assert said == "git could not be asked whether the code was changed, at commit aaaaaaa"
+    assert [*module._changed_code(known, known), *module._changed_code(lost, lost)] == []
+
+
+def test_passwords_of_urls_are_not_kept(tmp_path):
+    """But in config.yaml, by which a run goes on."""
+    root = "https://me:p@ss@h/x?token=t"
+    config = OmegaConf.merge(CONFIG, {"stage": "diffusion", "data": {"root": root}})
+    inputs = {"shards": {"path": root, "fingerprint": "ab"}}
+    sitting = Sitting(config, Typed([f"data.root={root}"], None))
+    sitting.write(tmp_path, inputs, 0)
+    sign(tmp_path, config, inputs, {})
+    kept = [(tmp_path / name).read_text() for name in (RECORD, "manifest.json")]
+    kept.append(str(sitting.for_checkpoints(inputs) | {"git": None}))  # or this file is in it
+    for text in kept:
+        assert "https://***@h/x?***" in text and "p@ss" not in text and "token=" not in text
 
 
 def test_each_diff_is_kept_once(sit, tmp_path):
