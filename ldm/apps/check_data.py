@@ -1,5 +1,6 @@
 """`ldm check data.root=DIR`: image shards against their index, or a latent cache's arrays."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def check_data(words: Sequence[str]) -> int:
     for word in words:
         if "=" not in word:
             raise UserError(f"{word} has no value: type {word}=..., as in data.root=shards.")
-    given = dict(word.split("=", 1) for word in words)
+    given = {key: os.path.expanduser(value) for key, value in (w.split("=", 1) for w in words)}
     decode = given.get("decode", "false").lower()
     if decode not in ("true", "false"):
         raise UserError(f"decode={given['decode']} does not fit: it must be true or false.")

@@ -35,7 +35,7 @@ examples:
 settings:
   run_dir=DIR         where runs are to be written: its disk is measured; else the present directory
   data.root=DIR       image shards or latents: the rate at which they are read
-  data.workers=N      with so many processes (0)
+  data.workers=N      with so many processes (0); with data.root=
   images_per_second=N what a training run takes, as `ldm train` prints it: whether they are enough
   weights_dir=DIR     pretrained files: whether they are intact
   network=true        try the servers of pretrained files; otherwise no connection is opened
@@ -67,7 +67,7 @@ def report(asked: Asked) -> list[Check]:
         probes = libraries.result()
         vision, torch = probes["torchvision"], probes["torch"]
         unfit = vision.error if vision.tried else ""
-        place = Path(asked.run_dir or os.getcwd()).expanduser()
+        place = Path(asked.run_dir or os.getcwd())
         found = [
             python_version(),
             torch_pair(version_of("torch"), version_of("torchvision"), unfit),
@@ -80,12 +80,13 @@ def report(asked: Asked) -> list[Check]:
             *limits.open_files(),
             *shared_memory(),
         ]
+        disks = [_disk(place)]
+        if place.is_dir() and not asked.quick:
+            disks.append(disk_speed.disk_speed(place))  # while the trial goes on
         if trial is not None and not torch.error:
             on_gpu = bool(torch.facts["devices"])
             found.append(compiling.compiling(trial.result(), on_gpu=on_gpu))
-    found += [_disk(place), network.settings()]
-    if place.is_dir() and not asked.quick:
-        found.append(disk_speed.disk_speed(place))
+    found += [*disks, network.settings()]
     if asked.network:
         found += network.tried(network.hosts())
     if asked.root is not None:
@@ -147,7 +148,23 @@ def understood(arguments: Sequence[str]) -> Asked:
             raise UserError(f"`ldm doctor` does not take {word!r}. {shown}")
         changed: dict[str, Any] = {keys[key]: _value(key, text)}
         asked = replace(asked, **changed)
+    _require_use(asked)
     return asked
+
+
+def _require_use(asked: Asked) -> None:
+    """UserError for settings that would change nothing."""
+    from ldm.apps.errors import UserError
+
+    if asked.root is None:
+        for key, given in (
+            ("data.workers", asked.workers != Asked.workers),
+            ("images_per_second", asked.images_per_second is not None),
+        ):
+            if given:
+                raise UserError(f"{key}= is about the loader: give data.root=DIR, too.")
+    elif asked.quick:
+        raise UserError("quick=true reads nothing: leave out quick=true, or data.root=.")
 
 
 def _value(key: str, text: str) -> Any:
@@ -166,4 +183,4 @@ def _value(key: str, text: str) -> Any:
         if number < 0:
             raise UserError(f"{key}={text} does not fit: it must be a number of at least 0.")
         return number
-    return text
+    return os.path.expanduser(text)

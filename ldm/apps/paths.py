@@ -24,6 +24,8 @@ PATHS = {
         "model", "samples", "reference", "data.root", "data.cache_dir", "prompts", "text_run",
         "weights_dir", "out", "notes",
     ),
+    "plan": ("out",),
+    "logs": ("run",),
     "export": ("model", "out", "metrics_file"),
     "import": ("from", "run"),
     "materials": ("model", "out"),

@@ -32,7 +32,7 @@ def replay(dump: str, words: Sequence[str]) -> int:
     The run's own configuration holds, but for ``words`` (``precision=32-true`` tells whether the
     precision is to blame). One process does the work of all, and nothing is written into the run.
     """
-    path = Path(dump)
+    path = Path(dump).expanduser()
     if not path.is_file() or path.suffix != ".json":
         raise UserError(f"replay={dump} is no dump; they lie in RUN/dumps/step_*.json.")
     found = read_json(path)

@@ -58,6 +58,13 @@ def test_settings_of_the_command() -> None:
     )
 
 
+def test_home_is_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    words = ["run_dir=~/x", "data.root=~/l", "weights_dir=~/w", "out=~/d.json"]
+    found = understood(words)
+    assert found == Asked(run_dir="/h/x", root="/h/l", weights_dir="/h/w", out="/h/d.json")
+
+
 @pytest.mark.parametrize(
     "word, said",
     [
@@ -65,12 +72,15 @@ def test_settings_of_the_command() -> None:
         ("out=", "out= needs a value"),
         ("network=yes", "true or false"),
         ("data.workers=two", "a number of at least 0"),
+        ("data.workers=2", "give data.root=DIR"),
+        ("images_per_second=0", "give data.root=DIR"),
+        ("data.root=x quick=true", "quick=true reads nothing"),
     ],
 )
 def test_a_mistake_is_a_sentence(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=said):
-        understood([word])
-    assert main(["doctor", word]) == 2
+        understood(word.split())
+    assert main(["doctor", *word.split()]) == 2
     assert capsys.readouterr().err.startswith("ldm: ")
 
 

@@ -17,8 +17,10 @@ import time
 import torch
 device = "cuda" if torch.cuda.is_available() else "cpu"
 begun = time.monotonic()
-compiled = torch.compile(lambda x: torch.nn.functional.silu(x).sum(-1))
-compiled(torch.ones(8, 64, device=device))
+import torch._inductor.config as inductor
+if hasattr(inductor, "cpp_cache_precompile_headers"):
+    inductor.cpp_cache_precompile_headers = False  # which pays from the second kernel on
+torch.compile(lambda x: x + 1)(torch.ones(64, device=device))
 facts = {"device": device, "seconds": round(time.monotonic() - begun, 1)}
 """
 
@@ -28,6 +30,8 @@ def tried() -> Probe:
     with tempfile.TemporaryDirectory(prefix="ldm_doctor_") as cache:
         more = {"TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache}
         more |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no pool of processes for one kernel
+        # Nor half a minute in which each width of vectors is compiled and imported to try it.
+        more |= {"TORCHINDUCTOR_VEC_ISA_OK": "0"}
         trial = try_libraries({NAME: _TRIAL}, timeout_seconds=LIMIT_SECONDS, environment=more)
     return trial[NAME]
 

@@ -16,7 +16,7 @@ _VERSIONS = "versions."
 
 def files_of(value: str, others: Sequence[str]) -> list[Path]:
     """The files of compare=[A,B]; UserError for more, for less, and for other words beside it."""
-    files = [Path(name.strip(" '\"")) for name in value.strip("[]").split(",")]
+    files = [Path(name.strip(" '\"")).expanduser() for name in value.strip("[]").split(",")]
     if len(files) != 2 or others:
         raise UserError(
             "`ldm evaluate compare=[A.json,B.json]` takes two metrics files and nothing else; "
