@@ -45,6 +45,11 @@ _CHOOSES = {  # which of them a command takes
     "logs": ["logger"],
     "sweep": ["sweep", "launcher"],
 }
+# What a setting may be where its name and its default say it.
+_PLAIN = re.compile(
+    r"(a list, each )?(|text|true or false|a (whole )?number( of at least [01])?|a list of texts"
+    r"|a table of names and values|a group of settings( with a _target_)?)( or null)?"
+)
 _READ = {
     "prepare": "docs/data.md", "cache": "docs/data.md", "check": "README.md",
     "train": "README.md, docs/clusters.md (several machines)", "evaluate": "docs/evaluation.md",
@@ -160,10 +165,14 @@ def _with_range(setting: Described) -> Described:
     """The setting with what it may be, where that is not said and does not go without saying."""
     if not setting.comment:
         return setting._replace(comment=setting.wanted)
-    wanted = re.search(r"at least [\d.]+|above 0|from 0 to 1", setting.wanted)
-    if wanted is None or wanted[0] in ("at least 0", "at least 1"):
+    names = re.fullmatch(r"one of (.*?)( or null)?", setting.wanted)
+    said = names is not None and all(name in setting.comment for name in names[1].split(", "))
+    if said or _PLAIN.fullmatch(setting.wanted):
         return setting
-    return setting._replace(comment=f"{setting.comment} ({wanted[0]})".strip())
+    wanted = setting.wanted
+    if "null" in f"{setting.default} {setting.comment}":
+        wanted = wanted.removesuffix(" or null")
+    return setting._replace(comment=f"{setting.comment} ({wanted})")
 
 
 def _typed(value: str) -> str:

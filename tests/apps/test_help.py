@@ -37,6 +37,16 @@ def test_every_command_has_purpose_usage_examples_and_all_its_settings(command, 
     assert max(map(len, said.splitlines())) <= 115 and len(said.splitlines()) < 140
 
 
+def test_ranges_are_whole_and_said_once(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    said = " ".join(detailed_help("train", "optimizer=adamw").split())
+    assert "a list of 2, each a number of at least 0 and below 1" in said
+    said = " ".join(command_help("train", "", []).split())
+    assert "null: no average (a number between 0 and 1)" in said
+    assert "(one of" not in " ".join(command_help("evaluate", "", []).split())
+    assert "(text" not in said and "(a whole number of at least 1)" not in said
+
+
 def test_groups_are_described_and_their_choices_too(capsys):
     shipped = {path.name for path in config_root().iterdir() if path.is_dir()}
     assert set(GROUPS) == shipped - {"preparing"}
