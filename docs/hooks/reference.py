@@ -82,6 +82,7 @@ def _index(commands: dict[str, str]) -> str:
 
 
 def _command(command: str, purpose: str, examples: list[str]) -> str:
+    from ldm.apps.help_files import header
     from ldm.apps.schema.commands import STAGES
     from ldm.apps.schema.describe import settings_of
 
@@ -93,7 +94,7 @@ def _command(command: str, purpose: str, examples: list[str]) -> str:
         lines += ["## Settings\n", _settings(common), *_remarks(file)]
         for stage in STAGES if command == "train" else ():
             own = [one for one in settings_of(command, stage) if one not in common]
-            head = _text(" ".join(_head(CONFIGS / "stage" / f"{stage}.yaml")))
+            head = _text(header(CONFIGS / "stage" / f"{stage}.yaml"))
             lines += [f"## stage={stage}\n", f"{head}\n", _settings(own)]
     if command == "prepare":
         lines += ["## Settings of every source\n", "Under `data.`.\n", _pictures()]
@@ -112,12 +113,6 @@ def _pictures() -> str:
     return _table(["setting", "usually", "what it is"], rows)
 
 
-def _head(file: Path) -> list[str]:
-    """What a configuration says of itself: the comments before its first line of settings."""
-    comments = itertools.takewhile(lambda line: line.startswith("#"), _lines(file))
-    return [line.removeprefix("#").strip() for line in comments]
-
-
 def _remarks(file: Path) -> list[str]:
     """What it says between its settings, from the first column on."""
     after = itertools.dropwhile(lambda line: line.startswith("#"), _lines(file))
@@ -130,13 +125,15 @@ def _lines(file: Path) -> list[str]:
 
 
 def _group(group: str) -> str:
+    from ldm.apps.help_files import header
+
     lines = [f"# {group}\n", f"Typed as `{group}=NAME`; one of {', '.join(_names(group))}."]
     users = list(_users(group))
     lines += [f"Part of {', '.join(users)}.\n" if users else "\n"]
     for name in _names(group):
         file = CONFIGS / group / f"{name}.yaml"
-        lines += [f"## {name}\n", f"{_text(' '.join(_head(file)))}\n"]
-        if body := _lines(file)[len(_head(file)) :]:
+        lines += [f"## {name}\n", f"{_text(header(file).replace(chr(10), ' '))}\n"]
+        if body := [*itertools.dropwhile(lambda line: line.startswith("#"), _lines(file))]:
             lines += [f'```yaml title="configs/{group}/{name}.yaml"', *body, "```\n"]
     return "\n".join(lines)
 

@@ -1,7 +1,6 @@
 """The processes of `ldm cache`, one per device: who encodes what."""
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ldm.apps.build import device_of
 from ldm.apps.conditioning import Conditioning
+from ldm.apps.machine import usable_cores
 from ldm.apps.processes import require_devices, together
 from ldm.data.latents.files import CacheFiles, Contents
 from ldm.data.latents.writer import Encoders, fill
@@ -35,8 +35,7 @@ class Job(NamedTuple):
         """That of a configuration; UserError where the machine has not as many devices."""
         device = device_of(config.accelerator).type
         require_devices(device, config.devices)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        usual = min(8, cores // config.devices) if device == "cuda" else 0
+        usual = min(8, usable_cores() // config.devices) if device == "cuda" else 0
         workers = usual if config.workers is None else config.workers
         with_features = config.store == "features"
         return cls(vae, condition, with_features, device, config.devices, workers)

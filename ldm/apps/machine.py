@@ -60,12 +60,16 @@ def memory_bytes() -> int:
     return memory
 
 
+def usable_cores() -> int:
+    """How many CPU cores this process may use, a container's quota aside."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def cores_and_memory() -> Check:
     """CPU cores that this process may use and memory, as the container limits it."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     memory = memory_bytes()
-    detail = f"{cores} cores, {memory / GB:.1f} GB of memory"
+    detail = f"{usable_cores()} cores, {memory / GB:.1f} GB of memory"
     if memory < 4 * GB:
         return Check("cpu", "warn", detail, "The demo wants 4 GB; close other programs.")
     return Check("cpu", "ok", detail)

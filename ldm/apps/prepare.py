@@ -1,6 +1,5 @@
 """`ldm prepare`: any source of captioned pictures -> checked image shards."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.build import build
 from ldm.apps.errors import UserError
+from ldm.apps.machine import usable_cores
 from ldm.apps.progress import Bar
 from ldm.apps.schema.parts import constructor, settings_taken
 from ldm.data import bad_samples
@@ -26,7 +26,11 @@ def prepare(config: DictConfig) -> int:
     out = Path(config.out)
     source, rules, preparing = parts(config.data)
     steps = prepare_shards(
-        source, rules, preparing, out, processes=config.processes or _num_cores()
+        source,
+        rules,
+        preparing,
+        out,
+        processes=config.processes or min(usable_cores(), _MOST_PROCESSES),
     )
     bars: dict[str, Bar] = {}
     try:
@@ -67,11 +71,6 @@ def parts(data: DictConfig) -> tuple[Any, PictureRules, Preparing]:
 
 def _in_words(captions: str | list[str]) -> str:
     return captions if isinstance(captions, str) else ", ".join(captions) or "none"
-
-
-def _num_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MOST_PROCESSES)
 
 
 def _say_what_was_left_out(train: Manifest, out: Path) -> None:

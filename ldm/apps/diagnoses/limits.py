@@ -1,11 +1,10 @@
 """What the system allows a process: open files, and cores by a container's quota."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from ldm.apps.machine import Check
+from ldm.apps.machine import Check, usable_cores
 
 _FEW_FILES = 4096
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -33,8 +32,7 @@ def quota(file: Path = _QUOTA) -> list[Check]:
         cores = int(limit) / int(period)
     except (OSError, ValueError):  # no such file, or "max"
         return []
-    affinity = getattr(os, "sched_getaffinity", None)
-    shown = len(affinity(0)) if affinity else os.cpu_count() or 1
+    shown = usable_cores()
     if cores >= shown:
         return []
     threads = max(1, int(cores))

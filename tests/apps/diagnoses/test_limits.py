@@ -30,7 +30,7 @@ def test_open_files(
 def test_a_quota_below_the_cores_that_are_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, cores: str
 ) -> None:
-    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda process: range(8), raising=False)
+    monkeypatch.setattr(limits, "usable_cores", lambda: 8)
     (tmp_path / "cpu.max").write_text(text)
     found = limits.quota(tmp_path / "cpu.max")
     assert len(found) == bool(cores)

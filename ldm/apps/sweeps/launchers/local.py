@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ldm.apps.machine import usable_cores
 from ldm.apps.run_directory import LOCK
 from ldm.apps.sweeps.job import Job, last_words
 from ldm.data.lock import is_held
@@ -90,9 +91,8 @@ def share(place: int, parallel: int, job: Job) -> dict[str, str]:
     """What tells the job on a place its cores and GPUs; {} where it has the machine for itself."""
     if parallel == 1:
         return {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = int(job.config.get("devices", 1))
-    threads = max(1, (cores or 1) // (parallel * devices))
+    threads = max(1, usable_cores() // (parallel * devices))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     threads = min(threads, int(asked)) if asked.isdigit() and int(asked) > 0 else threads
     found = {"OMP_NUM_THREADS": str(threads)}
