@@ -22,9 +22,10 @@ def config_roots(config_dir: str | None) -> list[Path]:
     """Where configurations are looked for, in this order; UserError for no directory."""
     if config_dir is None:
         return [config_root()]
-    if not Path(config_dir).is_dir():
+    own = Path(config_dir).expanduser()  # which shells leave in --config-dir=~/configs
+    if not own.is_dir():
         raise UserError(f"--config-dir {config_dir}: there is no such directory.")
-    return [config_root(), Path(config_dir).resolve()]
+    return [config_root(), own.resolve()]
 
 
 def find_config(name: str, roots: list[Path]) -> Path | None:

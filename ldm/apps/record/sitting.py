@@ -4,6 +4,7 @@
 changes since its commit are ``RUN/git.diff``, of a later sitting with others ``RUN/git.2.diff``.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,9 @@ class Sitting:
             "begun": self._begun,
             "command": without_credentials(sys.argv),
             "overrides": without_credentials(self._typed.words),
-            "config_dir": None if config_dir is None else str(Path(config_dir).absolute()),
+            "config_dir": None
+            if config_dir is None
+            else os.path.abspath(os.path.expanduser(config_dir)),
             "launch_directory": str(Path.cwd()),
             "inputs": without_credentials(inputs),
         }
