@@ -59,7 +59,7 @@ def images(count: int) -> torch.Tensor:
 
 def make_run(run: Path, stage: str, rows: list[dict[str, float]]) -> Manifest:
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text(f"stage: {stage}\nlr: 0.002\nnote: <i>&\n")
+    (run / "config.yaml").write_text(f"stage: {stage}\nlr: 0.002\nnote: <i>& s3://me:pw@b\n")
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for step in (10, 20):
         if stage != "text_encoder":
@@ -120,7 +120,7 @@ def test_a_recipe_has_every_part(recipe: Path) -> None:
         "95.3 %", "256 samples", "versions.torch", "Text encoder", "Reconstructions",
         "Retrieval of the right caption", "Held-out loss by timestep", "least noise",
         "Over training", "step 10", "original", "Train autoencoder", "Made from",
-        "feedfacefeedface", "note: <i>&", "odd", HOSTILE, "ldm 0.1.0",
+        "feedfacefeedface", "note: <i>& s3://***@b", "odd", HOSTILE, "ldm 0.1.0",
     ):  # fmt: skip
         assert part in page.text, part
     assert page.text.index("Prepare") < page.text.index("Train auto") < page.text.index("Cache")

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ldm.apps.credentials import without_credentials
 from ldm.apps.report.curves import charts, evaluation_charts, split_evaluation
 from ldm.apps.report.numbers import duration, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px, spread
@@ -69,7 +70,7 @@ def stage(run: Path, seconds: float | None) -> str:
             f"{''.join(more)}</div></details>"
         )
     if (run / "config.yaml").is_file():
-        text = escape((run / "config.yaml").read_text().strip())
+        text = escape(without_credentials((run / "config.yaml").read_text().strip()))
         parts.append(f"<details><summary>all settings</summary><pre>{text}</pre></details>")
     return "".join(parts)
 
