@@ -23,7 +23,7 @@ from ldm.apps.hydra_mistakes import (
     unreadable,
 )
 from ldm.apps.origins import origins_of
-from ldm.apps.schema.check import mistakes
+from ldm.apps.schema.check import mistakes_outside_parts
 from ldm.apps.schema.commands import settings_of_command
 
 
@@ -78,7 +78,9 @@ def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> st
     with suppress(UserError):  # they have mistakes of their own
         config = composed(command, others, roots)
         known += keys_in(config)
-        for mistake in mistakes(command, config):  # a group that is no group has no settings
+        for mistake in mistakes_outside_parts(
+            command, config
+        ):  # a group that is no group has no settings
             if key.startswith(f"{mistake.key}."):
                 where = origins_of(command, others, roots).file_of(mistake.key)
                 return f"{mistake.text}{where}"
