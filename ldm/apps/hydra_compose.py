@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ldm.apps.config_files import choices, hydra_in
-from ldm.apps.errors import UserError, suggestion
+from ldm.apps.errors import UserError, is_one_letter_off, suggestion
 from ldm.apps.hydra_mistakes import (
     defaults_mistake,
     groups_in,
@@ -23,7 +24,7 @@ from ldm.apps.hydra_mistakes import (
     unreadable,
 )
 from ldm.apps.origins import origins_of
-from ldm.apps.schema.check import mistakes_outside_parts
+from ldm.apps.schema.check import mistakes, mistakes_outside_parts
 from ldm.apps.schema.commands import settings_of_command
 
 
@@ -78,10 +79,13 @@ def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> st
     with suppress(UserError):  # they have mistakes of their own
         config = composed(command, others, roots)
         known += keys_in(config)
-        for mistake in mistakes_outside_parts(
-            command, config
-        ):  # a group that is no group has no settings
-            if key.startswith(f"{mistake.key}."):
+        # Parts, which bring torch, only where the key that is meant may be misspelt in their file.
+        may_be_meant = (each for each in known if _is_near(each, key))
+        is_in_part = any(map(partial(_is_open, config), may_be_meant))
+        look = mistakes if is_in_part else mistakes_outside_parts
+        for mistake in look(command, config):
+            # A group that is no group has no settings, and what a file misspells is not there.
+            if key.startswith(f"{mistake.key}.") or _is_near(mistake.key, key):
                 where = origins_of(command, others, roots).file_of(mistake.key)
                 return f"{mistake.text}{where}"
     if key in known:
@@ -96,6 +100,18 @@ def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> st
             "out, or choose another stage= or experiment=."
         )
     return f"{key!r} is not a setting of this `ldm {command}`. {suggestion(key, known + groups)}"
+
+
+def _is_near(other: str, key: str) -> bool:
+    """Whether a key, or a group around it, is one letter away from another."""
+    return is_one_letter_off(other, ".".join(key.split(".")[: other.count(".") + 1]))
+
+
+def _is_open(config: DictConfig, key: str) -> bool:
+    """Whether a key must still be given."""
+    above, _, last = key.rpartition(".")
+    parent = OmegaConf.select(config, above) if above else config
+    return OmegaConf.is_missing(parent, last)
 
 
 def keys_in(config: Any, prefix: str = "") -> Iterable[str]:

@@ -15,9 +15,11 @@ def decide_length(config: DictConfig, overrides: Sequence[str]) -> None:
     one then follows (max_steps) or is null (max_images). UserError where both are given alike.
     """
     typed = {word.partition("=")[0].lstrip("+") for word in overrides} & {"max_steps", "max_images"}
+    keys = ("max_steps", "max_images", "global_batch")
+    if not {*keys} <= {*config}:  # one is misspelt, and the schema says which
+        return
     steps, images, global_batch = (
-        None if OmegaConf.is_missing(config, key) else config[key]
-        for key in ("max_steps", "max_images", "global_batch")
+        None if OmegaConf.is_missing(config, key) else config[key] for key in keys
     )
     if steps is not None and images is not None:
         if len(typed) != 1:
