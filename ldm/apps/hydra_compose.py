@@ -20,6 +20,7 @@ from ldm.apps.hydra_mistakes import (
     groups_in,
     missing_config,
     no_mapping,
+    require_readable_by_hydra,
     unfinished_interpolation,
     unreadable,
 )
@@ -30,6 +31,7 @@ from ldm.apps.schema.commands import settings_of_command
 
 def composed(command: str, overrides: list[str], roots: list[Path]) -> DictConfig:
     """What Hydra makes of a command's words; UserError where it makes nothing of them."""
+    require_readable_by_hydra(command, overrides, roots)
     try:
         with hydra_in(roots) as more:
             return hydra_compose(command, overrides=[*overrides, *more])

@@ -166,6 +166,8 @@ def test_one_letter_off_in_any_key_of_any_file(copied):
         ("experiment/demo_diffusion", "/stage: diffusion", "/stage: difusion", "diffusion"),
         ("experiment/demo_diffusion", "override /stage", "override /stge", "stage"),
         ("experiment/demo_diffusion", "override /optimizer", "overide /optimizer", "override"),
+        ("experiment/demo_diffusion", "override /optimizer", "optinal /optimizer", "optional"),
+        ("train", "optional experiment", "optionl experiment", "optional"),
         ("experiment/demo_diffusion", "defaults:", "defalts:", "defaults"),
         ("stage/diffusion", "/sampler: dpmpp_2m", "/samplr: dpmpp_2m", "sampler"),
         ("stage/diffusion", "_self_", "_slf_", "_self_"),
@@ -181,3 +183,23 @@ def test_one_letter_off_in_a_defaults_list(name, right, wrong, meant, copied):
     message = refusal("train", COMMANDS["train"])
     assert names_it(message, meant), message
     assert message.endswith(f" ({path}:{before.count(chr(10)) + 1})"), message
+
+
+@pytest.mark.parametrize(
+    "name, command, wanted",
+    [
+        ("experiment/demo_diffusion", "train", "# @package _global_"),
+        ("stage/diffusion", "train", "# @package _global_"),
+        ("trainer/cpu", "train", "# @package _global_"),
+        ("recipe/demo", "run", "# @package _global_"),
+        ("metrics/fid", "evaluate", "# @package metrics.fid"),
+    ],
+)
+def test_a_misspelt_first_line_is_refused_with_its_place(name, command, wanted, copied):
+    path = copied / f"{name}.yaml"
+    text = path.read_text()
+    for right, wrong in (("package", "pakage"), ("_global_", "_globl_"), ("metrics.", "metric.")):
+        if right in text.splitlines()[0]:
+            path.write_text(text.replace(right, wrong, 1))
+            message = refusal(command, COMMANDS[command])
+            assert wanted in message and message.endswith(f" ({path}:1)"), message

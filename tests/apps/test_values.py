@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ from ldm.apps.schema.annotation import (
 from ldm.apps.schema.check import mistakes
 from ldm.apps.schema.commands import STAGES, fields_of, settings_of_command
 from ldm.apps.schema.parts import described
+from ldm.apps.words import LITERAL
 from ldm.apps.yaml_lines import read_yaml_lines
 from ldm.ranges import Above, AtLeast, AtMost, Below, Between, Fits, Inside, Length
 from tests.apps.shipped_settings import (
@@ -61,8 +63,8 @@ def annotations_of(case: Case, config: DictConfig, key: str) -> list[Any]:
 def below(annotation: Any, names: list[str]) -> Any:
     """The annotation of what lies under names in a group; None where nothing is known."""
     for name in names:
-        inner = [a for a in map(without_limits, alternatives(annotation))]
-        inner = [a for a in inner if is_described(a) or is_mapping(a)]
+        each = map(without_limits, alternatives(annotation))
+        inner = [a for a in each if is_described(a) or is_mapping(a)]
         if not inner:
             return None
         annotation = (
@@ -169,3 +171,101 @@ def test_every_wrong_value_is_a_mistake():
             parent[last] = right
     assert not failures, "\n".join([f"{len(failures)} of {len(seen)}", *failures])
     assert len(seen) > 900
+
+
+@cache
+def configuration(case: Case) -> DictConfig:
+    return draft(case.command, case.words).config
+
+
+def failure_typed(case: Case, key: str, value: Any) -> str:
+    """What is wrong with the answer to a typed value; or nothing."""
+    message = refusal(case.command, [*case.words, f"{key}={json.dumps(value)}"])
+    is_of_file = message.endswith(")") and ".yaml:" in message
+    right = is_told(message, key) and not is_of_file
+    return "" if right else f"{case} {key}={json.dumps(value)}: {message}"
+
+
+@pytest.mark.parametrize(
+    "command, key, value",
+    [
+        ("train", "lr", 0.0), ("train", "backbone.heads", ["four"]), ("train", "max_steps", 1.5),
+        ("train", "optimizer.weight_decay", -1.0), ("train", "preview.spacing", "even"),
+        ("prepare", "data.square", 7), ("sample", "guidance_rescale", 2.0), ("run", "guidance", -1),
+        ("evaluate", "metrics.fid.layer", 63), ("sweep", "launcher.parallel", 0),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_on_the_command_line(command, key, value):
+    assert not failure_typed(Case(command, COMMANDS[command]), key, value)
+
+
+@pytest.mark.slow
+def test_any_wrong_value_on_the_command_line():
+    count, failures = 0, []
+    for case, key in typed():
+        for _, value in settings_with_wrong_values(case, configuration(case), [key]):
+            if key not in LITERAL:  # whose words are texts, whatever they look like
+                count += 1
+                failures.append(failure_typed(case, key, value))
+    failures = [*filter(None, failures)]
+    print(f"{count} values on the command line")
+    assert not failures, "\n".join([f"{len(failures)} of {count}", *failures])
+
+
+def failures_in(file: Path, copy: Path, values: slice) -> tuple[int, list[str]]:
+    """Set keys of a file to wrong values in turn; how many, and what is wrong with answers."""
+    path = copy / file.relative_to(ROOT)
+    text, case = path.read_text(), case_of(file)
+    config = draft(case.command, case.words).config
+    origins = origins_of(case.command, case.words, config_roots(None))
+    said = read_yaml_lines(path)
+    package = said.package or file.parent.name
+    above = "" if package in ("_global_", "") or file.parent == ROOT else f"{package}."
+    changes = []
+    for line in said.lines:
+        key = f"{above}{'.'.join(line.key)}"
+        is_in_effect = origins.file_of(key) == f" ({path}:{line.number})"
+        if not line.is_group and not line.key[-1].isdigit() and is_in_effect:
+            wrong = settings_with_wrong_values(case, config, [key])
+            changes += [(line, key, value) for _, value in wrong]
+    failures = []
+    for line, key, value in changes[values]:
+        path.write_text(with_value(text, line.key, value))
+        message = refusal(case.command, case.words)
+        if not is_told(message, key) or not message.endswith(f" ({path}:{line.number})"):
+            failures.append(f"{path}:{line.number} {key}={value!r}: {message}")
+    path.write_text(text)
+    return len(changes[values]), failures
+
+
+def with_value(text: str, key: tuple[str, ...], value: Any) -> str:
+    """A YAML text in which a key has another value."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for name in key:
+        node = next(value for each, value in node.value if each.value == name)
+    begin, end = node.start_mark.index, node.end_mark.index
+    rest = text[end:] if isinstance(node, yaml.ScalarNode) or node.flow_style else f"\n{text[end:]}"
+    return f"{text[:begin]}{json.dumps(value)}{rest}"
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    return copy_configs(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "name", ["stage/diffusion", "backbone/unet_demo", "recipe/folder", "metrics/kid", "sweep/tpe"]
+)
+def test_a_wrong_value_in_a_file(name, copied):
+    assert failures_in(ROOT / f"{name}.yaml", copied, slice(-2, None)) == (2, [])
+
+
+@pytest.mark.slow
+def test_any_wrong_value_in_any_file(copied):
+    count, failures = 0, []
+    for file in FILES:
+        values, wrong = failures_in(file, copied, slice(None))
+        count += values
+        failures += wrong
+    print(f"{count} values in {len(FILES)} files")
+    assert not failures, "\n".join([f"{len(failures)} of {count}", *failures])

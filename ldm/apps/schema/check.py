@@ -71,8 +71,6 @@ def _unknown_root(command: str, name: str, known: Mapping[str, Any], stage: str 
         owners = [of for of, described in STAGES.items() if name in fields_of(described)]
         if owners:
             return f"{name!r} is a setting of stage={' and '.join(owners)}, not of stage={stage}."
-    if name in ("experiment", "recipe"):
-        return f"{said}: the first line of that file must be `# @package _global_`."
     if command == "run":
         said = f"{name!r} is used by no step of this recipe"
     return f"{said}. {suggestion(name, [*known, 'defaults'])}"
