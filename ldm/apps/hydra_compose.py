@@ -25,6 +25,7 @@ from ldm.apps.hydra_mistakes import (
     unreadable,
 )
 from ldm.apps.origins import origins_of
+from ldm.apps.schema.annotation import is_described
 from ldm.apps.schema.check import mistakes, mistakes_outside_parts
 from ldm.apps.schema.commands import settings_of_command
 
@@ -54,6 +55,9 @@ def composed(command: str, overrides: list[str], roots: list[Path]) -> DictConfi
 
 def _explain(command: str, text: str, overrides: list[str], roots: list[Path]) -> str:
     """Hydra's message in the user's words, with the closest known key where one is unknown."""
+    unfit = _value_of_group(command, text, overrides, roots)
+    if unfit is not None:
+        return unfit
     unknown = re.search(r"Could not override '([^'@]+)", text)
     without = overrides
     if unknown:
@@ -73,6 +77,25 @@ def _explain(command: str, text: str, overrides: list[str], roots: list[Path]) -
         if key not in known:
             return f"{key!r} is not a setting of `ldm {command}`. {suggestion(key, known)}"
     return re.sub(r"\s*\n\s*", " ", text.split("Set the environment")[0]).strip()
+
+
+def _value_of_group(command: str, text: str, overrides: list[str], roots: list[Path]) -> str | None:
+    """What to say of a typed value that is no name of a group, and no table; None for others."""
+    table = "a group of settings, each typed by itself: {}.NAME=VALUE"
+    merging = re.match(r"Error merging override (\S+?)=", text)
+    if merging:
+        value = next(o for o in overrides if o.startswith(f"{merging[1]}=")).partition("=")[2]
+        return f"{merging[1]}={value} does not fit: it must be {table.format(merging[1])}."
+    not_named = "Config group override must be" in text
+    for word in overrides:
+        key, _, value = word.partition("=")
+        is_described_here = is_described(settings_of_command(command).get(key))
+        if is_described_here and (value == "null" or value.startswith("[")):
+            return f"{word} does not fit: it must be {table.format(key)}."
+        if not_named and value == "null" and choices(key, roots):
+            names = ", ".join(choices(key, roots))
+            return f"{word} does not fit: it must be one of {names}."
+    return None
 
 
 def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> str:

@@ -145,8 +145,10 @@ def is_in(key: str, group: str) -> bool:
 
 
 def is_told(message: str, key: str) -> bool:
-    """Whether a refusal names the setting, and says what it must be."""
-    return f"{key}=" in message and "it must be" in message and len(message.splitlines()) == 1
+    """Whether a refusal names the setting, and says what it must be, or which names there are."""
+    said = ("it must be", "there is no such configuration")
+    is_said = f"{key}=" in message and any(words in message for words in said)
+    return is_said and len(message.splitlines()) == 1
 
 
 def test_every_wrong_value_is_a_mistake():
