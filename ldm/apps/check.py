@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ldm.apps.compose import compose
 from ldm.apps.missing_weights import missing_weights, require_none
-from ldm.apps.planning.memory import in_words
+from ldm.apps.planning.memory import in_words, size_in_words
 from ldm.apps.record.file import Typed
 from ldm.apps.rules.case import Case
 from ldm.apps.rules.machine import checkpoint_bytes, needed_bytes
@@ -67,16 +67,13 @@ def _summary(case: Case) -> Iterator[tuple[str, str]]:
         + (f", {config.strategy}" if share.world_size > 1 else "")
         + (", activations computed again" if config.activation_checkpointing else ""),
     )
-    yield "memory", in_words(case.memory)
+    if case.memory is not None:
+        yield "memory", in_words(case.memory)
     yield (
         "disk",
-        f"a checkpoint takes about {_size(checkpoint_bytes(case))}, the run "
-        f"{_size(needed_bytes(case))} in {config.run}",
+        f"a checkpoint takes about {size_in_words(checkpoint_bytes(case))}, the run "
+        f"{size_in_words(needed_bytes(case))} in {config.run}",
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _stand_ins(command: str, words: Sequence[str]) -> list[str]:

@@ -31,9 +31,9 @@ EXAMPLES = {
     "train": [
         "experiment=demo_diffusion data.root=runs/demo/latents",
         "experiment=demo_autoencoder data.root=shards run=runs/a max_steps=2000",
-        "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3 sweep_dir=DIR   (a sweep)",
-        "-m experiment=demo_diffusion data.root=LATENTS sweep=tpe sweep.trials=12 "
-        "'lr=tag(log,interval(1e-4,1e-2))'   (a search)",
+        "-m experiment=demo_diffusion data.root=LATENTS lr=1e-3,2e-3   (a sweep)",
+        "-m experiment=demo_diffusion data.root=LATENTS sweep=tpe 'lr=interval(1e-4,1e-2)'"
+        "   (a search)",
         "replay=runs/demo_diffusion/dumps/step_000001234.json   (a step that was not finite)",
     ],
     "cache": ["autoencoder_run=runs/a text_run=runs/t data.root=shards out=latents"],

@@ -145,14 +145,8 @@ def test_schedule_and_prediction_must_fit(words, remedy, tmp_path):
         check("train", [*DIFFUSION, f"run={tmp_path}", *words], config_dir=None)
 
 
-NO_SETTINGS = {
-    "check",
-    "config",
-    "doctor",
-    "logs",
-    "sweep",
-    "weights",
-}  # but commands or words of their own
+# They take commands, or words of their own.
+NO_SETTINGS = {"check", "config", "doctor", "logs", "plan", "sweep", "weights"}
 
 
 @pytest.mark.parametrize("command", sorted(set(EXAMPLES) - NO_SETTINGS))

@@ -201,7 +201,7 @@ REFUSED = {
     "image=none.png": "image=none.png: there is no such file",
     "image={files}/text.png": "text.png: not a picture",
     "image={files}/photo.png strength=0": "strength=0 does not fit",
-    "image={files}/photo.png strength=1.01": "above 0, up to 1",
+    "image={files}/photo.png strength=1.01": "above 0 and of at most 1",
     "image={files}/photo.png strength=0.1": "strength=0.1 of steps=5 leaves no step",
     "image={files}/photo.png mask=none.png": "mask=none.png: there is no such file",
     "image={files}/photo.png mask={files}/narrow.png": "is 16x32 pixels and image=",

@@ -21,6 +21,7 @@ def test_it_finds_its_scale_and_goes_on_where_it_stopped(world, ldm, tmp_path, s
             words = world.train(stage, tmp_path / name, *more, "validate_every=99")
             assert ldm(*words, f"max_steps={steps}") == 0
     straight, resumed = (last_state(tmp_path / name) for name in ("straight", "resumed"))
+    assert straight.pop("record") != resumed.pop("record")  # of one sitting and of three
     for one, other in zip(*map(tree_leaves, (straight, resumed)), strict=True):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
     lines = [r for r in read_jsonl(tmp_path / "straight" / "metrics.jsonl") if "loss_scale" in r]

@@ -73,7 +73,7 @@ def test_pictures_shard_after_shard(world, ldm, tmp_path, capsys):
     run = tmp_path / "run"
     words = [*world.train("autoencoder", run), "data.order=streamed"]
     assert ldm(*words, "data.lanes=3") == 2
-    assert "3 lanes do not divide a global batch of 4" in capsys.readouterr().err
+    assert "data.lanes=3 does not divide global_batch=4" in capsys.readouterr().err
     assert ldm(*words, "data.lanes=2") == 0
     lines = [row for row in read_jsonl(run / "metrics.jsonl") if "train/loss" in row]
     others = read_jsonl(world.autoencoder / "metrics.jsonl")

@@ -1,5 +1,6 @@
 """What one training is, whatever it runs on: operations, parameters, memory, sizes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
+from ldm.apps.planning.in_shape import parts_in_shape
 from ldm.apps.planning.parts import parameters, parts_of
 from ldm.apps.rules import shares_of
 
@@ -69,21 +71,30 @@ def cutting(config: DictConfig) -> memory.Cutting:
     )
 
 
-def device_memory(config: DictConfig) -> dict[str, float]:
-    """Bytes on each device, by part: what ``ldm check`` says of a training."""
+def device_memory(config: DictConfig) -> dict[str, float] | None:
+    """Bytes on each device, by part: what ``ldm check`` says of a training.
+
+    None where the latents that are there do not go through the network.
+    """
     name = Path(config.run).name  # as experiments call their runs
     found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
-    return memory.memory_of(memory.holdings_of(config, parts_of(config, found)), cutting(config))
+    try:
+        held = memory.holdings_of(config, parts_in_shape(config, found))
+    except RuntimeError:
+        if not found.latents:
+            raise
+        return None
+    return memory.memory_of(held, cutting(config))
 
 
-def too_large(config: DictConfig) -> str | None:
+def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:
     """Why this machine's GPU cannot hold what training takes, with what to type; None: it can.
 
-    Told of estimates a tenth above what the GPU has, as they may be off by that.
+    Told of estimates a tenth above what the GPU has, as they may be off by that. ``found`` is what
+    ``device_memory`` gave.
     """
     if config.accelerator == "cpu" or not torch.cuda.is_available():
         return None
-    found = device_memory(config)
     (share,) = shares_of(config, [(config.size, config.size)])
     here, wanted = torch.cuda.get_device_properties(0).total_memory, sum(found.values())
     if share.world_size == share.accumulate == 1:  # gradients grow where activations go

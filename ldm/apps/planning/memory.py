@@ -1,5 +1,6 @@
 """How much memory training takes on each device, by part: one estimate, for every command."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ def largest_micro_batch(held: Holdings, cutting: Cutting, images: int, memory: f
     return 0
 
 
-def in_words(found: dict[str, float]) -> str:
+def in_words(found: Mapping[str, float]) -> str:
     """One line: bytes per device in all and by part."""
     each = ", ".join(
         f"{name.replace('_', ' ')} {size_in_words(value)}" for name, value in found.items()

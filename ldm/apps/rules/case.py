@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from ldm.apps.build import build
 from ldm.apps.planning.estimate import device_memory
+from ldm.apps.planning.in_shape import towers_in_shape
 from ldm.apps.rules.batch import shares_of
 from ldm.data.order import Share
 from ldm.manifest import Manifest, known_manifest
-from ldm.text.clip import STATES
-from ldm.text.clip_shapes import ClipShapes, describes
 
 PARTS = {"diffusion": "backbone", "autoencoder": "autoencoder", "text_encoder": "text_encoder"}
 
@@ -39,7 +38,7 @@ class Case:
         """What the stage trains, without memory for its weights."""
         settings = self.config[self.part]
         with torch.device("meta"):
-            network = _towers(settings) if self.part == "text_encoder" else None
+            network = towers_in_shape(settings) if self.part == "text_encoder" else None
             network = build(settings) if network is None else network
         assert isinstance(network, nn.Module)
         return network
@@ -56,8 +55,8 @@ class Case:
         return share
 
     @cached_property
-    def memory(self) -> dict[str, float]:
-        """Bytes that each device takes, by part."""
+    def memory(self) -> dict[str, float] | None:
+        """Bytes that each device takes, by part; None where the latents do not fit."""
         return device_memory(self.config)
 
     @cached_property
@@ -80,15 +79,3 @@ class Case:
         """What the latent cache at ``data.root`` says of itself; None where there is none."""
         found = known_manifest(self.root) if self.root.is_dir() else None
         return found if found is not None and found.kind == "latents" else None
-
-
-def _towers(settings: DictConfig) -> nn.Module | None:
-    """CLIP towers in shape, which takes no import of seconds; None for what has other shapes."""
-    known = {"_target_", "embed_dim", "vision", "text", "quick_gelu", "states"}
-    if str(settings.get("_target_")) != "ldm.text.clip.ClipTowers" or {*settings} != known:
-        return None
-    vision: Any = OmegaConf.to_container(settings.vision)
-    text: Any = OmegaConf.to_container(settings.text)
-    if settings.states not in STATES or not describes(vision, text):
-        return None  # the towers themselves say what is wrong
-    return ClipShapes(embed_dim=settings.embed_dim, vision=vision, text=text)

@@ -35,12 +35,14 @@ def compiler(case: Case) -> Iterator[str]:
 
 def memory(case: Case) -> Iterator[str]:
     """Room on the GPU for all that training takes; in a computer's own memory, for what lasts."""
-    config = case.config
-    if (sentence := too_large(config)) is not None:
+    config, found = case.config, case.memory
+    if found is None:  # as another rule says
+        return
+    if (sentence := too_large(config, found)) is not None:
         yield sentence
     if device_of(config.accelerator).type != "cpu":
         return
-    lasting = sum(size for part, size in case.memory.items() if part != "activations")
+    lasting = sum(size for part, size in found.items() if part != "activations")
     needed, there = lasting * config.devices, memory_bytes()
     if needed >= there:
         yield (

@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from ldm.apps.schema.annotation import Part
 from ldm.apps.schema.common import Accelerator, Shards, SidePixels
-from ldm.ranges import AtLeast, Count, Length, Natural, Share
+from ldm.ranges import AtLeast, Count, Fits, Natural, Share
+
+TextRuns = Annotated[
+    str | Sequence[str],
+    Fits(lambda runs: isinstance(runs, str) or len(runs) in (1, 2), "a run, a list of two runs"),
+]
 
 
 @dataclass(kw_only=True)
@@ -24,7 +29,7 @@ class Cache:
 
     autoencoder_run: str
     condition: Literal["text", "classes", "none"]
-    text_run: str | Annotated[Sequence[str], Length(1, 2)] | None
+    text_run: TextRuns | None
     data: Shards
     out: str
     size: SidePixels | None

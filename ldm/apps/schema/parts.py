@@ -112,9 +112,9 @@ def _suggestion(module: str, name: str) -> str:
         found = importlib.import_module(module)
     except ImportError:
         try:
-            parent = importlib.import_module(package)
-        except ImportError:
-            return f"There is no {package} either."
-        return suggestion(last, [each.name for each in pkgutil.iter_modules(parent.__path__)])
+            inside = importlib.import_module(package).__path__
+        except (ImportError, AttributeError):
+            return f"There is no package {package} either."
+        return suggestion(last, [each.name for each in pkgutil.iter_modules(inside)])
     public = [n for n, value in vars(found).items() if callable(value) and not n.startswith("_")]
     return suggestion(name, [n for n in public if vars(found)[n].__module__ == module])

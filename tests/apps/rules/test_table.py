@@ -9,6 +9,7 @@ from ldm.apps.rules import (
     batch,
     lengths,
     networks,
+    origin,
     pictures,
     precision,
     schedules,
@@ -61,6 +62,7 @@ BROKEN = [
      "schedule.zero_terminal_snr=true prediction=v weighting=uniform preview.spacing=karras",
      "preview.spacing=trailing"),
     (schedules.weighting, DIFFUSION, "schedule=flow prediction=flow", "weighting=uniform"),
+    (origin.from_scratch, AUTOENCODER, "from_scratch=true perceptual=lpips", "perceptual=none"),
     (trial.passes, AUTOENCODER, "size=8 discriminator.num_layers=3", "discriminator.num_layers=1"),
 ]  # fmt: skip
 REMARKED = [
@@ -81,10 +83,19 @@ def case(*words):
     return Case(compose("train", [word for group in words for word in group.split(" ")]))
 
 
+def said_by(find, broken):
+    """The sentences of one rule, found or raised."""
+    try:
+        return list(find(broken) or ())
+    except ValueError as error:
+        return [str(error)]
+
+
 @pytest.mark.parametrize("find, experiment, words, remedy", BROKEN)
 def test_what_does_not_go_together_is_told_with_what_mends_it(find, experiment, words, remedy):
     told = wrong("train", case(*experiment, words))
     assert told, "not found"
+    assert set(told) & set(said_by(find, case(*experiment, words)))
     assert remedy.partition("=")[0].rpartition(".")[2] in " ".join(told)
     assert wrong("train", case(*experiment, words, remedy)) == []
 
