@@ -80,7 +80,7 @@ def without_limits(annotation: Any) -> Any:
 def wrong_values(annotation: Any) -> list[Any]:
     """Values that an annotation does not allow: of other types, and just outside its range."""
     each = alternatives(annotation)
-    bases = [*map(without_limits, each)]
+    bases = [base for one in each for base in alternatives(without_limits(one))]
     if Any in bases or any(is_part(base) for base in bases):
         return []
     wrong: list[Any] = [] if is_optional(annotation) else [None]
@@ -94,7 +94,7 @@ def wrong_values(annotation: Any) -> list[Any]:
         wrong.append(7)
     if not any(is_list(base) for base in bases) and str not in bases:
         wrong.append([NONSENSE])
-    if len([base for base in bases if base not in (None, NoneType)]) == 1:
+    if len([one for one in each if one not in (None, NoneType)]) == 1:
         for alternative in each:
             wrong += outside(alternative)
     return wrong
