@@ -89,7 +89,7 @@ def draft(command: str, arguments: Sequence[str], *, config_dir: str | None = No
     if command == "train":
         from ldm.apps.training_length import decide_length
 
-        with_mistakes_told(lambda: decide_length(config, overrides), config, where)
+        with_mistakes_told(lambda: decide_length(config, overrides, where), config, where)
     with_mistakes_told(lambda: check_schema(command, config, where), config, where)
     return Draft(config, literal, overrides, where)
 
@@ -137,6 +137,8 @@ def _named_as_groups(
         key, equals, value = word.partition("=")
         is_group = equals and key != "recipe" and choices(key, roots)
         if is_group and re.fullmatch(r"[\w-]+", value):
+            if value not in (known := choices(key, roots)):
+                raise UserError(_no_such(key, value, known))
             found[key] = value
         else:
             others.append(word)
@@ -169,9 +171,11 @@ def _check_experiment(overrides: list[str], roots: list[Path]) -> None:
     for override in overrides:
         key, _, name = override.partition("=")
         if key == "experiment" and name not in known and "," not in name:
-            raise UserError(
-                f"experiment={name}: there is no such configuration. {suggestion(name, known)}"
-            )
+            raise UserError(_no_such(key, name, known))
+
+
+def _no_such(group: str, name: str, known: Iterable[str]) -> str:
+    return f"{group}={name}: there is no such configuration. {suggestion(name, known)}"
 
 
 def _is_missing(config: DictConfig, path: str) -> bool:

@@ -14,11 +14,38 @@ from ldm.apps.errors import UserError, suggestion
 from ldm.apps.yaml_lines import DefaultsEntry, YamlFile, read_yaml_lines, shown_path
 
 _WORDS = ("override", "optional")
+_PACKAGES = {  # groups whose settings do not lie in a group of their name
+    "stage": "_global_", "trainer": "_global_", "recipe": "_global_", "experiment": "_global_",
+    "metrics": "metrics.",
+}  # fmt: skip
 
 
 def groups_in(roots: list[Path]) -> list[str]:
     """The names of all groups."""
     return sorted({path.name for root in roots for path in root.iterdir() if path.is_dir()})
+
+
+def require_readable_by_hydra(command: str, words: Sequence[str], roots: list[Path]) -> None:
+    """UserError for what Hydra overlooks in the files that a command's words lead to.
+
+    It passes over unknown words in a defaults list (``optinal group: name``), and puts the settings
+    of a file whose first line does not say where they belong into a group of their own.
+    """
+    for file, said in _used(command, words, roots):
+        package = _PACKAGES.get(file.parent.name, "") if file.parent not in roots else ""
+        if not (said.package or "").startswith(package):
+            name = file.stem if package.endswith(".") else ""
+            raise UserError(
+                f"{file.stem!r} does not say where its settings belong: its first line must be "
+                f"`# @package {package}{name}`. ({shown_path(file)}:1)"
+            )
+        for entry in said.defaults:
+            for word in entry.words:
+                if word not in _WORDS:
+                    raise UserError(
+                        f"{word!r} has no meaning in a defaults list. {suggestion(word, _WORDS)} "
+                        f"({shown_path(file)}:{entry.number})"
+                    )
 
 
 def missing_config(
@@ -86,13 +113,6 @@ def defaults_mistake(
     text = re.sub(r"\s*\n\s*", " ", text).strip()
     within = re.search(r"[Ii]n '?([\w/.-]+?)'?[:,]", text)
     said = within[1] if within else None
-    for file, entry in _entries(roots, words, said):
-        where = f" ({shown_path(file)}:{entry.number})"
-        for word in entry.words:
-            if word not in _WORDS:
-                return (
-                    f"{word!r} has no meaning in a defaults list. {suggestion(word, _WORDS)}{where}"
-                )
     unknown = re.search(r"Could not override '([^'@]+)", text)
     twice = re.search(r"(\S+) appears more than once|Multiple values for ([^. ]+)", text)
     if unknown and said:
@@ -152,3 +172,25 @@ def _readable(
     for file in dict.fromkeys(found):
         with suppress(yaml.YAMLError, UserError):  # has nothing to do with what is asked for
             yield file, read_yaml_lines(file)
+
+
+def _used(command: str, words: Sequence[str], roots: list[Path]) -> Iterator[tuple[Path, YamlFile]]:
+    """The files that a command and its words name, and those that these name in turn."""
+    typed = [word.lstrip("+").partition("=") for word in words]
+    names = [f"{key}/{name}" for key, _, value in typed for name in value.strip("[]").split(",")]
+    names.append(command)
+    seen: set[Path] = set()
+    while names:
+        name = names.pop()
+        file = find_config(name, roots)
+        if file is None or file in seen:
+            continue
+        seen.add(file)
+        with suppress(yaml.YAMLError, UserError):  # Hydra says what is wrong with it
+            said = read_yaml_lines(file)
+            yield file, said
+            for entry in said.defaults:
+                beside = name.rpartition("/")[0]
+                group = entry.group.lstrip("/") if entry.group.startswith("/") else ""
+                group = group or f"{beside}/{entry.group}".strip("/")
+                names += [f"{group}/{other}".lstrip("/") for other in entry.names]

@@ -43,7 +43,7 @@ def test_the_one_that_was_typed_decides(tmp_path):
     ("words", "said"),
     [
         (["max_steps=5", "max_images=5"], "are both typed"),
-        (["max_steps=null"], "max_steps=null needs max_images=N"),
+        (["max_steps=null"], "of at least 1 where no max_images=N says"),
         (["max_images=0"], "max_images=0 does not fit: it must be a whole number"),
         (["max_images=many"], "max_images='many' does not fit"),
     ],

@@ -1,10 +1,11 @@
 """Metrics that one process computes, while others may go on without it."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from torchmetrics import Metric
+if TYPE_CHECKING:  # it takes seconds to import
+    from torchmetrics import Metric
 
-M = TypeVar("M", bound=Metric)
+M = TypeVar("M", bound="Metric")
 
 
 def alone(metric: M) -> M:

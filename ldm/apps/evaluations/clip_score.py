@@ -15,7 +15,6 @@ from ldm.apps.evaluations.measure import (
 )
 from ldm.apps.evaluations.observers.clip import ClipObserver, clip
 from ldm.apps.evaluations.observers.own import own_pair
-from ldm.metrics.clip_score import ClipScore
 from ldm.metrics.notes import Notes, rows_of
 
 _SCALES = {
@@ -83,6 +82,8 @@ def _has_captions(setting: Setting, pictures: str, name: str) -> bool:
 
 
 def _score(notes: Notes) -> dict[str, float]:
+    from ldm.metrics.clip_score import ClipScore
+
     metric = alone(ClipScore())
     for image, text in zip(notes.blocks("image"), notes.blocks("text"), strict=True):
         metric.update(image, text)

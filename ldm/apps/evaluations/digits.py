@@ -12,8 +12,6 @@ from ldm.apps.evaluations.measure import SAMPLES, Block, Measure, Noted, Number,
 from ldm.data.batches import crop
 from ldm.data.shards.reader import ImageShards
 from ldm.data.sources.digits import parse
-from ldm.metrics.class_spread import ClassSpread, areas
-from ldm.metrics.digit_accuracy import SCAN_PX, DigitAccuracy, DigitClassifier, as_scans
 from ldm.metrics.notes import Rows, rows_of
 
 
@@ -22,15 +20,21 @@ class GreyAreas:
 
     name = "grey_areas"
 
-    def __init__(self) -> None:
-        self.protocol: dict[str, Any] = {"areas": f"{SCAN_PX} x {SCAN_PX}, mean of channels"}
+    def __init__(self, size_px: int) -> None:
+        self._size_px = size_px
+        self.protocol: dict[str, Any] = {"areas": f"{size_px} x {size_px}, mean of channels"}
 
     def __call__(self, block: Block) -> Rows:
-        return {"areas": areas(block.images, SCAN_PX)}
+        from ldm.metrics.class_spread import areas
+
+        return {"areas": areas(block.images, self._size_px)}
 
 
 def digits(setting: Setting) -> Measure:
     """Accuracy by a classifier of real scans, and the within-class spread over the real one."""
+    from ldm.metrics.class_spread import ClassSpread
+    from ldm.metrics.digit_accuracy import SCAN_PX, DigitAccuracy, DigitClassifier, as_scans
+
     shards, held_out_shards = setting.shards()
     size_px = setting.size_px(SAMPLES)[0]
     train, train_digits = _areas(shards, size_px)
@@ -42,7 +46,7 @@ def digits(setting: Setting) -> Measure:
         held_out_scans=as_scans(held_out),
         held_out_digits=held_out_digits,
     )
-    source, observer = shards.manifest.fingerprint, GreyAreas()
+    source, observer = shards.manifest.fingerprint, GreyAreas(SCAN_PX)
     judge = {"judge": "scikit-learn SVC on real scans, 8 x 8", "judge_trained_on": source}
     known = judge | {"judge_held_out_accuracy": classifier.held_out_accuracy}
     scans = {"pictures": held_out_shards.manifest.fingerprint, "n": len(held_out_digits)}
@@ -66,6 +70,9 @@ def digits(setting: Setting) -> Measure:
 
 def _areas(shards: ImageShards, size_px: int) -> tuple[Tensor, list[int]]:
     """Real pictures (N, 8, 8) as generated ones are noted, and their digits."""
+    from ldm.metrics.class_spread import areas
+    from ldm.metrics.digit_accuracy import SCAN_PX
+
     metas = [shards.meta(i) for i in range(len(shards))]
     if any("digit" not in meta for meta in metas):
         raise UserError(f"metric digits reads shards of data=digits; {shards.root} holds others.")

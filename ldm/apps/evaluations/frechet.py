@@ -18,7 +18,6 @@ from ldm.apps.evaluations.observers.timm import timm_features
 from ldm.apps.evaluations.reference import FeatureObserver, reference_count
 from ldm.features.inception import Layer
 from ldm.features.resize import ResizeName
-from ldm.metrics.frechet import frechet_distance, frechet_name, require_enough
 from ldm.ranges import Count
 
 
@@ -60,6 +59,8 @@ def frechet(
     setting: Setting, name: str, observer: FeatureObserver, pictures: str = SAMPLES
 ) -> Measure:
     """The distance of a set of pictures to the reference in an observer's features."""
+    from ldm.metrics.frechet import frechet_distance, frechet_name, require_enough
+
     count, size = setting.count(pictures), observer.num_features
     # The reference first: alone, to become a file of statistics, it stands for the samples too.
     if (real := reference_count(setting)) is not None:

@@ -6,7 +6,6 @@ from ldm.apps.evaluations.alone import alone
 from ldm.apps.evaluations.measure import SAMPLES, Measure, Noted, Number, Observer, Setting
 from ldm.apps.evaluations.observers.inception import inception
 from ldm.features.resize import ResizeName
-from ldm.metrics.inception_score import InceptionScore, require_parts
 from ldm.ranges import Count
 
 
@@ -17,6 +16,8 @@ def inception_score(setting: Setting, *, resize: ResizeName, splits: Count) -> M
 
 def score_of(setting: Setting, observer: Observer, *, splits: int) -> Measure:
     """The score of an observer that notes "logits"; ValueError for fewer pictures than splits."""
+    from ldm.metrics.inception_score import InceptionScore, require_parts
+
     require_parts(setting.count(SAMPLES), splits)
 
     def numbers(noted: Noted) -> Iterator[Number]:

@@ -10,7 +10,6 @@ from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
 from ldm.features.inception import Layer
 from ldm.features.resize import ResizeName
-from ldm.metrics.kernel_distance import KernelDistance, require_draws, size_of_subsets
 from ldm.ranges import AtLeast, Count
 
 Several = Annotated[int, AtLeast(2)]
@@ -34,6 +33,8 @@ def kernel_distance(
     setting: Setting, name: str, observer: FeatureObserver, *, subsets: int, subset_size: int
 ) -> Measure:
     """The distance and, as ``name``_std, its standard deviation over subsets where they differ."""
+    from ldm.metrics.kernel_distance import KernelDistance, require_draws, size_of_subsets
+
     require_draws(subsets, subset_size)
     require_features(setting, observer)
     count = setting.count(SAMPLES)

@@ -1,16 +1,23 @@
-"""What a metric is here: which notes it needs of which pictures, and the numbers that follow."""
+"""What a metric is here: which notes it needs of which pictures, and the numbers that follow.
+
+The functions beside this file that ``configs/metrics`` names are imported to check what they are
+told, also where nothing is measured. So they import ``ldm.metrics``, which brings torchmetrics and
+takes seconds, when they are called.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from ldm.apps.errors import UserError
 from ldm.data.shards.reader import ImageShards
-from ldm.metrics.frechet import Moments
 from ldm.metrics.notes import Notes, Rows
-from ldm.metrics.statistics import Statistics
 from ldm.text.clip import ClipTowers
+
+if TYPE_CHECKING:
+    from ldm.metrics.frechet import Moments
+    from ldm.metrics.statistics import Statistics
 
 SAMPLES = "samples"  # generated, or given, pictures: what is judged
 REFERENCE = "reference"  # real pictures that they are compared with
@@ -46,7 +53,7 @@ class Setting(Protocol):
 
     weights_dir: str
     allow_unknown_weights: bool
-    statistics: Statistics | None  # the reference where it is a file of statistics, else None
+    statistics: "Statistics | None"  # the reference where it is a file of statistics, else None
 
     def count(self, pictures: str) -> int:
         """How many pictures a set has; NotGiven saying what to type where there is none such."""
@@ -76,7 +83,7 @@ class Noted(Protocol):
         """The notes that an observer took of a set."""
         ...
 
-    def moments(self, pictures: str, observer: Observer, name: str) -> Moments:
+    def moments(self, pictures: str, observer: Observer, name: str) -> "Moments":
         """Mean and covariance of the rows ``name``, from the notes or a file of statistics."""
         ...
 

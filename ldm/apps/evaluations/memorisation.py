@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,9 +22,11 @@ from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.observers.own import own_image
 from ldm.apps.evaluations.reference import FeatureObserver, require_features
 from ldm.features.resize import ResizeName
-from ldm.metrics.memorisation import Memorisation, Nearest, nearest, require_share
 from ldm.metrics.notes import Rows, rows_of
 from ldm.ranges import Natural, Share
+
+if TYPE_CHECKING:
+    from ldm.metrics.memorisation import Nearest
 
 
 def memorisation(setting: Setting, *, share: Share, listed: Natural) -> Measure:
@@ -59,6 +61,8 @@ def copies(
 
     Samples and reference pictures are compared with training pictures as they are and mirrored.
     """
+    from ldm.metrics.memorisation import Memorisation, Nearest, nearest, require_share
+
     require_share(share)
     if listed < 0:
         raise ValueError(f"Memorisation lists at least 0 nearest pairs, not listed={listed}.")
@@ -95,15 +99,16 @@ def copies(
     )
 
 
-def _nearer(a: Nearest, b: Nearest) -> Nearest:
+def _nearer(a: "Nearest", b: "Nearest") -> "Nearest":
     """Of two searches for the same pictures the nearer finds."""
     first = a.distance <= b.distance
-    return Nearest(
-        torch.where(first, a.training, b.training), torch.where(first, a.distance, b.distance)
+    return a._replace(
+        training=torch.where(first, a.training, b.training),
+        distance=torch.where(first, a.distance, b.distance),
     )
 
 
-def _pairs(found: Nearest, count: int) -> list[dict[str, Any]]:
+def _pairs(found: "Nearest", count: int) -> list[dict[str, Any]]:
     """The ``count`` samples that are nearest to a training picture, nearest first."""
     order = found.distance.argsort(stable=True)[:count].tolist()
     return [

@@ -8,7 +8,6 @@ from ldm.apps.evaluations.observers.inception import inception
 from ldm.apps.evaluations.reference import FeatureObserver, feed, reference_count, require_features
 from ldm.features.inception import Layer
 from ldm.features.resize import ResizeName
-from ldm.metrics.precision_recall import PrecisionRecall, require_neighbours
 from ldm.ranges import Count
 
 
@@ -22,6 +21,8 @@ def precision_recall(
 
 def in_manifolds(setting: Setting, observer: FeatureObserver, *, neighbours: int) -> Measure:
     """Precision and recall in an observer's features."""
+    from ldm.metrics.precision_recall import PrecisionRecall, require_neighbours
+
     require_features(setting, observer)
     require_neighbours("generated", setting.count(SAMPLES), neighbours)
     if (real := reference_count(setting)) is not None:

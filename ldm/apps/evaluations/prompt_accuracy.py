@@ -19,7 +19,6 @@ from ldm.apps.evaluations.measure import (
     Setting,
 )
 from ldm.metrics.notes import Rows, rows_of
-from ldm.metrics.prompt_accuracy import PromptAccuracy
 from ldm.worlds.shapes import BACKGROUNDS, COLORS, SHAPES, SIZES, Shape, judge, parse
 
 _WORDS = Shape(*map(tuple, (COLORS, SHAPES, BACKGROUNDS, SIZES)))  # type: ignore[arg-type]
@@ -39,6 +38,8 @@ class ShapeJudge:
 
 def prompt_accuracy(setting: Setting) -> Measure:
     """The exact judge's verdict on samples, and on the reference as it is and reconstructed."""
+    from ldm.metrics.prompt_accuracy import PromptAccuracy
+
     observer = ShapeJudge()
     asked = [_coded(parse(prompt)) for prompt in setting.captions(SAMPLES)]
     others, shown = {}, []

@@ -19,12 +19,6 @@ from ldm.apps.evaluations.measure import (
 from ldm.apps.evaluations.observers.exact import exact
 from ldm.losses.lpips import pretrained_lpips
 from ldm.metrics.notes import Rows
-from ldm.metrics.reconstruction import (
-    WINDOW_PX,
-    MeanOverImages,
-    peak_signal_to_noise,
-    structural_similarity,
-)
 
 
 class Pairs:
@@ -43,11 +37,15 @@ class Pairs:
 
 def psnr(setting: Setting) -> Measure:
     """The mean peak signal-to-noise ratio in dB through the posterior's mode."""
+    from ldm.metrics.reconstruction import peak_signal_to_noise
+
     return _mean(setting, Pairs("psnr", peak_signal_to_noise, {"data_range": "8 bit"}))
 
 
 def ssim(setting: Setting) -> Measure:
     """The mean structural similarity (Wang et al. 2004)."""
+    from ldm.metrics.reconstruction import WINDOW_PX, structural_similarity
+
     protocol = {"data_range": "8 bit", "window": f"Gaussian, {WINDOW_PX} px, sigma 1.5"}
     return _mean(setting, Pairs("ssim", structural_similarity, protocol))
 
@@ -75,6 +73,8 @@ def reconstruction(setting: Setting) -> Measure:
 
 
 def _mean(setting: Setting, observer: Observer) -> Measure:
+    from ldm.metrics.reconstruction import MeanOverImages
+
     setting.count(RECONSTRUCTIONS)  # which says what lacks
 
     def numbers(noted: Noted) -> Iterator[Number]:

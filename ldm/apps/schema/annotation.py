@@ -22,7 +22,9 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 def is_optional(annotation: Any) -> bool:
     """Whether null is allowed."""
-    return any(each is None or each is NoneType for each in alternatives(annotation))
+    each = alternatives(annotation)
+    names = [name for one in each if get_origin(one) is Literal for name in get_args(one)]
+    return any(value is None or value is NoneType for value in (*each, *names))
 
 
 def is_described(annotation: Any) -> bool:

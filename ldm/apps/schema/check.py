@@ -44,6 +44,13 @@ def check_schema(command: str, config: DictConfig, where: Where = lambda key: ""
 
 def mistakes(command: str, config: DictConfig) -> Iterator[Mistake]:
     """All of them, those that are found without importing a part first."""
+    yield from mistakes_outside_parts(command, config)
+    for path, node in _targets(config):
+        yield from _of_part(path, node)
+
+
+def mistakes_outside_parts(command: str, config: DictConfig) -> Iterator[Mistake]:
+    """Those in what the command itself is told, which needs no constructor, and so no torch."""
     stage = config.get("stage") if command == "train" else None
     known = settings_of_command(command, stage if stage in STAGES else None)
     if command == "run":
@@ -56,8 +63,6 @@ def mistakes(command: str, config: DictConfig) -> Iterator[Mistake]:
     for name, annotation in known.items():
         if is_part(annotation) and name not in config and command != "run":
             yield Mistake(name, f"{name!r} is missing: {owner} needs it. Give {name}=NAME.")
-    for path, node in _targets(config):
-        yield from _of_part(path, node)
 
 
 def _unknown_root(command: str, name: str, known: Mapping[str, Any], stage: str | None) -> str:
@@ -66,8 +71,6 @@ def _unknown_root(command: str, name: str, known: Mapping[str, Any], stage: str 
         owners = [of for of, described in STAGES.items() if name in fields_of(described)]
         if owners:
             return f"{name!r} is a setting of stage={' and '.join(owners)}, not of stage={stage}."
-    if name in ("experiment", "recipe"):
-        return f"{said}: the first line of that file must be `# @package _global_`."
     if command == "run":
         said = f"{name!r} is used by no step of this recipe"
     return f"{said}. {suggestion(name, [*known, 'defaults'])}"
