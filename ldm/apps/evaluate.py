@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.build import device_of
 from ldm.apps.errors import UserError
+from ldm.apps.evaluations.held import held
 from ldm.apps.evaluations.measure import REFERENCE, SAMPLES, Measure
 from ldm.apps.evaluations.noted import NotedInFiles
 from ldm.apps.evaluations.noting import measures_of, note
@@ -34,6 +35,11 @@ from ldm.metrics.statistics import Observed, write_statistics
 def evaluate(config: DictConfig) -> int:
     """Write the metrics file; names are those of configs/metrics."""
     setting, measures = asked(config)
+    with held(Path(config.out)):
+        return _evaluate(config, setting, measures)
+
+
+def _evaluate(config: DictConfig, setting: CommandSetting, measures: list[Measure]) -> int:
     out = Path(config.out)
     notes = out.with_suffix(".notes") if config.notes is None else Path(config.notes)
     noted = NotedInFiles(setting, notes)

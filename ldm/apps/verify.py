@@ -11,20 +11,33 @@ from ldm.apps.rules.table import lacking, remarks, wrong
 from ldm.apps.run_directory import is_first_process
 
 
-def require_sound(command: str, config: DictConfig, *, config_dir: str | None = None) -> None:
-    """Print what is hardly meant; UserError with all that would stop a command."""
+def require_sound(
+    command: str,
+    config: DictConfig,
+    *,
+    config_dir: str | None = None,
+    here: bool = True,
+    noted: set[str] | None = None,
+) -> None:
+    """Print what is hardly meant; UserError with all that would stop a command.
+
+    ``here``: it is to run on this machine. What is in ``noted`` was printed before, of other jobs.
+    """
     case = Case(config, config_dir)
-    require_settings(command, case)
+    require_settings(command, case, noted)
     require_none(missing_weights(command, config))
-    refuse(list(lacking(command, case, looking=False)))
+    refuse(list(lacking(command, case, looking=False, here=here)))
 
 
-def require_settings(command: str, case: Case) -> None:
+def require_settings(command: str, case: Case, noted: set[str] | None = None) -> None:
     """The same of settings alone, whatever they are to run on."""
     refuse(wrong(command, case))
     if is_first_process():
+        noted = set() if noted is None else noted
         for remark in remarks(command, case):
-            print(f"note: {remark}", flush=True)
+            if remark not in noted:
+                print(f"note: {remark}", flush=True)
+            noted.add(remark)
 
 
 def refuse(sentences: Sequence[str]) -> None:

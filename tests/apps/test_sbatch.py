@@ -17,6 +17,7 @@ def run(folder: Path, code: int) -> tuple[int, list[str]]:
         command.write_text(f'#!/bin/sh\necho "{name} $*"\nexit {result}\n')
         command.chmod(0o755)
     slurm = {"SLURM_NNODES": "4", "SLURM_NTASKS_PER_NODE": "8", "SLURM_JOB_ID": "17"}
+    slurm["SLURM_CPUS_PER_TASK"] = "12"
     done = subprocess.run(
         ["bash", "-u", SCRIPT, "experiment=sd1_256", "run=/a b"],
         env=os.environ | slurm | {"PATH": f"{folder}:{os.environ['PATH']}"},
@@ -30,6 +31,7 @@ def run(folder: Path, code: int) -> tuple[int, list[str]]:
 def test_only_a_stopped_run_goes_back_to_the_queue(tmp_path, code):
     found, commands = run(tmp_path, code)
     assert found == code
+    assert "srun --cpus-per-task=12 " in commands[0]
     assert commands[0].endswith("ldm train experiment=sd1_256 run=/a b num_nodes=4 devices=8")
     assert commands[1:] == (["scontrol requeue 17"] if code == 75 else [])
 

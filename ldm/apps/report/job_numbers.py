@@ -1,7 +1,5 @@
 """The numbers of one job of a sweep: each a value with its protocol, as in a metrics file."""
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ldm.apps.run_directory import CONFIG, INPUTS
+from ldm.callbacks.rows import rows_after
 from ldm.manifest import fingerprint, read_json
 
 METRICS = "metrics.json"  # of an evaluation, in a job's folder
@@ -20,40 +19,32 @@ _MEASURES = ("stage", "size", "validate_block", "schedule", "prediction", "laten
 _LOSSES = ("loss", "perceptual", "regularizer")
 
 
-class Rows:
+class Series:
     """The numbers in a run's metrics.jsonl, read on as they are written: by name, (step, value)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._series: dict[str, list[tuple[int, float]]] = {}
+        self._points: dict[str, list[tuple[int, float]]] = {}
         self._read = 0
         self._file: int | None = None
 
-    def series(self) -> dict[str, list[tuple[int, float]]]:
+    def by_name(self) -> dict[str, list[tuple[int, float]]]:
         """All whole lines so far; a file that was written anew is read from its beginning."""
         if not self.path.is_file():
-            return self._series
-        with open(self.path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_ino != self._file or status.st_size < self._read:
-                self._series, self._read, self._file = {}, 0, status.st_ino
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # a line that a kill or a full disk cut
-                continue
+            return self._points
+        status = self.path.stat()
+        if status.st_ino != self._file or status.st_size < self._read:
+            self._points, self._read, self._file = {}, 0, status.st_ino
+        rows, self._read = rows_after(self.path, self._read)
+        for row in rows:
             for name, value in row.items():
-                if name != "step" and isinstance(value, int | float):
-                    self._series.setdefault(name, []).append((int(row["step"]), float(value)))
-        return self._series
+                if name != "step" and "step" in row and isinstance(value, int | float):
+                    self._points.setdefault(name, []).append((int(row["step"]), float(value)))
+        return self._points
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """By name, the last value and its step."""
-        return {name: points[-1] for name, points in self.series().items()}
+        return {name: points[-1] for name, points in self.by_name().items()}
 
 
 def evaluation_records(job: Path) -> Records:
@@ -67,7 +58,7 @@ def training_records(run: Path) -> Records:
     Those of evaluations have their own protocol, under their own names. Others are of the last
     line that has them; their protocol is what of the run's settings and data decides their meaning.
     """
-    latest = Rows(run / ROWS).latest()
+    latest = Series(run / ROWS).latest()
     judged = dict(read_json(run / EVALUATION)) if (run / EVALUATION).is_file() else {}
     if not latest or not (run / CONFIG).is_file():
         return judged

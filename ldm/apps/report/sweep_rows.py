@@ -9,13 +9,13 @@ from ldm.apps.closing import said
 from ldm.apps.report.job_numbers import evaluation_records, training_records
 from ldm.apps.report.numbers import best, is_headline
 from ldm.apps.report.tables import rank, why_not_valid
-from ldm.apps.run_directory import LOCK
+from ldm.apps.run_directory import ENDED, LOCK
 from ldm.data.lock import is_held
-from ldm.manifest import read_json
+from ldm.manifest import known_manifest, read_json
 from ldm.metrics.protocol import JUDGED, differences
 
 SWEEP = "sweep.json"  # the jobs with their settings, and how they stand
-FINISHED = "finished"
+FINISHED, RUNNING = "finished", "running"
 _MODEL = (
     "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
     "weights", "size_px", "checkpoint",
@@ -138,17 +138,34 @@ def read_sweep(directory: Path) -> Sweep | None:
     if not state.get("jobs"):
         return None
     head = {key: state[key] for key in Sweep._fields if key in state}
-    goes_on = state.get("launcher") == "slurm" or is_held(directory / LOCK)
-    rows = [_row(directory, job, state) for job in state["jobs"]]
-    if not goes_on:  # what was running when the sweep was killed
-        rows = [r._replace(state="stopped") if r.state == "running" else r for r in rows]
+    jobs = state["jobs"]
+    if not is_held(directory / LOCK):  # no sweep follows them
+        jobs = [
+            _left(directory, job, state) if job.get("state") == RUNNING else job for job in jobs
+        ]
+    rows = [_row(directory, job, state) for job in jobs]
     return Sweep(rows, **{key: str(value) for key, value in head.items()})
+
+
+def _left(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A job that ran when its sweep ended, as its own files say that it stands now.
+
+    Jobs of a cluster go on, and their script says how they ended.
+    """
+    folder, in_queue = directory / job["directory"], state.get("launcher") == "slurm"
+    if in_queue and (folder / ENDED).is_file() and (code := (folder / ENDED).read_text().strip()):
+        found = {"state": FINISHED} if code == "0" else {"state": "failed", "why": f"code {code}"}
+        return {**job, **found}
+    if state.get("command") == "train" and known_manifest(folder) is not None:
+        return {**job, "state": FINISHED}
+    return {**job, "state": RUNNING if in_queue else "stopped"}
 
 
 def _row(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> Row:
     folder, is_training = directory / job["directory"], state.get("command") == "train"
     records = training_records(folder) if is_training else evaluation_records(folder)
-    if not is_training and job["directory"] not in state["finished"]:
+    known = state["finished"] if job.get("state") != FINISHED else [job["directory"]]
+    if not is_training and job["directory"] not in known:
         records = {}  # of other settings, perhaps
     steps = [int(record["step"]) for record in records.values() if "step" in record]
     return Row(

@@ -46,7 +46,8 @@ class Rules(NamedTuple):
 
     settings: Sequence[Rule] = ()  # against each other, whatever there is to run on
     trial: Sequence[Rule] = ()  # likewise, by trying; only where the settings are sound
-    inputs: Sequence[Rule] = ()  # against files and the machine, which may still change
+    inputs: Sequence[Rule] = ()  # against files, which may still change
+    machine: Sequence[Rule] = ()  # against this machine, where the command is to run on it
     looked_at: Sequence[Rule] = ()  # likewise, which the command itself does as it begins
     remarks: Sequence[Rule] = ()  # what is allowed, and hardly meant
 
@@ -85,13 +86,15 @@ TRAIN = Rules(
         Rule("channels of the shards", "autoencoder", files.channels_of_shards),
         Rule("text_run= of perceptual=own", "autoencoder", files.own_towers),
         Rule("init= holds the part", "", files.beginning),
+        Rule("loggers against what is installed", "", machine.loggers),
+        Rule("checkpoints against the disk", "", machine.disk),
+    ),
+    machine=(
         Rule("devices against the machine", "", machine.gpus),
         Rule("devices x num_nodes against the launcher", "", strategy.launched),
         Rule("bf16 against the GPU", "", precision.bf16_of_the_gpu),
         Rule("compile against the toolchain", "", machine.compiler),
-        Rule("loggers against what is installed", "", machine.loggers),
         Rule("memory against the device", "", machine.memory),
-        Rule("checkpoints against the disk", "", machine.disk),
     ),
     looked_at=(
         Rule("latents against what made them", "diffusion", latents.made_with),
@@ -127,8 +130,8 @@ TABLE: dict[str, Rules] = {
             Rule("autoencoder_run= holds one", "", caching.autoencoder),
             Rule("text_run= holds one", "", caching.text_encoders),
             Rule("size against the autoencoder's stride", "", caching.fits_the_autoencoder),
-            Rule("devices against the machine", "", caching.accelerator),
         ),
+        machine=(Rule("devices against the machine", "", caching.accelerator),),
         looked_at=(Rule("data.root= holds image shards", "", caching.shards),),
         remarks=(Rule("flip against captions", "", caching.mirrored),),
     ),
@@ -139,8 +142,8 @@ TABLE: dict[str, Rules] = {
             Rule("size against the model's strides", "", sampling.size),
             Rule("steps and spacing against its schedule", "", sampling.levels),
             Rule("out= is a directory", "", sampling.out),
-            Rule("accelerator against the machine", "", sampling.accelerator),
         ),
+        machine=(Rule("accelerator against the machine", "", sampling.accelerator),),
         remarks=(Rule("settings of guidance without any", "", sampling.needless_guidance),),
     ),
     "evaluate": Rules(
@@ -180,10 +183,14 @@ def wrong(command: str, case: Case) -> list[str]:
     return _told(rules.settings, case) or _told(rules.trial, case)
 
 
-def lacking(command: str, case: Case, *, looking: bool) -> Iterator[str]:
-    """What its files and this machine lack; with ``looking`` also what it looks at itself."""
+def lacking(command: str, case: Case, *, looking: bool, here: bool = True) -> Iterator[str]:
+    """What its files and this machine lack; with ``looking`` also what it looks at itself.
+
+    ``here``: it is to run on this machine.
+    """
     rules = _rules_of(command)
-    yield from _told([*rules.inputs, *(rules.looked_at if looking else ())], case)
+    machine, looked_at = rules.machine if here else (), rules.looked_at if looking else ()
+    yield from _told([*rules.inputs, *machine, *looked_at], case)
 
 
 def remarks(command: str, case: Case) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.compose import compose
-from ldm.apps.differences import FREE, differences
+from ldm.apps.differences import differences
 from ldm.apps.errors import UserError
 from ldm.apps.report.page import refresh_report
 from ldm.apps.report.sweep import write_sweep
+from ldm.apps.run_directory import OUTPUT
 from ldm.apps.sweeps.display import Display
 from ldm.apps.sweeps.evaluating import Evaluating
 from ldm.apps.sweeps.grid import Grid
@@ -23,6 +24,7 @@ from ldm.apps.sweeps.launchers.local import LocalLauncher
 from ldm.apps.sweeps.launchers.slurm import SlurmLauncher
 from ldm.apps.sweeps.ledger import Ledger
 from ldm.apps.sweeps.objective import Objective, objective_of
+from ldm.apps.sweeps.same import decides
 from ldm.apps.sweeps.schedule import Plan, Schedule
 from ldm.apps.sweeps.search import Search, require_comparable
 from ldm.apps.sweeps.settings import read_settings, taken
@@ -49,7 +51,8 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     head = {"command": command, "method": config.sweep.method, "launcher": config.launcher.kind}
     if objective is not None:
         head |= {"objective": objective.name, "direction": objective.direction}
-    ledger = Ledger(root, head, [dimension.key for dimension in space])
+    ledger = Ledger(root, head, [dimension.key for dimension in space], fixed)
+    space = ledger.ordered(space)
     kind: Kind = Evaluating(root, ledger)
     if command == "train":
         kind = Training(root, "val/loss" if objective is None else objective.name)
@@ -62,9 +65,9 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
 
     choices = combinations(space) if objective is None else [*corners(space)]
     jobs = [job_of(number, choice) for number, choice in enumerate(choices, 1)]
-    for job in jobs:
-        kind.require_sound(job)
     launcher = make_launcher(command, config.launcher, config_dir)
+    for job in jobs:
+        kind.require_sound(job, here=not launcher.stays)
     if objective is not None:
         kind.require_objective(objective.name, jobs[0].config)
         require_comparable(objective, kind, jobs)
@@ -94,9 +97,9 @@ def _root(command: str, settings: Any) -> tuple[Path, list[str]]:
     named, words = settings.config.sweep_dir, settings.words
     if command == "evaluate":
         out, words = taken(words, "out")
-        return Path(named or out or "sweeps/evaluate"), words
+        return Path(named or out or "sweeps/evaluate").expanduser(), words
     experiment, _ = taken(words, "experiment")
-    return Path(named or f"sweeps/{experiment or 'train'}"), words
+    return Path(named or f"sweeps/{experiment or 'train'}").expanduser(), words
 
 
 def _run(plan: Plan, total: int, kind: Kind, launcher: Launcher, ledger: Ledger) -> int:
@@ -110,8 +113,10 @@ def _run(plan: Plan, total: int, kind: Kind, launcher: Launcher, ledger: Ledger)
     page = write_sweep(ledger.root)
     refresh_report(ledger.root.parent)  # of a model: it shows the sweep beside it
     print(f"table: {ledger.root / 'table.md'}   page: {page}")
-    for job, why in schedule.failed.items():
-        print(f"failed: {job}: {why}\n  output: {job.log}", file=sys.stderr)
+    for failed in ledger.failed():
+        choice, log = " ".join(map("=".join, failed["settings"])), failed["directory"]
+        print(f"failed: {choice}: {failed['why']}", file=sys.stderr)
+        print(f"  output: {ledger.root / log / OUTPUT}", file=sys.stderr)
     print(f"{ledger.root}: {ledger.in_words()}", flush=True)
     return code
 
@@ -143,9 +148,7 @@ def _require_same_search(
     others = [
         str(difference)
         for difference in differences(before["config"], now)
-        if (
-            difference.kind != FREE or difference.key.startswith(("max_steps", "evalua", "metrics"))
-        )
+        if decides(difference)
         and not any(f"{difference.key}.".startswith(f"{key}.") for key in varied)
     ]
     if others:

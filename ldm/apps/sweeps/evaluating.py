@@ -38,26 +38,37 @@ class Evaluating:
             words = [*words, f"{NOTES}={self.root / NOTES}"]
         return [*words, f"out={directory / METRICS}"]
 
-    def require_sound(self, job: Job) -> None:
+    def require_sound(self, job: Job, *, here: bool) -> None:
         from ldm.apps.evaluate import asked
 
         if self.is_finished(job):
             return
+        config = job.config
+        if not here:  # of GPUs this machine may have none
+            config = OmegaConf.create({**config, "accelerator": "cpu"})
         try:
-            asked(job.config)
+            asked(config)
         except ValueError as error:
             raise UserError(f"{job}: {error}") from error
 
     def is_finished(self, job: Job) -> bool:
-        is_there = (job.directory / METRICS).is_file()
-        return is_there and self.ledger.finished.get(job.name) == self._key(job)
+        """Whether its numbers are there, and followed from what it would read now.
+
+        So they do where the job was begun with that and came to a new file, perhaps without us.
+        """
+        if (file := _metrics_file(job)) is None:
+            return False
+        key, (begun, file_then) = self._key(job), self.ledger.begun.get(job.name, ["", ""])
+        return self.ledger.finished.get(job.name) == key or (begun == key and file != file_then)
 
     def began(self, job: Job) -> None:
-        self._key(job)  # before anything that it reads may change
+        # The key, before anything that it reads may change.
+        self.ledger.begun[job.name] = [self._key(job), _metrics_file(job) or ""]
         self.ledger.finished.pop(job.name, None)  # of other settings, or of a file that is gone
 
     def finished(self, job: Job) -> None:
         self.ledger.finished[job.name] = self._key(job)
+        self.ledger.begun.pop(job.name, None)
 
     def standing(self, job: Job) -> Standing:
         return Standing()
@@ -107,6 +118,12 @@ def _read(config: DictConfig) -> Iterator[Path]:
     if root is not None:
         named += [root, f"{root}/held_out"]
     yield from (path for path in map(Path, filter(None, named)) if path.exists())
+
+
+def _metrics_file(job: Job) -> str | None:
+    """The state of a job's numbers, None where there are none."""
+    file = job.directory / METRICS
+    return _state(file) if file.is_file() else None
 
 
 def _state(path: Path) -> str:

@@ -27,8 +27,8 @@ class Kind(Protocol):
     def words(self, fixed: Sequence[str], choice: Sequence[str], directory: Path) -> list[str]:
         """The words of a job's command."""
 
-    def require_sound(self, job: Job) -> None:
-        """UserError for what would stop a job at once."""
+    def require_sound(self, job: Job, *, here: bool) -> None:
+        """UserError for what would stop a job at once; ``here``: it is to run on this machine."""
 
     def is_finished(self, job: Job) -> bool:
         """Whether a job has nothing left to do, with the settings that it has now."""

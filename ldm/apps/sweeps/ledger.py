@@ -7,7 +7,9 @@ from typing import Any
 
 from ldm.apps.report.sweep_rows import SWEEP
 from ldm.apps.run_directory import LOCK
-from ldm.apps.sweeps.job import FINISHED, RUNNING, STATES, WAITING, Job, Outcome
+from ldm.apps.sweeps.job import FAILED, FINISHED, RUNNING, STATES, WAITING, Job, Outcome
+from ldm.apps.sweeps.same import keys_of, require_same
+from ldm.apps.sweeps.space import Dimension
 from ldm.data.lock import alone
 from ldm.manifest import read_json, write_json
 
@@ -15,20 +17,36 @@ from ldm.manifest import read_json, write_json
 class Ledger:
     """Which jobs there are, with their settings and how they stand.
 
-    Jobs of earlier commands that varied the same settings stay in it. ``finished`` is what the
-    numbers of finished evaluations followed from, by directory.
+    Jobs of earlier commands with other values stay in it; UserError where they were of another
+    command or method, varied other settings, or had others ``fixed``, as typed. By directory,
+    ``finished`` is what the numbers of finished evaluations followed from, and ``begun`` what those
+    that were started will follow from, with the state of the file that was there before.
     """
 
-    def __init__(self, root: Path, head: dict[str, Any], varied: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, head: dict[str, Any], varied: Sequence[str], fixed: Sequence[str] = ()
+    ) -> None:
         self.root = root
-        before = read_json(root / SWEEP) if (root / SWEEP).is_file() else {}
+        self._head = head | {"fixed": list(fixed)}
+        self._varied = list(varied)
+        self._read()
+
+    def _read(self) -> None:
+        before = read_json(self.root / SWEEP) if (self.root / SWEEP).is_file() else {}
+        jobs: list[dict[str, Any]] = before.get("jobs", [])
+        if jobs:
+            require_same(self.root, before, self._head, self._varied)
+            self._varied = keys_of(jobs[0])
         self.finished: dict[str, str] = dict(before.get("finished", {}))
-        self._head = head
-        jobs = [job for job in before.get("jobs", []) if _keys(job) == list(varied)]
-        self._jobs: dict[str, dict[str, Any]] = {job["directory"]: job for job in jobs}
+        self.begun: dict[str, list[str]] = dict(before.get("begun", {}))
+        self._jobs = {job["directory"]: job for job in jobs}
         for job in jobs:
             if job.get("state") == RUNNING:
                 job["state"] = WAITING
+
+    def ordered(self, space: Sequence[Dimension]) -> list[Dimension]:
+        """What is varied in the order of the jobs that are there, which their names follow."""
+        return sorted(space, key=lambda dimension: self._varied.index(dimension.key))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -38,6 +56,7 @@ class Ledger:
         refusal = f"{self.root} is being swept by another command; wait for it, or stop it."
         with alone(lock, refusal):
             try:
+                self._read()  # another command may have been at it until now
                 yield
             finally:
                 lock.unlink(missing_ok=True)
@@ -62,6 +81,10 @@ class Ledger:
         entry["seconds"] = round(entry.get("seconds", 0.0) + outcome.seconds, 1)
         self._write()
 
+    def failed(self) -> list[dict[str, Any]]:
+        """The jobs that failed, of this command or an earlier one."""
+        return [job for job in self._jobs.values() if job["state"] == FAILED]
+
     def in_words(self) -> str:
         """How many jobs there are, and how they stand."""
         found = [job["state"] for job in self._jobs.values()]
@@ -70,8 +93,5 @@ class Ledger:
 
     def _write(self) -> None:
         jobs = [*self._jobs.values()]
-        write_json(self.root / SWEEP, self._head | {"jobs": jobs, "finished": self.finished})
-
-
-def _keys(job: dict[str, Any]) -> list[str]:
-    return [key for key, _ in job["settings"]]
+        noted = {"jobs": jobs, "finished": self.finished, "begun": self.begun}
+        write_json(self.root / SWEEP, self._head | noted)

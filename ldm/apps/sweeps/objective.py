@@ -14,6 +14,11 @@ from ldm.metrics.protocol import JUDGED, differences
 
 MINIMIZE, MAXIMIZE = "minimize", "maximize"
 _MAY_DIFFER = (*JUDGED, "versions")
+# How the numbers of evaluations begin that no training logs by itself; those have a protocol.
+_EVALUATED = (
+    "fid", "rfid", "fd_", "rfd_", "kid", "inception_score", "clip_score", "prompt_accuracy",
+    "digit_", "memorisation", "precision", "recall",
+)  # fmt: skip
 
 
 class Objective(NamedTuple):
@@ -36,8 +41,13 @@ class Objective(NamedTuple):
 
 
 def objective_of(config: DictConfig) -> Objective:
-    """The objective of a search; UserError where its direction must be said."""
-    direction = config.direction
+    """The objective of a search; UserError where its direction must be said.
+
+    A metric may be named as metrics.jsonl does, val/kid_own-128, or as its record, kid_own-128.
+    """
+    name, direction = str(config.objective), config.direction
+    if name.removeprefix("val/").lower().startswith(_EVALUATED):
+        name = name.removeprefix("val/")
     if direction is None:
         less = less_is_better(config.objective)
         if less is None:
@@ -46,7 +56,7 @@ def objective_of(config: DictConfig) -> Objective:
                 "known. Say sweep.direction=minimize, or maximize."
             )
         direction = MINIMIZE if less else MAXIMIZE
-    return Objective(str(config.objective), direction)
+    return Objective(name, direction)
 
 
 def not_comparable(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,10 @@ from ldm.apps.sweeps.kind import Kind
 from ldm.apps.sweeps.launchers.launcher import Launcher, Started
 from ldm.apps.sweeps.ledger import Ledger
 from ldm.apps.sweeps.stops import Stops
+from ldm.data.workers import STOP_SIGNALS
 
-_BEFORE_IT_LISTENED = {int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGUSR1)}
+# Of these a job dies that does not listen, or not yet.
+_STOPS = {int(signal.Signals[name]) for name in (*STOP_SIGNALS, "SIGINT")}
 
 
 class Plan(Protocol):
@@ -41,21 +43,24 @@ class _Running:
 
 
 class Schedule:
-    """Runs the jobs of a plan; ``failed`` are those that failed, with the reason."""
+    """Runs the jobs of a plan."""
 
     def __init__(
         self, plan: Plan, *, kind: Kind, launcher: Launcher, ledger: Ledger, display: Display
     ) -> None:
         self.plan, self.kind, self.launcher = plan, kind, launcher
         self.ledger, self.display = ledger, display
-        self.failed: dict[Job, str] = {}
+        self._stops = Stops()
         self._running: dict[Job, _Running] = {}
         self._table = 0.0  # when it may be written again
         self._code = 0  # of a job that was told to stop, by whomever
 
     def run(self) -> int:
-        """Run all jobs; 0 if none failed, 1 else, and the code of a stop where there was one."""
-        with Stops() as stops:
+        """Run all jobs; the exit code.
+
+        0 if none of the sweep has failed, 1 else, and the code of a stop where there was one.
+        """
+        with self._stops as stops:
             try:
                 self._run(stops)
             except BaseException:
@@ -63,7 +68,7 @@ class Schedule:
                 raise
         if stops.count:
             return stops.code
-        return self._code or (1 if self.failed else 0)
+        return self._code or (1 if self.ledger.failed() else 0)
 
     def _run(self, stops: Stops) -> None:
         jobs = self.plan.jobs()
@@ -77,10 +82,10 @@ class Schedule:
                     self._begin(job)
             if not self._running or (stops.count and self.launcher.stays):
                 break
-            self._look()
             if stops.count > told or (self._code and not told):
                 told = max(stops.count, 1)
                 self._tell_to_stop()
+            self._look()
             if self._running:
                 time.sleep(self.launcher.poll_seconds)
         for job, running in self._running.items():
@@ -134,8 +139,8 @@ class Schedule:
             return Outcome(states.FINISHED, seconds)
         if running.pruned:
             return Outcome(states.PRUNED, seconds)
-        was_told = running.told and -code in _BEFORE_IT_LISTENED
-        if code in (STOPPED, INTERRUPTED) or was_told:
+        was_told = running.told or self._stops.count  # if not by us, then with us
+        if code in (STOPPED, INTERRUPTED) or (was_told and -code in _STOPS):
             self._code = self._code or (code if code > 0 else STOPPED)
             return Outcome(states.STOPPED, seconds)
         return Outcome(states.FAILED, seconds, running.started.why())
@@ -145,6 +150,4 @@ class Schedule:
             self.kind.finished(job)
         outcome = self.plan.concluded(job, outcome)
         self.ledger.ended(job, outcome)
-        if outcome.state == states.FAILED:
-            self.failed[job] = outcome.why
         return outcome

@@ -108,7 +108,10 @@ def _dimension(word: str, override: Override) -> Dimension:
             raise UserError(f"{word}: an interval has {wanted}.")
         return Interval(key, low, high, whole=isinstance(low, int), log=log)
     if isinstance(value, ChoiceSweep):
-        return Values(key, tuple(map(str, override.sweep_string_iterator())))
+        words = tuple(map(str, override.sweep_string_iterator()))
+        if twice := [each for each in words if words.count(each) > 1]:
+            raise UserError(f"{word}: {twice[0]} is there twice; give each value once.")
+        return Values(key, words)
     if isinstance(value, RangeSweep):
         typed = tuple(map(str, override.sweep_string_iterator()))
         if not typed:

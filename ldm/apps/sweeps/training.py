@@ -13,7 +13,7 @@ from ldm.apps.paths import from_root
 from ldm.apps.report.job_numbers import (
     ROWS,
     Records,
-    Rows,
+    Series,
     training_protocol,
     training_records,
 )
@@ -32,15 +32,21 @@ class Training:
 
     def __init__(self, root: Path, shown: str = "val/loss") -> None:
         self.root, self.shown = root, shown
-        self._rows: dict[Path, Rows] = {}
+        self._series: dict[Path, Series] = {}
+        self._noted: set[str] = set()
 
     def words(self, fixed: Sequence[str], choice: Sequence[str], directory: Path) -> list[str]:
         if any(word.startswith("run=") for word in fixed):
             raise UserError("a sweep gives each job its run=; say where all lie: sweep_dir=DIR.")
         return [*fixed, *choice, f"run={directory}"]
 
-    def require_sound(self, job: Job) -> None:
-        require_sound("train", job.config)
+    def require_sound(self, job: Job, *, here: bool) -> None:
+        if self.is_finished(job):
+            return
+        try:
+            require_sound("train", job.config, here=here, noted=self._noted)
+        except ValueError as error:
+            raise UserError(f"{job}: {error}") from error
 
     def is_finished(self, job: Job) -> bool:
         """Whether the run has its last step, with the same settings, of inputs as they are now.
@@ -79,7 +85,7 @@ class Training:
         return Standing(done, int(job.config.max_steps), note)
 
     def so_far(self, job: Job, name: str) -> list[tuple[int, float]]:
-        series = self._read(job).series()
+        series = self._read(job).by_name()
         return series.get(name) or series.get(f"val/{name}", [])  # as evaluations are logged
 
     def require_objective(self, name: str, config: DictConfig) -> None:
@@ -110,8 +116,8 @@ class Training:
             return {}
         return training_protocol(name, _plain(config), {})
 
-    def _read(self, job: Job) -> Rows:
-        return self._rows.setdefault(job.directory, Rows(job.directory / ROWS))
+    def _read(self, job: Job) -> Series:
+        return self._series.setdefault(job.directory, Series(job.directory / ROWS))
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ldm.apps.build import device_of
+from ldm.apps.compose import compose
 from ldm.apps.exit_codes import INTERRUPTED
 from ldm.apps.report.sweep_rows import read_sweep
+from ldm.apps.sweeps.evaluating import Evaluating
+from ldm.apps.sweeps.job import Job
+from ldm.apps.sweeps.ledger import Ledger
+from ldm.manifest import read_json
 from ldm.metrics.protocol import record
 
 
@@ -89,10 +95,48 @@ def test_finished_jobs_are_not_started_again(ldm, command, evaluated, tmp_path, 
     assert ldm(*more) == 0  # another grid in the same folder
     assert [job["guidance"] for job in evaluated.started] == ["8", "8"]
     evaluated.started.clear()
-    for file in (tmp_path / "sweep").glob("*/metrics.json"):
-        file.parent.rename(tmp_path / file.parent.name)  # so that the jobs make them anew
-    assert ldm(*more, "seed=7") == 0
-    assert len(evaluated.started) == 4
+    assert ldm(*more, "seed=7") == 2 and not evaluated.started
+    assert "other settings (seed: not given -> 7)" in capsys.readouterr().err
+    swapped = [w for w in more if not w.startswith("steps=")]
+    assert ldm(*swapped, "steps=20,10") == 0 and not evaluated.started  # in another order
+    assert ldm(*(w for w in more if not w.startswith("steps=")), "steps=10") == 2
+    assert "a grid of `ldm evaluate` over steps, guidance" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_finished_without_its_sweep_is_not_made_again(
+    ldm, command, evaluated, tmp_path, monkeypatch
+):
+    root, words = tmp_path / "sweep", [w for w in command if not w.startswith("steps")]
+    words = [w.replace("guidance=1,2,4", "guidance=1,2") for w in words] + ["steps=10"]
+    evaluated.codes["2"] = INTERRUPTED  # as if the sweep had been killed with this job at work
+    assert ldm(*words) == INTERRUPTED
+    evaluated.codes.clear()
+    (root / "guidance=2").mkdir(exist_ok=True)
+    shutil.copy(root / "guidance=1" / "metrics.json", root / "guidance=2")
+    evaluated.started.clear()
+    assert ldm(*words) == 0 and not evaluated.started
+    begun = read_json(root / "sweep.json")["begun"]
+    assert begun == {}
+
+
+def test_what_runs_on_a_cluster_needs_no_gpu_here(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("ldm.apps.evaluate.asked", lambda config: device_of(config.accelerator))
+    words = [f"model={world.root}", "metrics=[fid]", "accelerator=gpu", "out=x/metrics.json"]
+    job = Job(1, ("steps=1",), tmp_path / "steps=1", tuple(words), compose("evaluate", words))
+    kind = Evaluating(tmp_path, Ledger(tmp_path, {"command": "evaluate"}, ["steps"]))
+    kind.require_sound(job, here=False)
+    with pytest.raises(ValueError, match="steps=1: accelerator=gpu, but torch finds no GPU"):
+        kind.require_sound(job, here=True)
+
+
+def test_a_home_directory_is_one_place(ldm, command, evaluated, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    words = [w for w in command if not w.startswith(("out=", "guidance="))]
+    assert ldm(*words, "guidance=1", "out=~/s") == 0
+    assert (tmp_path / "home" / "s" / "table.md").is_file() and not (tmp_path / "~").exists()
+    assert evaluated.started[0]["out"].startswith(str(tmp_path / "home"))
 
 
 def test_another_model_in_the_same_place_is_evaluated_anew(ldm, evaluated, world, tmp_path):

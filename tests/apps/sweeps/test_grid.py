@@ -1,5 +1,6 @@
 """Grids: readable directories; what is finished is skipped, what was interrupted goes on."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -9,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
 from ldm.apps.sweeps.command import sweep
+from ldm.apps.sweeps.job import Job
+from ldm.apps.sweeps.ledger import Ledger
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json, read_manifest
 
@@ -101,6 +105,42 @@ def test_a_failing_job_does_not_stop_the_others(command, ldm, tmp_path, capsys, 
     assert "Failed: seed=1 (run=" in (tmp_path / "grid" / "table.md").read_text()
 
 
+def test_a_note_is_said_once_and_a_mistake_names_its_job(command, ldm, tmp_path, capsys, jobs):
+    started = jobs(lambda job: 0)
+    words = [w for w in command if not w.startswith(("max_steps=", "warmup_steps="))]
+    assert ldm(*words, "max_steps=4", "warmup_steps=5", "seed=1,2,3") == 0
+    assert capsys.readouterr().out.count("note: warmup_steps=5") == 1 and len(started) == 3
+    assert ldm(*command, "strategy=auto,fsdp", f"sweep_dir={tmp_path / 'b'}") == 2
+    assert "ldm: strategy=fsdp: 3 things do not fit:" in capsys.readouterr().err
+
+
+def test_what_was_fixed_stays_so_in_a_directory(command, ldm, tmp_path, capsys, jobs):
+    started = jobs(lambda job: 0)
+    words = [*command, "lr=1e-3,2e-3", "seed=1,2"]
+    assert ldm(*words) == 0 and len(started) == 4
+    assert ldm(*words[:-2], "seed=2,3", "lr=1e-3,2e-3", "validate_every=1") == 0  # how it is run
+    assert [*states(tmp_path / "grid")][-1] == "lr=0.002,seed=3" and len(started) == 8
+    assert ldm(*words, "drop_rate=0.5", "weights_dir=elsewhere") == 2
+    assert "other settings (drop_rate: not given -> 0.5)" in capsys.readouterr().err
+    assert ldm(*words, "sweep=random") == 2
+    said = capsys.readouterr().err
+    assert "holds a grid of `ldm train` over lr, seed, and this is a search" in said
+
+
+def test_what_another_command_did_until_the_lock_is_kept(tmp_path):
+    def jobs_of(*seeds):
+        return [Job(s, (f"seed={s}",), tmp_path / f"seed={s}", (), OmegaConf.create({}))
+                for s in seeds]  # fmt: skip
+
+    head = {"command": "train", "method": "grid"}
+    ours, theirs = (Ledger(tmp_path, head, ["seed"]) for _ in range(2))
+    with theirs.held():
+        theirs.enter(jobs_of(1))
+    with ours.held():
+        ours.enter(jobs_of(2))
+    assert [*states(tmp_path)] == ["seed=1", "seed=2"]
+
+
 def test_a_sweep_inside_a_multi_process_job_is_refused(monkeypatch):
     from ldm.apps.errors import UserError
 
@@ -135,6 +175,16 @@ def wait_for(true, process, output):
         time.sleep(0.05)
 
 
+def kill(process):
+    """The sweep at once, and its jobs, each of which has a session of its own."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    for child in map(int, children):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+
+
 def steps(run: Path) -> int:
     rows = read_jsonl(run / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
@@ -150,8 +200,7 @@ def test_a_killed_grid_of_real_processes_goes_on_where_it_was(command, tmp_path)
     try:
         wait_for(lambda: [*(third / "checkpoints").glob("step_*")], process, output)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
     assert not (third / "manifest.json").exists()
     done = {n: (root / n / "manifest.json").stat().st_mtime_ns for n in (
         "lr=0.001,warmup_steps=0", "lr=0.001,warmup_steps=1",
@@ -166,18 +215,21 @@ def test_a_killed_grid_of_real_processes_goes_on_where_it_was(command, tmp_path)
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_running_job_and_ends_the_sweep(command, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGHUP, STOPPED)]
+)
+def test_a_signal_to_all_saves_the_running_job_and_ends_the_sweep(number, code, command, tmp_path):
     root, output = tmp_path / "grid", tmp_path / "said"
     words = [w for w in command if not w.startswith(("max_steps=", "checkpoint_every="))]
     words += ["seed=1,2", "max_steps=100000", "checkpoint_every=100000", "validate_every=100000"]
     process = begin(words, output)
     try:
         wait_for(lambda: steps(root / "seed=1") >= 2, process, output)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == INTERRUPTED
+        os.killpg(process.pid, number)  # as a terminal does by Ctrl-C, and as it is closed
+        assert process.wait(PATIENCE) == code
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
     assert [*(root / "seed=1" / "checkpoints").glob("step_*")]
     assert "which is saved" in (root / "seed=1" / "output.log").read_text()
     assert states(root) == {"seed=1": "stopped", "seed=2": "waiting"}
@@ -210,8 +262,7 @@ def test_a_killed_search_of_real_processes_goes_on_with_its_trial(world, tmp_pat
         wait_for(lambda: [*root.glob("*/manifest.json")], process, output)
         wait_for(lambda: len([*root.glob("*/checkpoints/step_*")]) > 2, process, output)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
     before = {path.name for path in root.iterdir() if path.is_dir()}
     assert len(before) == 2
     process = begin(words, output)

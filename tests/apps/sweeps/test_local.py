@@ -8,6 +8,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
+from ldm.apps.evaluations.held import held
 from ldm.apps.sweeps.job import Job
 from ldm.apps.sweeps.launchers.local import LocalJob, share
 from ldm.data.lock import alone
@@ -79,6 +80,23 @@ def test_jobs_beside_each_other_share_the_cores(tmp_path, monkeypatch, asked, ex
     job = a_job(tmp_path, accelerator="cpu", devices=1)
     assert share(0, 2, job) == {"OMP_NUM_THREADS": expected}
     assert share(0, 1, job) == {}
+
+
+def test_what_is_sent_to_the_group_of_the_sweep_does_not_reach_its_jobs(tmp_path):
+    job = a_job(tmp_path / "job")
+    alone_in_it = python("import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())")
+    assert end_of(LocalJob(job, alone_in_it, {**os.environ})) == 0
+    assert job.log.read_text() == "True\n"
+
+
+def test_an_evaluation_that_is_at_work_is_waited_for(tmp_path):
+    job = a_job(tmp_path / "job")
+    with held(job.directory / "metrics.json"):
+        started = LocalJob(job, python("print('now')"), {**os.environ})
+        assert started.poll() is None and "earlier" in started.state()
+        with pytest.raises(ValueError, match="being made by another process"):
+            held(job.directory / "metrics.json").__enter__()
+    assert end_of(started) == 0 and not (job.directory / "metrics.json.lock").exists()
 
 
 def test_jobs_beside_each_other_have_gpus_of_their_own(tmp_path, monkeypatch):

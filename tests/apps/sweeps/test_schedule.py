@@ -131,6 +131,19 @@ def test_a_signal_stops_all_that_run_and_nothing_is_begun(run, number, code):
     assert run.states == ["stopped", "stopped", "waiting", "waiting"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_job_that_a_signal_to_all_ends_is_stopped_and_has_not_failed(run, number):
+    launcher = Launcher(1, {1: -number}, looks=0)
+    launcher.at_look = lambda: os.kill(os.getpid(), number)
+    assert run(launcher) == STOPPED
+    assert run.states == ["stopped", "waiting", "waiting", "waiting"]
+
+
+def test_a_signal_without_a_stop_is_a_failure(run):
+    assert run(Launcher(1, {1: -signal.SIGTERM})) == 1
+    assert run.states == ["failed", "finished", "finished", "finished"]
+
+
 def test_jobs_of_a_cluster_go_on_when_the_sweep_is_stopped(run, capsys):
     launcher = Launcher(2, {}, looks=10**6)
     launcher.stays = True

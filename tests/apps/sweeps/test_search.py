@@ -111,6 +111,13 @@ def test_directions_are_known_or_asked_for(name, direction):
         objective_of(SimpleNamespace(objective="val/kl_per_dimension", direction=None))
 
 
+def test_a_metric_has_one_name_whichever_was_given():
+    for name in ("val/kid_own-128", "val/FID-256", "val/loss", "val/psnr"):
+        found = objective_of(SimpleNamespace(objective=name, direction=None)).name
+        is_metric = "-" in name
+        assert found == (name.removeprefix("val/") if is_metric else name)
+
+
 def test_models_may_differ_and_ways_of_measuring_may_not():
     first = {"model": "a", "n": 128, "versions": {"torch": "1"}, "settings": {"schedule": "x"}}
     assert not_comparable(first, first | {"model": "b", "versions": {"torch": "2"}}) == []
@@ -155,15 +162,16 @@ def test_a_search_goes_on_after_a_stop_without_repeating(command, ldm, tmp_path,
     assert ldm(*command) == STOPPED
     assert [job.number for job in first] == [1, 2, 3, 4]
     second = jobs(lambda job: leave(job, [(10, job.config.lr)]))
-    assert ldm(*command) == 0
+    assert ldm(*command) == 1  # one has failed
     assert [job.number for job in second] == [4, 5] and second[0].choice == first[3].choice
     root = tmp_path / "search"
     states = [job["state"] for job in read_json(root / "sweep.json")["jobs"]]
     assert states == ["finished", "failed", "finished", "finished", "finished"]
     third = jobs(lambda job: leave(job, [(10, job.config.lr)]))
-    assert ldm(*command) == 0 and not third
-    assert "4 of 5 jobs finished, 1 failed" in capsys.readouterr().out
-    assert ldm(*command, "sweep.trials=6") == 0 and [job.number for job in third] == [6]
+    assert ldm(*command) == 1 and not third
+    said = capsys.readouterr()
+    assert "4 of 5 jobs finished, 1 failed" in said.out and "failed: lr=" in said.err
+    assert ldm(*command, "sweep.trials=6") == 1 and [job.number for job in third] == [6]
     page = (root / "index.html").read_text()
     assert "The search" in page and "tpe, to minimize val/loss" in page
     lrs = {job.choice[0].partition("=")[2]: job.config.lr for job in (*first, *second, *third)}
@@ -174,7 +182,7 @@ def test_a_search_goes_on_after_a_stop_without_repeating(command, ldm, tmp_path,
     assert lrs[marked.split(" | ")[0].removeprefix("| ")] == best
     assert f"Best: val/loss {best:.2g} with lr={best}" in page
     assert ldm(*command, "ema_decay=0.8") == 2
-    assert "trials had other settings (ema_decay" in capsys.readouterr().err
+    assert "jobs had other settings (ema_decay" in capsys.readouterr().err
     assert ldm(*command, "weighting=uniform,min_snr") == 2
     assert "over lr, drop_rate" in capsys.readouterr().err
 
@@ -212,6 +220,8 @@ def test_mistakes_in_any_value_come_before_the_first(command, ldm, jobs, capsys)
     assert "sweep.direction=minimize" in capsys.readouterr().err
     assert ldm(*command, "sweep.objective=kid_own-128") == 2
     assert "Set evaluate_every= and metrics=[...]" in capsys.readouterr().err
+    assert ldm(*command, "sweep.objective=val/kid_own-128") == 2  # as metrics.jsonl names it
+    assert "kid_own-128: it is a number of evaluations" in capsys.readouterr().err
     assert ldm(*command, "validate_every=11") == 2
     assert "Set validate_every=10, or less" in capsys.readouterr().err and not started
 

@@ -64,6 +64,8 @@ def settings(*words):
 
 
 def a_job(directory: Path, **config) -> Job:
+    config = {"stop_signals": ["SIGTERM", "SIGUSR1"]} | config
+    directory.mkdir(exist_ok=True)
     return Job(1, ("lr=1",), directory, ("lr=1", "run=a b"), OmegaConf.create(config))
 
 
@@ -91,6 +93,10 @@ def test_the_script_asks_for_what_the_job_needs(tmp_path):
     lines = text.splitlines()
     assert lines.index("#SBATCH --qos=high") < lines.index("module load cuda")
     assert "#SBATCH --requeue" in lines and "train lr=1 'run=a b'" in text
+    assert 'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" ' in text
+    assert "#SBATCH --gpus-per-node=1\n" in script(
+        "evaluate", a_job(tmp_path, accelerator="auto"), settings()
+    )
     alone = script("evaluate", a_job(tmp_path, devices=4, accelerator="cpu"), settings())
     assert "--ntasks-per-node=1\n" in alone and "--cpus-per-task=16\n" in alone
     assert "gpus-per-node" not in alone
@@ -109,6 +115,75 @@ def test_exit_codes_come_back_and_a_stopped_job_goes_on(slurm, tmp_path):
     (slurm / "task").write_text("echo 'ldm: lr=1 is odd'; exit 2")
     started = SlurmLauncher("train", settings()).start(a_job(tmp_path / "job"))
     assert end_of(started) == 2 and started.why() == "lr=1 is odd"
+
+
+@pytest.mark.parametrize(
+    ("command", "signals", "asked"),
+    [
+        ("train", ["SIGTERM"], "--signal=TERM@300"),
+        ("train", ["SIGUSR2", "SIGUSR1"], "--signal=USR1@300"),
+        ("train", [], None),
+        ("evaluate", [], "--signal=USR1@300"),
+    ],
+)
+def test_a_job_gets_a_signal_that_it_listens_to(tmp_path, command, signals, asked):
+    text = script(command, a_job(tmp_path, stop_signals=signals), settings())
+    assert re.findall("--signal=.*", text) == ([asked] if asked else [])
+
+
+def test_an_evaluation_that_the_end_of_its_time_ends_goes_back_to_the_queue(slurm, tmp_path):
+    (slurm / "task").write_text(
+        f"echo try >> {slurm}/tries; [ $(wc -l < {slurm}/tries) -lt 2 ] && kill -USR1 $$; exit 0"
+    )
+    assert end_of(SlurmLauncher("evaluate", settings()).start(a_job(tmp_path / "job"))) == 0
+    assert len((slurm / "tries").read_text().splitlines()) == 2
+    assert len([*slurm.glob("*.path")]) == 1
+
+
+def test_a_later_refusal_is_tried_again_and_then_fails_its_job_alone(slurm, tmp_path):
+    (slurm / "task").write_text("exit 0")
+    launcher = SlurmLauncher("train", settings())
+    assert end_of(launcher.start(a_job(tmp_path / "a"))) == 0
+    (slurm / "sbatch").rename(slurm / "accepts")
+    refuses = "#!/bin/sh\necho 'error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1\n"
+    (slurm / "sbatch").write_text(refuses)
+    (slurm / "sbatch").chmod(0o755)
+    later, never = launcher.start(a_job(tmp_path / "b")), launcher.start(a_job(tmp_path / "c"))
+    assert later.poll() is None and "not in the queue yet: sbatch refused" in later.state()
+    assert end_of(never) == 1 and "QOSMaxSubmitJobPerUserLimit" in never.why()
+    (slurm / "accepts").rename(slurm / "sbatch")
+    assert end_of(later) == 0
+
+
+def test_a_busy_controller_makes_no_job_fail(slurm, tmp_path):
+    (slurm / "task").write_text(f"while [ ! -e {slurm}/go ]; do sleep 0.05; done; exit 0")
+    launcher = SlurmLauncher("train", settings())
+    started = launcher.start(a_job(tmp_path / "job"))
+    assert started.poll() is None
+    (slurm / "squeue").rename(slurm / "answers")
+    (slurm / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error' >&2; exit 1\n")
+    (slurm / "squeue").chmod(0o755)
+    launcher.queue.forget()
+    for _ in range(20):
+        assert started.poll() is None
+        time.sleep(0.02)
+    assert started.state() == "job 1 unknown"
+    second = SlurmLauncher("train", settings())
+    with pytest.raises(ValueError, match="squeue does not answer: slurm_load_jobs"):
+        second.start(a_job(tmp_path / "job"))  # it may be in the queue, or not
+    (slurm / "answers").rename(slurm / "squeue")
+    (slurm / "go").touch()
+    assert end_of(started) == 0
+
+
+def test_a_grid_for_gpus_is_submitted_where_there_are_none(slurm, world, ldm, tmp_path, capsys):
+    (slurm / "task").write_text("exit 0")
+    words = world.train("text_encoder", tmp_path, f"sweep_dir={tmp_path / 'grid'}")
+    words = ["train", "-m", *(word for word in words[1:] if not word.startswith("run="))]
+    words += ["trainer=gpu", "devices=2", "launcher.poll_seconds=0.05", "seed=1,2"]
+    assert ldm(*words, "launcher=slurm") == 0
+    assert "--gpus-per-node=2" in (tmp_path / "grid" / "seed=2" / "job.sbatch").read_text()
+    assert capsys.readouterr().out.count("note: ") <= 1
 
 
 def test_a_job_in_the_queue_is_taken_up_by_the_next_sweep(slurm, tmp_path):

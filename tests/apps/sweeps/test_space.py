@@ -57,6 +57,7 @@ def test_each_value_is_in_a_corner():
         (["lr=tag(log,interval(0,1))"], "above 0 for log"),
         (["lr=interval(2,1)"], "the lower one first"),
         (["a=range(3,3)"], "empty"),
+        (["a=1,2,1"], "1 is there twice"),
         (["a=glob(*)"], "choice"),
         (["a=choice(1,"], "a=choice"),
     ],

@@ -6,7 +6,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from ldm.manifest import write_json
+from ldm.manifest import read_json, write_json
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_a_running_sweep_has_its_table(running, ldm, capsys):
     page = (running / "index.html").read_text()
     assert "Training over lr" in page and "<b>2</b> of 4 jobs finished" in page
     assert "Across lr" in page
+
+
+def test_jobs_of_a_cluster_stand_as_they_left_it(running, ldm, capsys):
+    state = read_json(running / "sweep.json")
+    for job in state["jobs"]:
+        job["state"] = "running"
+    write_json(running / "sweep.json", state | {"launcher": "slurm"})
+    (running / "lr=0.1" / "job.exit").write_text("0\n")
+    (running / "lr=0.2" / "job.exit").write_text("1\n")
+    assert ldm("sweep", "table", running) == 0
+    states = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:5]]
+    assert states == ["finished", "failed", "running", "running"]
 
 
 @pytest.mark.parametrize(

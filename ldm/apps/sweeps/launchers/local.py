@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ldm.apps.evaluations.held import lock_of
 from ldm.apps.machine import usable_cores
+from ldm.apps.report.job_numbers import METRICS
 from ldm.apps.run_directory import LOCK
 from ldm.apps.sweeps.job import Job, last_words
 from ldm.data.lock import is_held
@@ -35,7 +37,8 @@ class LocalLauncher:
 class LocalJob:
     """One process, once no other is at work in its directory.
 
-    It is in the group of the sweep's process, so Ctrl-C and a kill of the group reach both.
+    It is in a session of its own: what a terminal or a shell sends to all processes of the sweep
+    reaches the sweep alone, which then asks its jobs to stop in the way that they listen to.
     """
 
     def __init__(self, job: Job, words: Sequence[str], environment: dict[str, str]) -> None:
@@ -57,7 +60,7 @@ class LocalJob:
         return "running" if self._process else "held by an earlier sweep's process"
 
     def stop(self) -> None:
-        """Another signal than Ctrl-C, which it may have had, and of which a second is not clean."""
+        """The first of the signals that it listens to; Ctrl-C where it was told before."""
         names = self.job.config.get("stop_signals", ["SIGTERM"]) or ["SIGINT"]
         number = signal.SIGINT if self._stopped else signal.Signals[names[0]]
         self._stopped = True
@@ -74,7 +77,8 @@ class LocalJob:
 
     def _start(self) -> None:
         """Start the process, unless one that an ended sweep left is still at work in its place."""
-        if is_held(self.job.directory / LOCK):
+        directory = self.job.directory
+        if is_held(directory / LOCK) or is_held(lock_of(directory / METRICS)):
             return
         self.job.directory.mkdir(parents=True, exist_ok=True)
         with open(self.job.log, "ab") as log:
@@ -84,6 +88,7 @@ class LocalJob:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
+                start_new_session=True,
             )
 
 

@@ -16,6 +16,8 @@ from ldm.manifest import atomic, read_json, write_json
 
 _COMMANDS = ("sbatch", "squeue", "scancel")
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
+_UNKNOWN = "UNKNOWN"  # a job's state while squeue does not answer
+_TRIES = 10  # to submit a job, one at each look, before it counts as failed
 _LOOKS = 8  # at a job that has left the queue, before nobody is expected to say how it ended
 
 
@@ -33,16 +35,33 @@ class SlurmLauncher:
         self.command, self.config, self.extra = command, config, list(extra)
         self.parallel, self.poll_seconds = int(config.parallel), float(config.poll_seconds)
         self.queue = Queue(self.poll_seconds)
+        self._has_begun = False
 
     def start(self, job: Job) -> "SlurmJob":
-        """Submit a job, unless it is in the queue since an earlier command."""
-        known, begin = job.directory / QUEUED, job.said
-        number = str(read_json(known)["job"]) if known.is_file() else None
-        if number is None or not self.queue.has(number):
-            number = self._submit(job)
-            write_json(known, {"job": number})
-            self.queue.forget()
-        return SlurmJob(job, number, self.queue, begin)
+        """Submit a job; UserError where the first of all is refused, as the others would be.
+
+        One that is refused later, for a limit or a busy controller, is tried again as it is polled.
+        """
+        started = SlurmJob(job, self)
+        if not started.begin() and not self._has_begun:
+            raise UserError(started.why())
+        self._has_begun = True
+        return started
+
+    def number_of(self, job: Job) -> str:
+        """Its number in the queue, where it may be already; UserError where it is refused."""
+        known = job.directory / QUEUED
+        if known.is_file():
+            number = str(read_json(known)["job"])
+            state = self.queue.state(number)
+            if state == _UNKNOWN:
+                raise UserError(f"squeue does not answer: {self.queue.said}")
+            if state is not None:
+                return number
+        number = self._submit(job)
+        write_json(known, {"job": number})
+        self.queue.forget()
+        return number
 
     def _submit(self, job: Job) -> str:
         (job.directory / ENDED).unlink(missing_ok=True)
@@ -64,24 +83,23 @@ class Queue:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.said = ""  # by squeue, which did not answer
         self._states: dict[str, str] | None = None
         self._next = 0.0
 
-    def has(self, number: str) -> bool:
-        """Whether a job waits or runs."""
-        return self.state(number) is not None
-
     def state(self, number: str) -> str | None:
-        """The state of a job in the queue, None where it is not in it."""
-        if self._states is None or time.monotonic() >= self._next:
+        """The state of a job in the queue, None where it is not in it.
+
+        It is unknown as long as squeue does not answer, as that of a busy controller.
+        """
+        if time.monotonic() >= self._next:
             done = _call(["squeue", "--noheader", "--me", "--format=%i %T"])
             self._next = time.monotonic() + self.seconds
-            if done.returncode == 0:  # else the controller is busy: it is asked again
-                rows = [line.split() for line in done.stdout.splitlines()]
-                self._states = {r[0]: r[1] for r in rows if len(r) == 2 and r[1] not in _OVER}
-            elif self._states is None:
-                raise UserError(f"squeue does not answer: {done.stderr.strip()}")
-        return self._states.get(number)
+            self.said = done.stderr.strip()
+            rows = [line.split() for line in done.stdout.splitlines()]
+            found = {r[0]: r[1] for r in rows if len(r) == 2 and r[1] not in _OVER}
+            self._states = found if done.returncode == 0 else None
+        return _UNKNOWN if self._states is None else self._states.get(number)
 
     def forget(self) -> None:
         """Ask anew at the next look: a job was submitted."""
@@ -89,53 +107,73 @@ class Queue:
 
 
 class SlurmJob:
-    """One job of the cluster by its number; its output begins at byte ``begin``."""
+    """One job of the cluster by its number, None until it is in the queue."""
 
-    def __init__(self, job: Job, number: str, queue: Queue, begin: int) -> None:
-        self.job, self.number, self.queue, self._begin = job, number, queue, begin
+    def __init__(self, job: Job, launcher: SlurmLauncher) -> None:
+        self.job, self.launcher = job, launcher
+        self.number: str | None = None
+        self._begin = job.said  # its output begins at this byte
         self._looks, self._stopped, self._ended = 0, False, ""
 
+    def begin(self) -> bool:
+        """Put it into the queue, or take it up from there; whether that was possible."""
+        try:
+            self.number = self.launcher.number_of(self.job)
+        except UserError as error:
+            self._ended = str(error)
+        else:
+            self._looks, self._ended = 0, ""
+        return self.number is not None
+
     def poll(self) -> int | None:
+        if self.number is None:
+            self._looks += 1
+            over = not self.begin() and (self._stopped or self._looks >= _TRIES)
+            return FAILED if over else None
         file = self.job.directory / ENDED
         if file.is_file() and (text := file.read_text().strip()).isdigit():
             return int(text)
-        if self.queue.has(self.number):
+        if self.launcher.queue.state(self.number) is not None:
             self._looks = 0
             return None
         self._looks += 1
         # One more look: a job that goes back into the queue is out of it for a moment.
-        return None if self._looks == 1 else self._by_sacct()
+        return None if self._looks == 1 else self._by_sacct(self.number)
 
     def state(self) -> str:
-        state = (self.queue.state(self.number) or "").lower()
+        if self.number is None:
+            return f"not in the queue yet: {self._ended}"
+        state = (self.launcher.queue.state(self.number) or "").lower()
         return f"job {self.number} {state}".rstrip()
 
     def stop(self) -> None:
         """Ctrl-C for a job that runs, which it does not answer by going back into the queue."""
         self._stopped = True
+        if self.number is None:
+            return
         _call(["scancel", "--state=PENDING", self.number])
         _call(["scancel", "--signal=INT", self.number])
 
     def why(self) -> str:
-        said = last_words(self.job.log, self._begin)
+        said = "" if self.number is None else last_words(self.job.log, self._begin)
         return ": ".join(filter(None, [self._ended, said])) or "the reason is not known"
 
-    def _by_sacct(self) -> int | None:
+    def _by_sacct(self, number: str) -> int | None:
         """What the accounting says of a job whose script could not, as one that was killed."""
-        done = _call(["sacct", "-n", "-P", "-X", "-j", self.number, "-o", "State,ExitCode"])
+        done = _call(["sacct", "-n", "-P", "-X", "-j", number, "-o", "State,ExitCode"])
         rows = [line.split("|") for line in done.stdout.splitlines() if "|" in line]
         if done.returncode == 0 and rows:
             state, code = rows[-1][0].split(" ")[0], rows[-1][1].partition(":")[0]
             if state == "COMPLETED":
                 return FINISHED
             if state not in ("PENDING", "RUNNING", "REQUEUED", "COMPLETING"):
-                self._ended = f"SLURM's job {self.number} ended as {state}"
+                self._ended = f"SLURM's job {number} ended as {state}"
                 cancelled = state == "CANCELLED" and self._stopped
                 return INTERRUPTED if cancelled else int(code) or FAILED
         if self._looks < _LOOKS:
             return None
         self._ended = (
-            f"SLURM's job {self.number} is gone, and neither its script nor sacct says how it ended"
+            f"SLURM's job {number} is gone, and neither its script nor sacct says how it ended"
         )
         return FAILED
 
