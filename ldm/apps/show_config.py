@@ -39,7 +39,7 @@ def show_config(command: str, words: Sequence[str], *, config_dir: str | None) -
         origins.say((key,), Origin(None, 0, f"{key}={value or ''}"), is_group=False)
     config = found.with_texts()
     if "autoencoder" in config:
-        from ldm.apps.rules import choose_regularizer
+        from ldm.apps.regularizer_choice import choose_regularizer
 
         choose_regularizer(config, found.overrides)
     known = [*keys_in(config)]

@@ -11,7 +11,7 @@ from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
 from ldm.apps.planning.in_shape import parts_in_shape
 from ldm.apps.planning.parts import parameters, parts_of
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 
 
 @dataclass(frozen=True)

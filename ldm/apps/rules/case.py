@@ -11,7 +11,7 @@ from torch import nn
 from ldm.apps.build import build
 from ldm.apps.planning.estimate import device_memory
 from ldm.apps.planning.in_shape import towers_in_shape
-from ldm.apps.rules.batch import shares_of
+from ldm.apps.shares import shares_of
 from ldm.data.order import Share
 from ldm.manifest import Manifest, known_manifest
 
