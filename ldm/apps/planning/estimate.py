@@ -74,15 +74,16 @@ def cutting(config: DictConfig) -> memory.Cutting:
 def device_memory(config: DictConfig) -> dict[str, float] | None:
     """Bytes on each device, by part: what ``ldm check`` says of a training.
 
-    None where the latents that are there do not go through the network.
+    None where the network cannot be looked at so: the latents that are there do not go through it,
+    or it does what tensors without numbers cannot.
     """
     name = Path(config.run).name  # as experiments call their runs
     found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
     try:
         held = memory.holdings_of(config, parts_in_shape(config, found))
-    except RuntimeError:
-        if not found.latents:
-            raise
+    except ValueError:  # the user's mistakes
+        raise
+    except Exception:  # of whatever network: it may train well all the same
         return None
     return memory.memory_of(held, cutting(config))
 

@@ -77,6 +77,7 @@ TRAIN = Rules(
     ),
     trial=(Rule("one forward and backward on the meta device", "", trial.passes),),
     inputs=(
+        Rule("a backbone that models can hold", "diffusion", networks.can_be_written),
         Rule("run= is a directory", "", files.directory_of_the_run),
         Rule("data.root= holds what the stage reads", "", files.data),
         Rule("data.root= holds no other kind", "", files.kind_of_data),
