@@ -9,6 +9,7 @@ from ldm.apps.record.file import Typed
 from ldm.apps.rules.case import Case
 from ldm.apps.rules.machine import checkpoint_bytes, needed_bytes
 from ldm.apps.rules.table import lacking
+from ldm.apps.stand_ins import with_data
 from ldm.apps.taken_up import taken_up
 from ldm.apps.verify import require_settings
 
@@ -22,7 +23,7 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     typed = Typed(words, config_dir)
     if command == "train":
         typed = taken_up(typed)
-    words = [*typed.words, *_stand_ins(command, typed.words)]
+        words = with_data(typed.words, config_dir=typed.config_dir)
     config = compose(command, words, config_dir=typed.config_dir)
     case = Case(config, typed.config_dir)
     require_settings(command, case)
@@ -67,16 +68,9 @@ def _summary(case: Case) -> Iterator[tuple[str, str]]:
         + (f", {config.strategy}" if share.world_size > 1 else "")
         + (", activations computed again" if config.activation_checkpointing else ""),
     )
-    if case.memory is not None:
-        yield "memory", in_words(case.memory)
+    yield "memory", "not known of this network" if case.memory is None else in_words(case.memory)
     yield (
         "disk",
         f"a checkpoint takes about {size_in_words(checkpoint_bytes(case))}, the run "
         f"{size_in_words(needed_bytes(case))} in {config.run}",
     )
-
-
-def _stand_ins(command: str, words: Sequence[str]) -> list[str]:
-    """For the check alone, a place for the data where none was named yet."""
-    named = any(word.startswith("data.root=") for word in words)
-    return ["data.root=DATA"] if command == "train" and not named else []
