@@ -7,7 +7,7 @@ from ldm.apps.missing_weights import missing_weights, require_none
 from ldm.apps.planning.memory import in_words, size_in_words
 from ldm.apps.record.file import Typed
 from ldm.apps.rules.case import Case
-from ldm.apps.rules.machine import checkpoint_bytes, needed_bytes
+from ldm.apps.rules.machine import disk_bytes
 from ldm.apps.rules.table import lacking
 from ldm.apps.stand_ins import with_data
 from ldm.apps.taken_up import taken_up
@@ -68,9 +68,13 @@ def _summary(case: Case) -> Iterator[tuple[str, str]]:
         + (f", {config.strategy}" if share.world_size > 1 else "")
         + (", activations computed again" if config.activation_checkpointing else ""),
     )
-    yield "memory", "not known of this network" if case.memory is None else in_words(case.memory)
+    takes = case.footprint
+    if takes is None:
+        yield "memory, disk", "not known of this network"
+        return
+    yield "memory", in_words(takes.memory)
     yield (
         "disk",
-        f"a checkpoint takes about {size_in_words(checkpoint_bytes(case))}, the run "
-        f"{size_in_words(needed_bytes(case))} in {config.run}",
+        f"a checkpoint takes about {size_in_words(takes.checkpoint)}, the run "
+        f"{size_in_words(disk_bytes(config, takes))} in {config.run}",
     )

@@ -10,7 +10,7 @@ from ldm.apps.compose import compose
 from ldm.apps.plan import plan
 from ldm.apps.planning import in_training
 from ldm.apps.planning.companions import Companions
-from ldm.apps.planning.estimate import device_memory
+from ldm.apps.planning.estimate import footprint
 from ldm.manifest import read_json
 from tests.apps import toy_backbone
 
@@ -47,7 +47,7 @@ def test_what_needs_numbers_has_no_estimate_and_may_train(words, capsys, monkeyp
     (experiment, _), config_dir = words
     asked = [experiment, "backbone=toy_true", "data.root=DATA"]
     config = compose("train", asked, config_dir=config_dir)
-    assert device_memory(config) is None
+    assert footprint(config) is None
     latents = Companions(latents={(8, 8): 1})
     monkeypatch.setattr(in_training, "Companions", lambda: latents)
     assert in_training.flops_per_image(config) is None

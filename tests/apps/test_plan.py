@@ -4,7 +4,10 @@ import math
 
 import pytest
 
+from ldm.apps import plan
 from ldm.apps.config_files import config_root
+from ldm.apps.planning.gpus import GPUS
+from ldm.apps.planning.measured import Measured
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json
 
@@ -87,6 +90,18 @@ def test_measured_on_this_machine(stage, world, ldm, tmp_path, capsys):
     assert found["images_per_second"] == pytest.approx(rate)
     assert found["hours"] == pytest.approx(found["images_seen"] / rate / 3600)
     assert "CPU: " in capsys.readouterr().out
+
+
+def test_a_refused_number_of_gpus_has_no_rate_of_one(ldm, monkeypatch, capsys):
+    """Even where one GPU was measured."""
+    monkeypatch.setattr(plan, "_here", lambda: GPUS["h100"])
+    measured = Measured("H100", 64, 20, 0.5, None)
+    monkeypatch.setattr(plan, "_measured", lambda settings, found: measured)
+    words = ["experiment=demo_diffusion", "trainer=gpu", "measure=true", "gpus=5"]
+    assert ldm("plan", *words) == 0
+    said = capsys.readouterr().out
+    assert "on 5 GPU(s) this cannot be trained: global_batch=32 does not divide by 5" in said
+    assert "on 5 x" not in said
 
 
 @pytest.mark.parametrize("stage", ["text_encoder", "autoencoder", "diffusion"])

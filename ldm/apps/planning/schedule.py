@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from ldm.apps.errors import UserError
 from ldm.apps.planning.estimate import Estimate
 from ldm.apps.planning.gpus import Gpu, Reached, is_of_16_bits, peak_of
-from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of
+from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of, size_in_words
 from ldm.apps.planning.scaling import (
     Cut,
     Links,
@@ -17,6 +17,7 @@ from ldm.apps.planning.scaling import (
     image_seconds,
     step_seconds,
 )
+from ldm.apps.shares import needs_whole_batch
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 INSTEAD = "Measure it where it is to run (measure=true), or plan with precision=bf16-mixed."
@@ -107,14 +108,16 @@ def cut_for(found: Estimate, place: Place, gpus: int) -> tuple[Cut, int, float] 
     if rest or not images:
         return f"global_batch={config.global_batch} does not divide by {gpus}"
     asked = min(config.micro_batch or images, images)
+    if config.max_micro_pixels is not None:
+        asked = min(asked, max(1, config.max_micro_pixels // config.size**2))
     parts = min(gpus, place.links.gpus_per_machine) if config.strategy == "fsdp" else 1
     micro = largest_micro_batch(
         found.held, Cutting(asked, asked < images, parts), images, place.gpu.memory
     )
     if not micro:
         needed = sum(memory_of(found.held, Cutting(1, images > 1, parts)).values())
-        return f"one picture needs {needed / 1e9:.1f} of {place.gpu.memory / 1e9:.0f} GB"
-    if micro < images and _needs_whole_batch(config):
+        return f"one picture needs {size_in_words(needed)} of {size_in_words(place.gpu.memory)}"
+    if micro < images and needs_whole_batch(config):
         return f"{images} pictures at once, which this stage needs, do not fit"
     memory = sum(memory_of(found.held, Cutting(micro, micro < images, parts)).values())
     return Cut(gpus, images, images // micro), micro, memory
@@ -230,9 +233,3 @@ def _image_seconds(work: Work, links: Links, cut: Cut, seconds: float, said: str
         return image_seconds(work, links, cut, seconds)
     except ValueError as error:
         raise UserError(f"{said}: {error}. Give a lower mfu=.") from error
-
-
-def _needs_whole_batch(config: DictConfig) -> bool:
-    """Stages that ``ldm.apps.rules.check_split`` lets have no micro-batches."""
-    judge = config.get("discriminator") or {}
-    return config.stage == "text_encoder" or judge.get("norm") == "batch"

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldm.apps.build import build
-from ldm.apps.planning.estimate import device_memory
+from ldm.apps.planning.estimate import Footprint, footprint
 from ldm.apps.planning.in_shape import towers_in_shape
 from ldm.apps.shares import shares_of
 from ldm.data.order import Share
@@ -55,9 +55,9 @@ class Case:
         return share
 
     @cached_property
-    def memory(self) -> dict[str, float] | None:
-        """Bytes that each device takes, by part; None where the latents do not fit."""
-        return device_memory(self.config)
+    def footprint(self) -> Footprint | None:
+        """Bytes that it takes on devices and the disk; None where that cannot be known."""
+        return footprint(self.config)
 
     @cached_property
     def schedule(self) -> Any:

@@ -1,8 +1,10 @@
 """Whole schedules on GPUs that are known by name, against what others have published."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
@@ -113,6 +115,13 @@ def test_a_slower_network_makes_no_faster_gpu(at_512):
     assert slower < 0.9 * fast
 
 
+def test_a_budget_of_pixels_cuts_micro_batches(at_512):
+    more = {"max_micro_pixels": 4 * 512**2 + 1}
+    found = replace(at_512, config=OmegaConf.merge(at_512.config, more))
+    _, micro, _ = schedule.cut_for(found, place("h100"), 8)
+    assert micro == 4
+
+
 def test_what_a_gpu_cannot_hold_is_cut_smaller_or_refused(at_512):
     whole = rows(at_512, "a100_80gb", 0.28, 8, [8])[8]
     small = rows(at_512, "rtx4090", 0.28, 8, [8])[8]
@@ -124,8 +133,6 @@ def test_what_a_gpu_cannot_hold_is_cut_smaller_or_refused(at_512):
 
 
 def _tiny():
-    from dataclasses import replace
-
     return replace(GPUS["h100"], memory=4e9)
 
 
