@@ -172,3 +172,13 @@ def test_no_command_begins_without_its_inputs(words, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert "NOWHERE" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", ["folder", "webdataset", "parquet", "huggingface"])
+def test_pictures_that_are_not_there(tmp_path, data):
+    pytest.importorskip({"parquet": "pyarrow", "huggingface": "datasets"}.get(data, "torch"))
+    words = (f"data={data}", f"out={tmp_path / 'out'}")
+    (said,) = told("prepare", *words, f"data.path={tmp_path / 'nowhere'}")
+    assert f"data.path={tmp_path / 'nowhere'}" in said
+    (tmp_path / "there").mkdir()
+    assert told("prepare", *words, f"data.path={tmp_path / 'there'}") == []
