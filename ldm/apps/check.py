@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ldm.apps.compose import compose
-from ldm.apps.missing_weights import missing_weights, require_none
+from ldm.apps.missing_weights import require_none
 from ldm.apps.planning.memory import in_words, size_in_words
 from ldm.apps.record.file import Typed
 from ldm.apps.rules.case import Case
@@ -25,15 +25,14 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
         typed = taken_up(typed)
         words = with_data(typed.words, config_dir=typed.config_dir)
     config = compose(command, words, config_dir=typed.config_dir)
-    case = Case(config, typed.config_dir)
-    require_settings(command, case)
+    case = Case(config, typed.config_dir, words)
+    missing = require_settings(command, case)
     if command == "train":
         print(f"stage {config.stage}: settings are sound; forward and backward fit")
         for name, value in _summary(case):
             print(f"  {name:15} {value}")
     else:
         print(f"`ldm {command}`: settings are sound")
-    missing = missing_weights(command, config)
     for lack in lacking(command, case, looking=True):
         if lack not in missing:
             print(f"before it can run: {lack}")

@@ -11,20 +11,33 @@ from ldm.apps.rules.table import lacking, remarks, wrong
 from ldm.apps.run_directory import is_first_process
 
 
-def require_sound(command: str, config: DictConfig, *, config_dir: str | None = None) -> None:
-    """Print what is hardly meant; UserError with all that would stop a command."""
-    case = Case(config, config_dir)
-    require_settings(command, case)
-    require_none(missing_weights(command, config))
-    refuse(list(lacking(command, case, looking=False)))
+def require_sound(
+    command: str, config: DictConfig, *, config_dir: str | None = None, words: Sequence[str] = ()
+) -> None:
+    """Print what is hardly meant; UserError with all that would stop a command.
+
+    ``words`` are those that were typed.
+    """
+    case = Case(config, config_dir, words)
+    missing = require_settings(command, case)
+    lacks = list(lacking(command, case, looking=False))
+    if not lacks:
+        require_none(missing)
+    refuse([*lacks, *missing])
 
 
-def require_settings(command: str, case: Case) -> None:
-    """The same of settings alone, whatever they are to run on."""
-    refuse(wrong(command, case))
+def require_settings(command: str, case: Case) -> list[str]:
+    """The same of settings alone, whatever they are to run on.
+
+    Gives what pretrained files are missing; UserError names these too, beside what does not fit.
+    """
+    missing = missing_weights(command, case.config)
+    if found := wrong(command, case):
+        refuse(list(dict.fromkeys([*found, *missing])))
     if is_first_process():
         for remark in remarks(command, case):
             print(f"note: {remark}", flush=True)
+    return missing
 
 
 def refuse(sentences: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """A configuration as the rules see it: what several of them ask is made once."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ PARTS = {"diffusion": "backbone", "autoencoder": "autoencoder", "text_encoder": 
 class Case:
     """The settings of one command, and the parts that they describe, on the meta device.
 
-    ``config_dir`` holds a user's own configurations. ValueError, in the user's words, where a part
-    cannot be made from its settings.
+    ``config_dir`` holds a user's own configurations; ``words`` are those that were typed.
+    ValueError, in the user's words, where a part cannot be made from its settings.
     """
 
-    def __init__(self, config: DictConfig, config_dir: str | None = None) -> None:
+    def __init__(
+        self, config: DictConfig, config_dir: str | None = None, words: Sequence[str] = ()
+    ) -> None:
         self.config, self.config_dir = config, config_dir
+        self.typed = [word.partition("=")[0].lstrip("+~").split(".")[0] for word in words]
 
     @property
     def part(self) -> str:

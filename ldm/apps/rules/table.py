@@ -148,6 +148,7 @@ TABLE: dict[str, Rules] = {
         settings=(
             Rule("some metric", "", evaluating.metrics),
             Rule("something to judge", "", evaluating.something_to_judge),
+            Rule("how to draw against samples=", "", evaluating.nothing_to_draw),
         ),
         inputs=(
             Rule("model= holds one", "", evaluating.model),

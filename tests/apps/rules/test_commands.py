@@ -83,6 +83,16 @@ def test_evaluating(world, tmp_path):
     assert "there is nothing to judge: give model=RUN" in said
 
 
+def test_how_to_draw_is_refused_where_nothing_is_drawn(tmp_path):
+    words = ["metrics=[fd_own]", f"samples={tmp_path}", "reference=x", "steps=20", "sampler=ddim"]
+    config = compose("evaluate", words)
+    (said,) = wrong("evaluate", Case(config, words=words))
+    assert said.startswith("steps=, sampler=: these say how model= makes pictures")
+    assert wrong("evaluate", Case(config, words=words[:3])) == []
+    drawn = [*words, "model=RUN"]
+    assert wrong("evaluate", Case(compose("evaluate", drawn), words=drawn)) == []
+
+
 def test_exporting(world, tmp_path):
     fine = (f"model={world.diffusion}", f"out={tmp_path / 'export'}")
     assert told("export", *fine) == []
