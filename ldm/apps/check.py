@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from ldm.apps.compose import compose
 from ldm.apps.missing_weights import require_none
-from ldm.apps.planning.memory import in_words, size_in_words
+from ldm.apps.planning.memory import in_words
 from ldm.apps.record.file import Typed
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
 from ldm.apps.rules.machine import disk_bytes
 from ldm.apps.rules.table import lacking

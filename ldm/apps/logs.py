@@ -1,7 +1,6 @@
 """`ldm logs show | replay`: what a run has logged, as a table or in another program."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.loggers import require_loggers, run_of
+from ldm.apps.report.numbers import number
 from ldm.callbacks.loggers.backend import Backend
 from ldm.callbacks.loggers.follower import Follower
 from ldm.callbacks.rows import FILE, Row, read_jsonl
@@ -56,7 +56,10 @@ def _show(config: DictConfig) -> int:
     rows = read_jsonl(Path(config.run) / FILE)
     trained = [row for row in rows if "images_per_second" in row]
     columns = [name for name in _HEADS if any(name in row for row in trained)]
-    table = [[_number(row.get(name)) for name in columns] for row in trained[-config.last :]]
+    table = [
+        [number(row[name]) if name in row else "" for name in columns]
+        for row in trained[-config.last :]
+    ]
     for line in ([_HEADS[name] for name in columns], *table):
         print("  ".join(f"{cell:>8}" for cell in line))
     last: dict[str, tuple[int, Any]] = {}
@@ -65,15 +68,8 @@ def _show(config: DictConfig) -> int:
     print()
     for name, (step, value) in sorted(last.items()):
         if name not in columns:
-            print(f"{name:32} {_number(value):>12}   (step {step})")
+            print(f"{name:32} {number(value):>12}   (step {step})")
     return 0
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
-    return str(int(value)) if whole else f"{value:.4g}"
 
 
 def _replay(config: DictConfig) -> int:

@@ -11,6 +11,7 @@ from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
 from ldm.apps.planning.in_shape import parts_in_shape
 from ldm.apps.planning.parts import parameters, parts_of
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.shares import shares_of
 
 
@@ -125,7 +126,7 @@ def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:
     if config.stage == "diffusion" and config.strategy != "fsdp":
         remedies.append("strategy=fsdp on several devices")
     return (
-        f"training needs about {memory.size_in_words(wanted)} on each GPU, and this one has "
-        f"{memory.size_in_words(here)} ({memory.in_words(found)}). Set "
+        f"training needs about {size_in_words(wanted)} on each GPU, and this one has "
+        f"{size_in_words(here)} ({memory.in_words(found)}). Set "
         f"{', '.join(remedies) or 'a smaller size or network'}; `ldm plan` says what each takes."
     )

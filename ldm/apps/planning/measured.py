@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ldm.apps.planning.memory import size_in_words
+from ldm.apps.report.numbers import size_in_words
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from ldm.apps.errors import UserError
 from ldm.apps.planning.estimate import Estimate
 from ldm.apps.planning.gpus import Gpu, Reached, is_of_16_bits, peak_of
-from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of, size_in_words
+from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of
 from ldm.apps.planning.scaling import (
     Cut,
     Links,
@@ -17,6 +17,7 @@ from ldm.apps.planning.scaling import (
     image_seconds,
     step_seconds,
 )
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.shares import needs_whole_batch
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

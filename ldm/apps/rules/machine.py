@@ -11,7 +11,7 @@ from ldm.apps.diagnoses.compiling import missing
 from ldm.apps.loggers import require_loggers
 from ldm.apps.machine import memory_bytes
 from ldm.apps.planning.estimate import Footprint, too_large
-from ldm.apps.planning.memory import size_in_words
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
 from ldm.apps.run_directory import begins_anew
 from ldm.disk import free_bytes

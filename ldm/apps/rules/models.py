@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.locate import model_folder
-from ldm.apps.planning.memory import size_in_words
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
 from ldm.disk import free_bytes
 
