@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    {"types", "ranges", "random", "manifest", "weights"},
+    {"types", "ranges", "random", "disk", "manifest", "weights"},
     {"diffusion", "nn"},
     {"backbones", "autoencoders", "text", "features", "worlds"},
     {"losses", "data", "metrics"},

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, part_input, parts_at
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.interop.condition_encoders import CLASS_ENCODER
 from ldm.manifest import fingerprint

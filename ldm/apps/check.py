@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from ldm.apps.compose import compose
-from ldm.apps.missing_weights import missing_weights, require_none
-from ldm.apps.planning.memory import in_words, size_in_words
+from ldm.apps.missing_weights import require_none
+from ldm.apps.planning.memory import in_words
 from ldm.apps.record.file import Typed
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
-from ldm.apps.rules.machine import checkpoint_bytes, needed_bytes
+from ldm.apps.rules.machine import disk_bytes
 from ldm.apps.rules.table import lacking
+from ldm.apps.stand_ins import with_data
 from ldm.apps.taken_up import taken_up
 from ldm.apps.verify import require_settings
 
@@ -22,17 +24,16 @@ def check(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     typed = Typed(words, config_dir)
     if command == "train":
         typed = taken_up(typed)
-    words = [*typed.words, *_stand_ins(command, typed.words)]
+        words = with_data(typed.words, config_dir=typed.config_dir)
     config = compose(command, words, config_dir=typed.config_dir)
-    case = Case(config, typed.config_dir)
-    require_settings(command, case)
+    case = Case(config, typed.config_dir, words)
+    missing = require_settings(command, case)
     if command == "train":
         print(f"stage {config.stage}: settings are sound; forward and backward fit")
         for name, value in _summary(case):
             print(f"  {name:15} {value}")
     else:
         print(f"`ldm {command}`: settings are sound")
-    missing = missing_weights(command, config)
     for lack in lacking(command, case, looking=True):
         if lack not in missing:
             print(f"before it can run: {lack}")
@@ -67,16 +68,13 @@ def _summary(case: Case) -> Iterator[tuple[str, str]]:
         + (f", {config.strategy}" if share.world_size > 1 else "")
         + (", activations computed again" if config.activation_checkpointing else ""),
     )
-    if case.memory is not None:
-        yield "memory", in_words(case.memory)
+    takes = case.footprint
+    if takes is None:
+        yield "memory, disk", "not known of this network"
+        return
+    yield "memory", in_words(takes.memory)
     yield (
         "disk",
-        f"a checkpoint takes about {size_in_words(checkpoint_bytes(case))}, the run "
-        f"{size_in_words(needed_bytes(case))} in {config.run}",
+        f"a checkpoint takes about {size_in_words(takes.checkpoint)}, the run "
+        f"{size_in_words(disk_bytes(config, takes))} in {config.run}",
     )
-
-
-def _stand_ins(command: str, words: Sequence[str]) -> list[str]:
-    """For the check alone, a place for the data where none was named yet."""
-    named = any(word.startswith("data.root=") for word in words)
-    return ["data.root=DATA"] if command == "train" and not named else []

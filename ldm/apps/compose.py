@@ -55,7 +55,7 @@ def compose(command: str, arguments: Sequence[str], *, config_dir: str | None = 
     with_mistakes_told(lambda: expand_home(command, config), config, where)
     with_mistakes_told(lambda: OmegaConf.resolve(config), config, where)
     if "autoencoder" in config:
-        from ldm.apps.rules import choose_regularizer
+        from ldm.apps.regularizer_choice import choose_regularizer
 
         choose_regularizer(config, found.overrides)
     check_schema(command, config, where)  # again, for what interpolations brought in

@@ -13,7 +13,7 @@ from torch import Tensor
 from ldm.apps.errors import UserError
 from ldm.apps.locate import input_folder
 from ldm.apps.paths import from_root
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.callbacks import checkpoint_file
 from ldm.data.order import Slot

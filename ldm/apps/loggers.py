@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.bill.bill import FILE as BILL
 from ldm.apps.build import build
+from ldm.apps.credentials import without_credentials
 from ldm.apps.errors import UserError
 from ldm.apps.record.file import read_record
 from ldm.callbacks.loggers.backend import Backend, Run
@@ -25,20 +26,34 @@ def backends(config: DictConfig) -> dict[str, Backend]:
     return found
 
 
-def require_loggers(config: DictConfig) -> None:
-    """UserError with what to type where one of them cannot work on this machine."""
-    for backend in backends(config).values():
+def require_loggers(config: DictConfig) -> dict[str, Backend]:
+    """The same; UserError with what to type where one of them cannot work on this machine."""
+    found = backends(config)
+    for backend in found.values():
         try:
             backend.require()
         except ValueError as error:
             raise UserError(str(error)) from error
+    return found
 
 
 def run_of(directory: Path, settings: Mapping[str, Any]) -> Run:
-    """What is told of a run: its settings, its record of the latest sitting, what it is made of."""
+    """What is told of a run: its settings, its record of the latest sitting, what it is made of.
+
+    It may leave the machine, and so no password of a url is in it.
+    """
     facts = {name: value for name, value in settings.items() if name != "logger"}
     if sittings := read_record(directory)["sittings"]:
         facts["record"] = sittings[-1]
     if (bill := directory / BILL).is_file():
         facts["materials"] = read_json(bill)
-    return Run(directory, facts)
+    return Run(directory, _without_credentials(facts))
+
+
+def _without_credentials(value: Any) -> Any:
+    """Plain values whose texts have lost what urls hold of users and passwords."""
+    if isinstance(value, Mapping):
+        return {name: _without_credentials(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_credentials(each) for each in value]
+    return without_credentials(value) if isinstance(value, str) else value

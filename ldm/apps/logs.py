@@ -1,7 +1,6 @@
 """`ldm logs show | replay`: what a run has logged, as a table or in another program."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from omegaconf import DictConfig
 
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError, suggestion
-from ldm.apps.loggers import backends, run_of
+from ldm.apps.loggers import require_loggers, run_of
+from ldm.apps.report.numbers import number
 from ldm.callbacks.loggers.backend import Backend
 from ldm.callbacks.loggers.follower import Follower
-from ldm.callbacks.rows import Row, read_jsonl
+from ldm.callbacks.rows import FILE, Row, read_jsonl
 
 # Of what training logs at every line: the heads of columns, where there is something below.
 _HEADS = {
@@ -43,9 +43,9 @@ def logs(words: Sequence[str], *, config_dir: str | None) -> int:
         raise UserError(f"`ldm logs {action}` takes one run, not {len(named)}.")
     settings += [f"run={run}" for run in named]
     config = compose("logs", settings, config_dir=config_dir)
-    if not (Path(config.run) / "metrics.jsonl").is_file():
+    if not (Path(config.run) / FILE).is_file():
         raise UserError(
-            f"{config.run} has no metrics.jsonl: give the directory of a training run, "
+            f"{config.run} has no {FILE}: give the directory of a training run, "
             "for a recipe one of those in it (e.g. runs/demo/diffusion)."
         )
     return actions[action](config)
@@ -53,10 +53,13 @@ def logs(words: Sequence[str], *, config_dir: str | None) -> int:
 
 def _show(config: DictConfig) -> int:
     """The last rows as a table of what training logs, and the last number of everything else."""
-    rows = read_jsonl(Path(config.run) / "metrics.jsonl")
+    rows = read_jsonl(Path(config.run) / FILE)
     trained = [row for row in rows if "images_per_second" in row]
     columns = [name for name in _HEADS if any(name in row for row in trained)]
-    table = [[_number(row.get(name)) for name in columns] for row in trained[-config.last :]]
+    table = [
+        [number(row[name]) if name in row else "" for name in columns]
+        for row in trained[-config.last :]
+    ]
     for line in ([_HEADS[name] for name in columns], *table):
         print("  ".join(f"{cell:>8}" for cell in line))
     last: dict[str, tuple[int, Any]] = {}
@@ -65,26 +68,19 @@ def _show(config: DictConfig) -> int:
     print()
     for name, (step, value) in sorted(last.items()):
         if name not in columns:
-            print(f"{name:32} {_number(value):>12}   (step {step})")
+            print(f"{name:32} {number(value):>12}   (step {step})")
     return 0
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
-    return str(int(value)) if whole else f"{value:.4g}"
 
 
 def _replay(config: DictConfig) -> int:
     """Hand all that the run has logged to each logger, as a new run there."""
     from ldm.apps.run_directory import held
 
-    chosen = backends(config)
+    chosen = require_loggers(config)  # all, before the first of them is brought anything
     if not chosen:
         raise UserError("where to? logger=wandb, tensorboard, csv, or several: logger=[wandb,csv]")
     directory = Path(config.run)
-    rows = read_jsonl(directory / "metrics.jsonl")
+    rows = read_jsonl(directory / FILE)
     with held(directory):  # whoever trains there brings them up to date itself
         for name, backend in chosen.items():
             _replay_in(name, backend, directory, rows)
@@ -94,10 +90,6 @@ def _replay(config: DictConfig) -> int:
 def _replay_in(name: str, backend: Backend, directory: Path, rows: Sequence[Row]) -> None:
     from ldm.apps.report.stages import PROMPTS, configuration
 
-    try:
-        backend.require()
-    except ValueError as error:
-        raise UserError(str(error)) from error
     (directory / "loggers" / f"{name}.json").unlink(missing_ok=True)  # it begins anew
     prompts = directory / "samples" / PROMPTS
     captions = json.loads(prompts.read_text()) if prompts.is_file() else []

@@ -196,7 +196,7 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
     config = compose(command, words, config_dir=config_dir)
     from ldm.apps.verify import require_sound
 
-    require_sound(command, config, config_dir=config_dir)
+    require_sound(command, config, config_dir=config_dir, words=words)
     name = {"import": "import_model"}.get(command, command)  # the other is Python's own word
     module = importlib.import_module(f"ldm.apps.{name}")
     if command == "run":

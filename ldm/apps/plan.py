@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 from ldm.apps.errors import UserError
 from ldm.apps.planning import document, schedule
 from ldm.apps.planning.estimate import Estimate, cutting, estimate
-from ldm.apps.planning.gpus import GPUS, Gpu, gpu_called, gpu_named, reached_at
+from ldm.apps.planning.gpus import GPUS, Gpu, gpu_called, gpu_named, is_of_16_bits, reached_at
 from ldm.apps.planning.measured import Measured
 from ldm.apps.planning.request import Request, Training, request_of
-from ldm.apps.planning.schedule import Place, Rate, Row
+from ldm.apps.planning.schedule import INSTEAD, Place, Rate, Row
 from ldm.apps.planning.table import show
 from ldm.manifest import write_json
 
@@ -23,9 +23,6 @@ def plan(words: Sequence[str], *, config_dir: str | None = None) -> int:
     settings = request.settings
     gpu = _gpu(settings, request.trainings)
     place = None if gpu is None else schedule.place_of(settings, gpu)
-    if place is not None:
-        for training in request.trainings:
-            schedule.peak(place, training.config)  # which must be known
     made, of_trainings = [], []
     for number, training in enumerate(request.trainings):
         found = _estimate(settings, training)
@@ -98,6 +95,10 @@ def _rate(
     config, mfu = found.config, request.mfu_of(number)
     if measured is not None:
         return schedule.rate_measured(found, place, measured.seconds, measured.images)
+    if mfu is None and not is_of_16_bits(config.precision):
+        print(f"published rates are of 16 bits, not precision={config.precision}: {INSTEAD}")
+        return None
+    schedule.peak(place, config)  # which must be known
     if mfu is not None:
         gpus = request.settings.mfu_gpus or config.devices * config.num_nodes
         return schedule.rate_by_mfu(found, place, mfu, gpus)

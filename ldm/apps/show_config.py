@@ -13,6 +13,8 @@ from ldm.apps.config_files import config_roots
 from ldm.apps.errors import UserError, suggestion
 from ldm.apps.hydra_compose import keys_in
 from ldm.apps.origins import Origin, Origins, origins_of
+from ldm.apps.record.file import Typed
+from ldm.apps.taken_up import taken_up
 
 _WIDEST = 56  # the column of origins lies no further right; longer lines have theirs behind them
 
@@ -32,14 +34,16 @@ def show_config(command: str, words: Sequence[str], *, config_dir: str | None) -
     UserError for what `ldm check` would refuse of single settings.
     """
     asked = [word for word in words if "=" not in word and not word.startswith(("-", "~"))]
-    given = [word for word in words if word not in asked]
+    given: Sequence[str] = [word for word in words if word not in asked]
+    if command == "train":
+        given, config_dir = taken_up(Typed(given, config_dir))
     found = draft(command, given, config_dir=config_dir)
     origins = origins_of(command, found.overrides, config_roots(config_dir))
     for key, value in found.literal.items():
         origins.say((key,), Origin(None, 0, f"{key}={value or ''}"), is_group=False)
     config = found.with_texts()
     if "autoencoder" in config:
-        from ldm.apps.rules import choose_regularizer
+        from ldm.apps.regularizer_choice import choose_regularizer
 
         choose_regularizer(config, found.overrides)
     known = [*keys_in(config)]

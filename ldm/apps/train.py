@@ -20,8 +20,8 @@ from ldm.apps.record.file import Typed
 from ldm.apps.record.sitting import Sitting
 from ldm.apps.report.stages import PROMPTS
 from ldm.apps.restarts import meet_after_restart
-from ldm.apps.rules import shares_of
 from ldm.apps.run_directory import begins_anew, held, is_first_process, open_run
+from ldm.apps.shares import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.apps.trainer import make_trainer
 from ldm.apps.training_data import TrainingData, buckets_in_words

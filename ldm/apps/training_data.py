@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 from ldm.apps.stages.assembly import Assembly
 from ldm.data.batches import Batch, Batches, train_loader
 from ldm.data.order import Share, Slot, blocks, repeats

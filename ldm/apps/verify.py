@@ -16,28 +16,38 @@ def require_sound(
     config: DictConfig,
     *,
     config_dir: str | None = None,
+    words: Sequence[str] = (),
     here: bool = True,
     noted: set[str] | None = None,
 ) -> None:
     """Print what is hardly meant; UserError with all that would stop a command.
 
-    ``here``: it is to run on this machine. What is in ``noted`` was printed before, of other jobs.
+    ``words`` are those that were typed. ``here``: it is to run on this machine. What is in
+    ``noted`` was printed before, of other jobs.
     """
-    case = Case(config, config_dir)
-    require_settings(command, case, noted)
-    require_none(missing_weights(command, config))
-    refuse(list(lacking(command, case, looking=False, here=here)))
+    case = Case(config, config_dir, words)
+    missing = require_settings(command, case, noted)
+    lacks = list(lacking(command, case, looking=False, here=here))
+    if not lacks:
+        require_none(missing)
+    refuse([*lacks, *missing])
 
 
-def require_settings(command: str, case: Case, noted: set[str] | None = None) -> None:
-    """The same of settings alone, whatever they are to run on."""
-    refuse(wrong(command, case))
+def require_settings(command: str, case: Case, noted: set[str] | None = None) -> list[str]:
+    """The same of settings alone, whatever they are to run on.
+
+    Gives what pretrained files are missing; UserError names these too, beside what does not fit.
+    """
+    missing = missing_weights(command, case.config)
+    if found := wrong(command, case):
+        refuse(list(dict.fromkeys([*found, *missing])))
+    noted = set() if noted is None else noted
     if is_first_process():
-        noted = set() if noted is None else noted
         for remark in remarks(command, case):
             if remark not in noted:
                 print(f"note: {remark}", flush=True)
             noted.add(remark)
+    return missing
 
 
 def refuse(sentences: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ldm.manifest import atomic
 
+FILE = "metrics.jsonl"  # in the directory of a training run
 Row = dict[str, Any]
 
 

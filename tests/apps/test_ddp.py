@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ldm.apps.compose import compose
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 from ldm.apps.train import train
 from ldm.callbacks.metrics_log import OF_THE_MACHINE, read_jsonl
 from ldm.data.batches import train_loader

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ldm.apps.loggers import run_of
 from ldm.callbacks.metrics_log import read_jsonl
 from tests.apps.test_ddp import on_cpu, run
 from tests.callbacks.loggers.fake_wandb import FakeWandb
@@ -136,3 +137,13 @@ def test_two_processes_open_one_run(world, tmp_path, monkeypatch):
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 4]
     assert list(scalars(directory, "train/loss")) == [1, 2, 3, 4]
     assert (directory / "metrics.csv").read_text().count("\n") == 6
+
+
+def test_no_password_is_told(tmp_path):
+    (tmp_path / "record.json").write_text(
+        '{"sittings": [{"overrides": ["data.root=https://me:secret@host/x"]}]}'
+    )
+    settings = {"data": {"root": "https://me:secret@host/x"}, "tags": ["s3://k:secret@b"], "lr": 1}
+    facts = run_of(tmp_path, settings).facts
+    assert "secret" not in str(facts)
+    assert facts["data"]["root"] == "https://***@host/x" and facts["lr"] == 1

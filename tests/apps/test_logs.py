@@ -58,6 +58,7 @@ def test_replay_brings_everything_into_a_new_run(finished, ldm, monkeypatch, cap
 )
 def test_mistakes_are_told(finished, ldm, monkeypatch, capsys, words, message):
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb())
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     assert ldm("logs", *(word.replace("RUN", str(finished)) for word in words)) == 2
     assert message in capsys.readouterr().err
 
@@ -67,3 +68,12 @@ def test_a_program_that_fails_is_a_sentence(finished, ldm, monkeypatch, capsys):
     fake.fails = {"log"}
     assert ldm("logs", "replay", f"run={finished}", "logger=wandb") == 2
     assert "wandb: ConnectionError: no network for log" in capsys.readouterr().err
+
+
+def test_nothing_is_replayed_before_all_can_be(finished, ldm, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb())
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    words = ["logs", "replay", f"run={finished}", "logger=[csv,wandb]"]
+    assert ldm(*words, "logger.wandb.mode=online") == 2
+    assert "wandb login" in capsys.readouterr().err
+    assert not (finished / "metrics.csv").exists()

@@ -95,3 +95,17 @@ def test_check_of_an_evaluation_names_all_files_once(tmp_path, capsys):
     for file in ("vgg16-397923af.pth", "weights-inception-2015-12-05-6726825d.pth"):
         assert said.err.count(f"{tmp_path / file} (from https://") == 1
     assert "settings are sound" in said.out and str(tmp_path / "vgg16") not in said.out
+
+
+def test_missing_files_hide_nothing_else_that_does_not_fit(tmp_path, capsys):
+    words = ["evaluate", "metrics=[fid]", "num_samples=4096", f"weights_dir={tmp_path}"]
+    for more, said in (
+        ([f"samples={tmp_path}", "reference=x", "steps=3"], "steps=: these say how model= makes"),
+        ([f"model={tmp_path}/nowhere"], f"{tmp_path}/nowhere does not exist"),
+    ):
+        assert main([*words, *more]) == 2
+        told = capsys.readouterr().err
+        assert said in told and "inception-2015-12-05" in told
+    assert main(["check", *words, f"samples={tmp_path}", "reference=x", "steps=3"]) == 2
+    told = capsys.readouterr().err
+    assert "steps=: these say" in told and "inception-2015-12-05" in told

@@ -4,7 +4,10 @@ import math
 
 import pytest
 
+from ldm.apps import plan
 from ldm.apps.config_files import config_root
+from ldm.apps.planning.gpus import GPUS
+from ldm.apps.planning.measured import Measured
 from ldm.callbacks.metrics_log import read_jsonl
 from ldm.manifest import read_json
 
@@ -23,6 +26,7 @@ QUICK = ("demo_autoencoder", "demo_diffusion", "folder_text_encoder", "imagenet_
 def test_every_experiment_has_a_plan(name, ldm, tmp_path, capsys):
     out = tmp_path / "plan.json"
     words = [f"experiment={name}", "gpu=h100", "price_per_gpu_hour=2", f"out={out}"]
+    words += ["precision=bf16-mixed"]  # the small ones are of fp32, of which no rate is known
     assert ldm("plan", *words) == 0
     found, said = read_json(out), capsys.readouterr().out
     assert set(KEYS) <= found.keys()
@@ -37,6 +41,16 @@ def test_without_a_gpu_it_says_what_to_type_for_a_time(ldm, capsys):
     assert ldm("plan", "experiment=demo_diffusion") == 0
     said = capsys.readouterr().out
     assert "no time is known" in said and "gpu=h100" in said and "measure=true" in said
+
+
+def test_rates_of_16_bits_are_not_carried_over_to_32(ldm, capsys):
+    words = ["plan", "experiment=demo_diffusion", "precision=32-true", "gpu=h100"]
+    assert ldm(*words) == 0
+    said = capsys.readouterr().out
+    assert "published rates are of 16 bits" in said and "measure=true" in said
+    assert "no time is known" in said
+    assert ldm(*words, "mfu=0.3") == 2
+    assert "has no one peak that mfu= could be a share of" in capsys.readouterr().err
 
 
 def test_the_train_word_may_stand_there_and_mistakes_are_answered(ldm, capsys):
@@ -76,6 +90,18 @@ def test_measured_on_this_machine(stage, world, ldm, tmp_path, capsys):
     assert found["images_per_second"] == pytest.approx(rate)
     assert found["hours"] == pytest.approx(found["images_seen"] / rate / 3600)
     assert "CPU: " in capsys.readouterr().out
+
+
+def test_a_refused_number_of_gpus_has_no_rate_of_one(ldm, monkeypatch, capsys):
+    """Even where one GPU was measured."""
+    monkeypatch.setattr(plan, "_here", lambda: GPUS["h100"])
+    measured = Measured("H100", 64, 20, 0.5, None)
+    monkeypatch.setattr(plan, "_measured", lambda settings, found: measured)
+    words = ["experiment=demo_diffusion", "trainer=gpu", "measure=true", "gpus=5"]
+    assert ldm("plan", *words) == 0
+    said = capsys.readouterr().out
+    assert "on 5 GPU(s) this cannot be trained: global_batch=32 does not divide by 5" in said
+    assert "on 5 x" not in said
 
 
 @pytest.mark.parametrize("stage", ["text_encoder", "autoencoder", "diffusion"])

@@ -337,8 +337,11 @@ def test_numbers_are_rounded_and_carry_units() -> None:
     assert [numbers.number(v) for v in (12345.6, 0.042131, 1.23e-6, 0, 9.9996)] == [
         "12,346", "0.04213", "1.2e-06", "0", "10",
     ]  # fmt: skip
-    assert [numbers.duration(s) for s in (0.84, 42, 59.7, 185, 7800)] == [
-        "0.8 s", "42 s", "1 min 00 s", "3 min 05 s", "2 h 10 min",
+    assert [numbers.duration(s) for s in (0.84, 42, 59.7, 185, 7800, 1e6)] == [
+        "0.8 s", "42 s", "1 min 00 s", "3 min 05 s", "2 h 10 min", "11.6 days",
+    ]  # fmt: skip
+    assert [numbers.size_in_words(b) for b in (512, 2.5e6, 13.75e9)] == [
+        "0.5 kB", "2.5 MB", "13.8 GB",
     ]  # fmt: skip
     assert numbers.title("val/prompt_accuracy.color") == "Prompt accuracy (color)"
 

@@ -86,3 +86,12 @@ def test_images_take_the_place_of_steps_and_the_other_way(world):
 def test_check_knows_such_a_run_too(world, ldm, capsys):
     assert ldm("check", "train", f"run={world.diffusion}") == 0
     assert "stage diffusion: settings are sound" in capsys.readouterr().out
+
+
+def test_looks_ahead_take_it_up_as_well(begun, ldm, capsys):
+    capsys.readouterr()
+    assert ldm("config", "run=../A/runs/x", "max_steps", "data.root") == 0
+    said = capsys.readouterr().out
+    assert "max_steps: 2" in said and f"root: {begun}/A/latents" in said
+    assert ldm("plan", "run=../A/runs/x", "out=plan.json") == 0
+    assert read_json(begun / "B" / "plan.json")["steps"] == 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ldm.apps.announcement import effective, in_one_line
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
-from ldm.apps.rules import shares_of
+from ldm.apps.shares import shares_of
 from ldm.apps.training_length import steps_for
 
 WORDS = ["experiment=demo_diffusion", "data.root=DATA", "global_batch=48"]

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.apps.build import build
 from ldm.apps.compose import compose
 from ldm.apps.config_files import config_root
 from ldm.apps.errors import UserError, suggestion
@@ -52,10 +54,10 @@ def companions(
     said: list[str] = []
     first = _node("autoencoder", autoencoder, siblings, "kl_f8", config, said)
     assert first is not None
-    if autoencoder is not None and first.latent_channels != config.backbone.out_channels:
+    if autoencoder is not None and first.latent_channels != config.backbone.get("out_channels"):
         raise UserError(
             f"latents_by={autoencoder} makes latents of {first.latent_channels} channels, and the "
-            f"backbone gives {config.backbone.out_channels}; name another, or set "
+            f"backbone gives {config.backbone.get('out_channels')}; name another, or set "
             f"backbone.out_channels={first.latent_channels}."
         )
     text, tokens = _text(config, text_encoder, siblings, said)
@@ -66,7 +68,7 @@ def companions(
 
 def _side(config: DictConfig, first: DictConfig, name: str | None, said: list[str]) -> int:
     """Of the latents; UserError where an autoencoder that was named cannot make them."""
-    stride, multiple = (2 ** (len(part.channels) - 1) for part in (first, config.backbone))
+    stride, multiple = stride_of(first), stride_of(config.backbone)
     exact = config.size / stride / multiple
     if exact.is_integer():
         return config.size // stride
@@ -106,6 +108,12 @@ def _width(node: DictConfig) -> int:
     if "text" in node:
         return int(node.text.width)
     return sum(int(node[part].width) for part in ("text_encoder", "text_encoder_2"))
+
+
+def stride_of(node: DictConfig) -> int:
+    """What the sides of a network's pictures or latents are divided by; 1 where it says nothing."""
+    with torch.device("meta"):
+        return int(getattr(build(node), "stride", 1))
 
 
 def latents_of(config: DictConfig) -> LatentCache | None:

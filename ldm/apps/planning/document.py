@@ -60,7 +60,7 @@ def of_plan(
     measured = one["measured"]
     rate = None if row is None else row.images_per_second
     hours = None if row is None else row.hours
-    if row is None and measured is not None:
+    if not totals and measured is not None:  # on a device of which no more is known
         hours = sum(_alone_hours(training) for training in trainings)
         rate = sum(training["images_seen"] for training in trainings) / hours / 3600
     return one | {

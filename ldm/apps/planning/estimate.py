@@ -11,7 +11,8 @@ from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
 from ldm.apps.planning.in_shape import parts_in_shape
 from ldm.apps.planning.parts import parameters, parts_of
-from ldm.apps.rules import shares_of
+from ldm.apps.report.numbers import size_in_words
+from ldm.apps.shares import shares_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,6 @@ class Estimate:
     """All that a configuration says by itself."""
 
     config: DictConfig
-    network: str
     tensors: int  # that the trained network's weights are
     flops: flops.Flops
     parameters: dict[str, int]
@@ -49,7 +49,6 @@ def estimate(
     counts |= {name: parameters(network) for name, network in parts.frozen.items()}
     return Estimate(
         config,
-        type(parts.product).__name__,
         sum(1 for _ in parts.product.parameters()),
         flops.flops_of(parts, recompute=config.activation_checkpointing),
         counts,
@@ -71,27 +70,45 @@ def cutting(config: DictConfig) -> memory.Cutting:
     )
 
 
-def device_memory(config: DictConfig) -> dict[str, float] | None:
-    """Bytes on each device, by part: what ``ldm check`` says of a training.
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a training takes: on each device by part, and of its files."""
 
-    None where the latents that are there do not go through the network.
+    memory: dict[str, float]
+    checkpoint: float
+    trained: float  # of a model, what was trained alone
+    model: float  # and whole
+
+
+def footprint(config: DictConfig) -> Footprint | None:
+    """What ``ldm check`` says of a training's memory and disk.
+
+    None where the network cannot be looked at so: the latents that are there do not go through it,
+    or it does what tensors without numbers cannot.
     """
     name = Path(config.run).name  # as experiments call their runs
     found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
     try:
-        held = memory.holdings_of(config, parts_in_shape(config, found))
-    except RuntimeError:
-        if not found.latents:
-            raise
+        parts = parts_in_shape(config, found)
+        held = memory.holdings_of(config, parts)
+    except ValueError:  # the user's mistakes
+        raise
+    except Exception:  # of whatever network: it may train well all the same
         return None
-    return memory.memory_of(held, cutting(config))
+    model = sizes.model_bytes(parts)
+    return Footprint(
+        memory.memory_of(held, cutting(config)),
+        sizes.checkpoint_bytes(held, parts),
+        model["trained"],
+        sum(model.values()),
+    )
 
 
 def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:
     """Why this machine's GPU cannot hold what training takes, with what to type; None: it can.
 
-    Told of estimates a tenth above what the GPU has, as they may be off by that. ``found`` is what
-    ``device_memory`` gave.
+    Told of estimates a tenth above what the GPU has, as they may be off by that. ``found`` is a
+    footprint's memory.
     """
     if config.accelerator == "cpu" or not torch.cuda.is_available():
         return None
@@ -109,7 +126,7 @@ def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:
     if config.stage == "diffusion" and config.strategy != "fsdp":
         remedies.append("strategy=fsdp on several devices")
     return (
-        f"training needs about {memory.size_in_words(wanted)} on each GPU, and this one has "
-        f"{memory.size_in_words(here)} ({memory.in_words(found)}). Set "
+        f"training needs about {size_in_words(wanted)} on each GPU, and this one has "
+        f"{size_in_words(here)} ({memory.in_words(found)}). Set "
         f"{', '.join(remedies) or 'a smaller size or network'}; `ldm plan` says what each takes."
     )

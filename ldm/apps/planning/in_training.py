@@ -15,10 +15,11 @@ from ldm.apps.run_directory import is_first_process
 TOLD_SECONDS = 2.0  # a longer count is said
 
 
-def flops_per_image(config: DictConfig) -> float:
+def flops_per_image(config: DictConfig) -> float | None:
     """FLOP of the trained network per picture, forwards and backwards, counted by its shapes.
 
-    Data of several shapes count by their mean. Companions that are not trained are left out.
+    Data of several shapes count by their mean. Companions that are not trained are left out. None,
+    which is said, where the network does what tensors without numbers cannot.
     """
     begun = time.perf_counter()
     with_ = Companions()
@@ -26,7 +27,12 @@ def flops_per_image(config: DictConfig) -> float:
     if cache is not None:
         ids = cache.arrays[0]["ids"]
         with_ = Companions(tokens=ids.shape[-1], latents=shapes_of(cache))
-    found = training_flops(parts_of(config, with_))
+    try:
+        found = training_flops(parts_of(config, with_))
+    except Exception as error:  # of whatever network: it may train well all the same
+        if is_first_process():
+            print(f"its operations cannot be counted ({type(error).__name__}: {error}); no MFU")
+        return None
     seconds = time.perf_counter() - begun
     if seconds > TOLD_SECONDS and is_first_process():
         print(f"counted {found / 1e9:,.4g} GFLOP per image in {seconds:.1f} s, for the log's MFU")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ldm.apps.report.numbers import size_in_words
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -14,7 +16,7 @@ class Measured:
     memory: float | None  # bytes at the peak, on a GPU
 
     def __str__(self) -> str:
-        peak = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB at the peak"
+        peak = "" if self.memory is None else f", {size_in_words(self.memory)} at the peak"
         return (
             f"{self.device}: {self.images / self.seconds:,.1f} images/s over {self.steps} steps of "
             f"{self.images}, {self.seconds:.3g} s each{peak}"

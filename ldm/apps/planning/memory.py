@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ldm.apps.build import build
 from ldm.apps.planning.activations import Kept, kept_by
 from ldm.apps.planning.parts import Parts, parameters
+from ldm.apps.report.numbers import size_in_words
 from ldm.nn.blocks import blocks
 
 RESERVED_BYTES = 1e9  # CUDA's context, its libraries' workspaces, buffers of communication
@@ -114,14 +115,6 @@ def in_words(found: Mapping[str, float]) -> str:
         f"{name.replace('_', ' ')} {size_in_words(value)}" for name, value in found.items()
     )
     return f"each device holds about {size_in_words(sum(found.values()))}: {each}"
-
-
-def size_in_words(count: float) -> str:
-    """Bytes for people."""
-    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}"
-    return f"{count / 1e3:.1f} kB"
 
 
 def optimizer_elements(config: DictConfig, network: nn.Module) -> int:

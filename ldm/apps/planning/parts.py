@@ -57,7 +57,7 @@ def denoiser_pass(
     def forward() -> Tensor:
         with torch.device("meta"):
             x = torch.zeros(BATCH, backbone.in_channels, *side)
-            wide, vector = backbone.context_dim, backbone.vector_dim
+            wide, vector = backbone.get("context_dim"), backbone.get("vector_dim")
             condition = Condition(
                 tokens=None if wide is None else torch.zeros(BATCH, max(tokens, 1), wide),
                 vector=None if vector is None else torch.zeros(BATCH, vector),

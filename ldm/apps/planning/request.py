@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from ldm.apps.compose import compose
-from ldm.apps.config_files import config_root
+from ldm.apps.config_files import config_roots
 from ldm.apps.errors import UserError, suggestion
+from ldm.apps.hydra_mistakes import groups_in
+from ldm.apps.record.file import Typed
 from ldm.apps.schema.commands import settings_of_command
+from ldm.apps.stand_ins import with_data
+from ldm.apps.taken_up import taken_up
 
 _LISTS = ("gpus", "mfu", "phases")  # a,b,c is written without brackets as well
 
@@ -40,12 +44,12 @@ class Request:
 def request_of(words: Sequence[str], *, config_dir: str | None) -> Request:
     """What the words ask for; UserError for those that fit neither this command nor training."""
     words = [word for i, word in enumerate(words) if not (i == 0 and word == "train")]
-    _require_known(words)
+    _require_known(words, config_dir)
     known = settings_of_command("plan")
     own = [_listed(word) for word in words if _key(word) in known]
     settings = compose("plan", own, config_dir=config_dir)
-    others = [word for word in words if _key(word) not in known]
-    trainings = list(_trainings(settings, others, config_dir))
+    others = Typed([word for word in words if _key(word) not in known], config_dir)
+    trainings = list(_trainings(settings, taken_up(others)))
     given = settings.mfu
     if given is not None and not isinstance(given, float | int) and len(given) != len(trainings):
         raise UserError(
@@ -55,16 +59,14 @@ def request_of(words: Sequence[str], *, config_dir: str | None) -> Request:
     return Request(settings, trainings)
 
 
-def _trainings(
-    settings: DictConfig, words: list[str], config_dir: str | None
-) -> Iterator[Training]:
+def _trainings(settings: DictConfig, typed: Typed) -> Iterator[Training]:
+    words, config_dir = typed
     experiments = [word.partition("=")[2] for word in words if _key(word) == "experiment"]
     names = experiments[0].strip("[]").split(",") if experiments else [None]
     rest = [word for word in words if _key(word) != "experiment"]
-    if not any(_key(word) == "data.root" for word in rest):
-        rest.append("data.root=DATA")
     for name in names:
         begun = [f"experiment={name}", *rest] if name else rest
+        begun = with_data(begun, config_dir=config_dir)
         for more in _phases(settings):
             config = compose("train", [*begun, *more], config_dir=config_dir)
             title = f"{name or config.stage}: {config.size} px, {config.max_steps:,} steps"
@@ -80,9 +82,9 @@ def _phases(settings: DictConfig) -> Iterator[list[str]]:
         yield [f"size={size}", f"max_steps={steps}"]
 
 
-def _require_known(words: Sequence[str]) -> None:
+def _require_known(words: Sequence[str], config_dir: str | None) -> None:
     """UserError for a key of neither command; what training says of its parts is left to it."""
-    groups = [path.name for path in config_root().iterdir() if path.is_dir()]
+    groups = groups_in(config_roots(config_dir))
     known = {*settings_of_command("plan"), *settings_of_command("train"), *groups}
     for word in words:
         key = _key(word)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
 from ldm.apps.planning.estimate import Estimate
-from ldm.apps.planning.gpus import Gpu, Reached, peak_of
+from ldm.apps.planning.gpus import Gpu, Reached, is_of_16_bits, peak_of
 from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of
 from ldm.apps.planning.scaling import (
     Cut,
@@ -17,8 +17,11 @@ from ldm.apps.planning.scaling import (
     image_seconds,
     step_seconds,
 )
+from ldm.apps.report.numbers import size_in_words
+from ldm.apps.shares import needs_whole_batch
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+INSTEAD = "Measure it where it is to run (measure=true), or plan with precision=bf16-mixed."
 _SD2 = 865_910_724, {256: 0.539e12, 512: 2.409e12}  # the parameters and FLOP behind ``Reached``
 
 
@@ -86,6 +89,11 @@ def work_of(found: Estimate) -> Work:
 def peak(place: Place, config: DictConfig) -> float:
     """The FLOP/s of the configured precision; UserError where the GPU has it not."""
     found = peak_of(place.gpu, config.precision)
+    if found is None and not is_of_16_bits(config.precision):
+        raise UserError(
+            f"precision={config.precision} has no one peak that mfu= could be a share of: "
+            f"convolutions compute in TF32, other products in fp32. {INSTEAD}"
+        )
     if found is None:
         raise UserError(
             f"precision={config.precision}: no rate of {place.gpu.title} is known for it. Set "
@@ -101,14 +109,16 @@ def cut_for(found: Estimate, place: Place, gpus: int) -> tuple[Cut, int, float] 
     if rest or not images:
         return f"global_batch={config.global_batch} does not divide by {gpus}"
     asked = min(config.micro_batch or images, images)
+    if config.max_micro_pixels is not None:
+        asked = min(asked, max(1, config.max_micro_pixels // config.size**2))
     parts = min(gpus, place.links.gpus_per_machine) if config.strategy == "fsdp" else 1
     micro = largest_micro_batch(
         found.held, Cutting(asked, asked < images, parts), images, place.gpu.memory
     )
     if not micro:
         needed = sum(memory_of(found.held, Cutting(1, images > 1, parts)).values())
-        return f"one picture needs {needed / 1e9:.1f} of {place.gpu.memory / 1e9:.0f} GB"
-    if micro < images and _needs_whole_batch(config):
+        return f"one picture needs {size_in_words(needed)} of {size_in_words(place.gpu.memory)}"
+    if micro < images and needs_whole_batch(config):
         return f"{images} pictures at once, which this stage needs, do not fit"
     memory = sum(memory_of(found.held, Cutting(micro, micro < images, parts)).values())
     return Cut(gpus, images, images // micro), micro, memory
@@ -129,16 +139,16 @@ def rate_as_reached(found: Estimate, place: Place, reached: Reached) -> Rate:
     cut = Cut(reached.gpus, reached.images_per_gpu, reached.images_per_gpu // reached.micro_batch)
     operations = known[reached.size_px]
     seconds = cut.images * operations / (place.gpu.half_flops * reached.mfu)
-    links = replace(place.links, gpus_per_machine=8)
-    each = image_seconds(work, links, cut, seconds)
-    ratio = place.gpu.half_flops / peak(place, found.config)
+    gpu = place.gpu
+    theirs = Links(gpu.bandwidth, gpu.link, gpu.network)  # and not those that are planned with
+    each = image_seconds(work, theirs, cut, seconds)
     said = (
         f"MFU {reached.mfu:.1%} at {reached.size_px} px on {reached.gpus} GPUs, published "
         f"({reached.source})"
     )
     if found.config.stage != "diffusion":
         said += "; of a denoiser, so a guess for this stage: give mfu= or measure=true"
-    return Rate(each * ratio * found.flops.step / operations, said)
+    return Rate(each * found.flops.step / operations, said)
 
 
 def rate_measured(found: Estimate, place: Place, seconds: float, images: int) -> Rate:
@@ -224,9 +234,3 @@ def _image_seconds(work: Work, links: Links, cut: Cut, seconds: float, said: str
         return image_seconds(work, links, cut, seconds)
     except ValueError as error:
         raise UserError(f"{said}: {error}. Give a lower mfu=.") from error
-
-
-def _needs_whole_batch(config: DictConfig) -> bool:
-    """Stages that ``ldm.apps.rules.check_split`` lets have no micro-batches."""
-    judge = config.get("discriminator") or {}
-    return config.stage == "text_encoder" or judge.get("norm") == "batch"

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from ldm.apps.build import build
-from ldm.apps.planning.companions import Companions
+from ldm.apps.planning.companions import Companions, stride_of
 from ldm.apps.planning.memory import Holdings
 from ldm.apps.planning.parts import Parts, parameters
 from ldm.data.latents.crop import Variants
@@ -40,8 +40,7 @@ def cache_bytes_per_image(config: DictConfig, with_: Companions) -> dict[str, in
     regularizer = build(with_.autoencoder.regularizer)
     channels = regularizer.latent_channels or with_.autoencoder.latent_channels
     height, width = max(with_.latents, key=lambda shape: with_.latents[shape])
-    stride = 2 ** (len(with_.autoencoder.channels) - 1)
-    vector = config.backbone.vector_dim
+    stride, vector = stride_of(with_.autoencoder), config.backbone.get("vector_dim")
     ids: tuple[int, ...] = (with_.tokens,)
     if with_.text_encoder is not None and "text_encoder_2" in with_.text_encoder:
         ids = (2, with_.tokens)

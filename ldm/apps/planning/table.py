@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ldm.apps.planning.memory import size_in_words
+from ldm.apps.report.numbers import duration, size_in_words
 
 Document = dict[str, Any]
 _COLUMNS = (
@@ -94,7 +94,7 @@ def _outcome(document: Document) -> str:
     gpu_hours = "" if spent is None else f" ({_amount(spent)} GPU-hours)"
     return (
         f"on {where}: {document['images_per_second']:,.1f} images/s, "
-        f"{_duration(document['hours'])}{gpu_hours}{cost}"
+        f"{duration(3600 * document['hours'])}{gpu_hours}{cost}"
     )
 
 
@@ -157,9 +157,3 @@ def _more(name: str, count: float) -> str:
 
 def _name(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _duration(hours: float) -> str:
-    if hours < 1.0:
-        return f"{hours * 60:.1f} minutes"
-    return f"{hours:,.1f} hours" if hours < 72.0 else f"{hours / 24:,.1f} days"

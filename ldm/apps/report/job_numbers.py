@@ -7,12 +7,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ldm.apps.run_directory import CONFIG, INPUTS
-from ldm.callbacks.rows import rows_after
+from ldm.callbacks.rows import FILE, rows_after
 from ldm.manifest import fingerprint, read_json
 
 METRICS = "metrics.json"  # of an evaluation, in a job's folder
 EVALUATION = "evaluation.json"  # the latest numbers of evaluations during training
-ROWS = "metrics.jsonl"  # of a training run
+ROWS = FILE  # of a training run
 Records = dict[str, dict[str, Any]]
 # What a held-out number is a number of, beside the data. A loss has more to it.
 _MEASURES = ("stage", "size", "validate_block", "schedule", "prediction", "latent_scale")

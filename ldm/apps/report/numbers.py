@@ -105,6 +105,9 @@ def metric(name: str, value: Any) -> str:
     return number(value) + (" nats" if name.endswith("kl_per_dimension") else "")
 
 
+_DAYS_FROM = 72 * 3600  # seconds: below that hours say more
+
+
 def number(value: float) -> str:
     """At most four significant digits, thousands apart: 12,345; 0.04213; 1.2e-06."""
     if value == 0 or not math.isfinite(value):
@@ -118,7 +121,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Wall time: "0.8 s", "42 s", "3 min 05 s", "2 h 10 min"."""
+    """Wall time: "0.8 s", "42 s", "3 min 05 s", "2 h 10 min", "12.5 days"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -126,8 +129,18 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
+    if whole >= _DAYS_FROM:
+        return f"{seconds / 86400:,.1f} days"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size_in_words(count: float) -> str:
+    """Bytes for people: "13.8 GB"."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= one:
+            return f"{count / one:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
 
 
 def samples(protocol: dict[str, Any]) -> str:

@@ -4,8 +4,3 @@ Each file holds the rules of one subject; ``table.py`` lists them all, by comman
 ``Case`` and gives a sentence for each thing that does not fit: what was found, what is allowed,
 what to type. Rules change nothing and start nothing.
 """
-
-from ldm.apps.rules.batch import share_of, shares_of
-from ldm.apps.rules.regularizer import choose_regularizer
-
-__all__ = ["choose_regularizer", "share_of", "shares_of"]

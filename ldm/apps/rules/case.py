@@ -1,5 +1,6 @@
 """A configuration as the rules see it: what several of them ask is made once."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldm.apps.build import build
-from ldm.apps.planning.estimate import device_memory
+from ldm.apps.planning.estimate import Footprint, footprint
 from ldm.apps.planning.in_shape import towers_in_shape
-from ldm.apps.rules.batch import shares_of
+from ldm.apps.shares import shares_of
 from ldm.data.order import Share
 from ldm.manifest import Manifest, known_manifest
 
@@ -21,12 +22,15 @@ PARTS = {"diffusion": "backbone", "autoencoder": "autoencoder", "text_encoder": 
 class Case:
     """The settings of one command, and the parts that they describe, on the meta device.
 
-    ``config_dir`` holds a user's own configurations. ValueError, in the user's words, where a part
-    cannot be made from its settings.
+    ``config_dir`` holds a user's own configurations; ``words`` are those that were typed.
+    ValueError, in the user's words, where a part cannot be made from its settings.
     """
 
-    def __init__(self, config: DictConfig, config_dir: str | None = None) -> None:
+    def __init__(
+        self, config: DictConfig, config_dir: str | None = None, words: Sequence[str] = ()
+    ) -> None:
         self.config, self.config_dir = config, config_dir
+        self.typed = [word.partition("=")[0].lstrip("+~").split(".")[0] for word in words]
 
     @property
     def part(self) -> str:
@@ -55,9 +59,9 @@ class Case:
         return share
 
     @cached_property
-    def memory(self) -> dict[str, float] | None:
-        """Bytes that each device takes, by part; None where the latents do not fit."""
-        return device_memory(self.config)
+    def footprint(self) -> Footprint | None:
+        """Bytes that it takes on devices and the disk; None where that cannot be known."""
+        return footprint(self.config)
 
     @cached_property
     def schedule(self) -> Any:

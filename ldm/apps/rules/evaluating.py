@@ -7,6 +7,11 @@ from ldm.apps.locate import model_at_step, model_folder, parts_at
 from ldm.apps.rules.case import Case
 from ldm.data.remote import is_url
 
+_DRAWING = (
+    "steps", "guidance", "guidance_rescale", "guidance_interval", "sampler", "spacing", "negative",
+    "sizes", "negative_sizes",
+)  # fmt: skip
+
 
 def metrics(case: Case) -> Iterator[str]:
     """Some metric."""
@@ -28,6 +33,17 @@ def something_to_judge(case: Case) -> Iterator[str]:
         yield (
             "there is nothing to judge: give model=RUN, which makes pictures, or samples=DIR. To "
             "make a file of statistics, give reference=DIR and out=FILE.safetensors."
+        )
+
+
+def nothing_to_draw(case: Case) -> Iterator[str]:
+    """Settings of drawing beside pictures that are there already."""
+    config = case.config
+    given = [f"{key}=" for key in _DRAWING if key in case.typed]
+    if given and config.model is None and config.samples is not None:
+        yield (
+            f"{', '.join(given)}: these say how model= makes pictures, and those of "
+            f"samples={config.samples} are made. Leave them out, or give model=RUN too."
         )
 
 

@@ -50,7 +50,7 @@ def what_never_happens(case: Case) -> Iterator[str]:
         ("checkpoint_every", "an interruption by force, as a power cut, loses the whole run"),
         ("models_every", "no model is left on the way"),
         ("evaluate_every", "none of metrics= is measured"),
-        ("log_every", "metrics.jsonl holds no loss of training"),
+        ("log_every", "metrics.jsonl holds one line of training, at its end"),
     ):
         every = config.get(key)
         if every is not None and every > config.max_steps:

@@ -1,18 +1,20 @@
 """What a run needs of the machine: devices, their memory, room on the disk."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 
 from ldm.apps.build import device_of
 from ldm.apps.diagnoses.compiling import missing
 from ldm.apps.loggers import require_loggers
 from ldm.apps.machine import memory_bytes
-from ldm.apps.planning.estimate import too_large
-from ldm.apps.planning.memory import size_in_words
+from ldm.apps.planning.estimate import Footprint, too_large
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
+from ldm.apps.run_directory import begins_anew
+from ldm.disk import free_bytes
 
 
 def gpus(case: Case) -> Iterator[str]:
@@ -35,9 +37,10 @@ def compiler(case: Case) -> Iterator[str]:
 
 def memory(case: Case) -> Iterator[str]:
     """Room on the GPU for all that training takes; in a computer's own memory, for what lasts."""
-    config, found = case.config, case.memory
-    if found is None:  # as another rule says
+    config = case.config
+    if case.footprint is None:
         return
+    found = case.footprint.memory
     if (sentence := too_large(config, found)) is not None:
         yield sentence
     if device_of(config.accelerator).type != "cpu":
@@ -61,26 +64,31 @@ def loggers(case: Case) -> None:
 
 def disk(case: Case) -> Iterator[str]:
     """Room for checkpoints and models."""
-    run = Path(str(case.config.run))
-    parent = next(p for p in [run, *run.absolute().parents] if p.exists())
-    needed, free = needed_bytes(case), shutil.disk_usage(parent).free
+    config, takes = case.config, case.footprint
+    if takes is None:
+        return
+    run = Path(str(config.run))
+    there = 0 if begins_anew(config) else _bytes_there(run)  # an earlier run is kept beside it
+    needed, free = max(0.0, disk_bytes(config, takes) - there), free_bytes(run)
     if free < needed:
         yield (
-            f"run={run} needs about {needed / 1e6:,.0f} MB for checkpoints and models, and "
-            f"{free / 1e6:,.0f} MB are free; choose another disk, fewer keep_checkpoints or "
-            "keep_models."
+            f"run={run} needs about {size_in_words(needed)} for checkpoints and models"
+            + (f" beside the {size_in_words(there)} that it has" if there else "")
+            + f", and {size_in_words(free)} are free; choose another disk, fewer keep_checkpoints "
+            "or keep_models."
         )
 
 
-def needed_bytes(case: Case) -> int:
+def disk_bytes(config: DictConfig, takes: Footprint) -> float:
     """Of all checkpoints that are there at once, and all models."""
-    config = case.config
     models = config.max_steps // config.models_every if config.models_every else 0
-    models = min(models, config.keep_models or models) + 1  # and model/
-    checkpoint = checkpoint_bytes(case)
-    return checkpoint * (config.keep_checkpoints + 1) + checkpoint // 4 * models
+    models = min(models, config.keep_models or models)
+    checkpoints = config.keep_checkpoints + 1
+    return takes.checkpoint * checkpoints + takes.trained * models + takes.model
 
 
-def checkpoint_bytes(case: Case) -> int:
-    """Weights, two moments and the average, in fp32."""
-    return 16 * case.num_parameters
+def _bytes_there(run: Path) -> int:
+    """Of the checkpoints and models that a run has already."""
+    folders = [run / name for name in ("checkpoints", "models", "model")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

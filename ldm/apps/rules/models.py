@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ldm.apps.locate import model_folder
+from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
+from ldm.disk import free_bytes
 
 
 def exported(case: Case) -> Iterator[str]:
@@ -59,17 +61,14 @@ def source(case: Case) -> None:
 
 def room_for_it(case: Case) -> Iterator[str]:
     """Room on the disk for a copy of what is imported."""
-    import shutil
-
     source, run = Path(case.config["from"]), Path(case.config.run)
     if not source.exists():
         return  # told by ``source``
     files = [source] if source.is_file() else source.rglob("*.safetensors")
     needed = sum(file.stat().st_size for file in files)
-    parent = next(p for p in [run, *run.absolute().parents] if p.exists())
-    if (free := shutil.disk_usage(parent).free) < needed:
+    if (free := free_bytes(run)) < needed:
         yield (
-            f"run={run} needs about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free; "
+            f"run={run} needs about {size_in_words(needed)}, and {size_in_words(free)} are free; "
             "choose another disk."
         )
 

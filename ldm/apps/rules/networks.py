@@ -46,9 +46,14 @@ def latents_in_and_out(case: Case) -> Iterator[str]:
     """A denoiser gives back as many channels as its latents have."""
     part = case.config.backbone
     into, out = part.get("in_channels"), part.get("out_channels")
-    if None in (into, out) or into == out:
+    if None in (into, out):
+        yield (
+            "a backbone is given the channels of its latents by in_channels= and out_channels=, "
+            f"and {part._target_} is configured without; take both, of one number, as its settings."
+        )
+    elif into == out:
         return
-    if into > out:  # as in inpainting, which has samples here and no training
+    elif into > out:  # as in inpainting, which has samples here and no training
         yield (
             f"backbone.in_channels={into} and backbone.out_channels={out}: the further channels "
             "would hold a picture to go on from, which `ldm train` does not make. Set "
@@ -58,6 +63,18 @@ def latents_in_and_out(case: Case) -> Iterator[str]:
         yield (
             f"backbone.in_channels={into} and backbone.out_channels={out}: both are the channels "
             f"of the latents. Set backbone.in_channels={out} or backbone.out_channels={into}."
+        )
+
+
+def can_be_written(case: Case) -> Iterator[str]:
+    """A network that models have a place for: it is known what files of others look like."""
+    from ldm.backbones.unet import UNet
+
+    if not isinstance(case.network, UNet):
+        yield (
+            f"{case.config.backbone._target_} can be planned, and not trained yet: models are "
+            "written as ldm/interop/diffusers_unet.py says, which knows ldm.backbones.unet.UNet "
+            "alone; teach it to write and read this network too."
         )
 
 

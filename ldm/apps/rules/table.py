@@ -78,6 +78,7 @@ TRAIN = Rules(
     ),
     trial=(Rule("one forward and backward on the meta device", "", trial.passes),),
     inputs=(
+        Rule("a backbone that models can hold", "diffusion", networks.can_be_written),
         Rule("run= is a directory", "", files.directory_of_the_run),
         Rule("data.root= holds what the stage reads", "", files.data),
         Rule("data.root= holds no other kind", "", files.kind_of_data),
@@ -150,6 +151,7 @@ TABLE: dict[str, Rules] = {
         settings=(
             Rule("some metric", "", evaluating.metrics),
             Rule("something to judge", "", evaluating.something_to_judge),
+            Rule("how to draw against samples=", "", evaluating.nothing_to_draw),
         ),
         inputs=(
             Rule("model= holds one", "", evaluating.model),

@@ -33,11 +33,11 @@ def passes(case: Case) -> Iterator[str]:
 def _denoiser(case: Case) -> None:
     network: Any = case.network
     settings = case.config.backbone
-    side = 8 * network.stride
+    side = 8 * getattr(network, "stride", 1)
     x = torch.zeros(1, settings.in_channels, side, side)
-    width = settings.context_dim
+    width, wide = settings.get("context_dim"), settings.get("vector_dim")
     tokens = None if width is None else torch.zeros(1, _TOKENS, width)
-    vector = settings.vector_dim and torch.zeros(1, settings.vector_dim)
+    vector = None if wide is None else torch.zeros(1, wide)
     network(x, torch.zeros(1), Condition(tokens=tokens, vector=vector)).sum().backward()
 
 

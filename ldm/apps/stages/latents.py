@@ -82,8 +82,8 @@ def check_widths(
     }  # fmt: skip
     if (width is None and not with_classes) or vector_dim is not None:
         fitting["pooling_heads"] = None  # pools tokens, and excludes a vector
-    if width is None and not with_classes:
-        fitting["transformer_depth"] = [0] * len(config.backbone.channels)
+    if width is None and not with_classes and "transformer_depth" in config.backbone:
+        fitting["transformer_depth"] = [0] * len(config.backbone.transformer_depth)
     if with_classes:  # whose tokens are as wide as the backbone likes
         del fitting["context_dim"]
     wrong = {key: value for key, value in fitting.items() if config.backbone.get(key) != value}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ldm.callbacks.loggers.backend import Backend, Picture, Run, pictures_of
-from ldm.callbacks.rows import Row, rows_after
+from ldm.callbacks.rows import FILE, Row, rows_after
 from ldm.manifest import read_json, write_json
 
 OPENING_SECONDS = 10.0  # that training waits at most, so that what is said comes first
@@ -22,8 +22,9 @@ class Follower:
 
     The run goes on at ``start_step``; rows beyond it that the backend holds will come once more.
     What fails is said once, and tried again later from where it stopped: no row is lost, for all
-    are in the file. RUN/loggers/NAME.json holds how far the backend is, and its state. A backend
-    that joins late is brought what there is, sheets in RUN/samples with their ``captions`` too.
+    are in the file. RUN/loggers/NAME.json holds how far the backend is (its last step and, as one
+    step may have several, the number of rows), and its state. A backend that joins late is brought
+    what there is, sheets in RUN/samples with their ``captions`` too.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Follower:
         self.name, self.backend, self.run = name, backend, run
         self.start_step, self.captions = start_step, captions
         self.failure: str | None = None
-        self._rows = run.directory / "metrics.jsonl"
+        self._rows = run.directory / FILE
         self._note = run.directory / "loggers" / f"{name}.json"
         self._offset, self._held = 0, _NOTHING  # of the file; the last step that is held
+        self._count: int | None = None  # rows of the file that are held; None where not known
         self._earlier_end: int | None = None  # where the rows of earlier sittings end
         self._is_open, self._has_begun = False, False
         self._images_seen: tuple[int, Any] = (-1, None)  # at which step how many
@@ -128,7 +130,12 @@ class Follower:
             self._opened.set()
         if not self._has_begun:
             rows, end = rows_after(self._rows, 0, self._earlier_end)
-            self._take([row for row in rows if row["step"] > self._held], end)
+            if self._count is None:
+                self._count = sum(row["step"] <= self._held for row in rows)
+                new = [row for row in rows if row["step"] > self._held]
+            else:
+                new = rows[self._count :]
+            self._take(new, end)
         self._take(*rows_after(self._rows, self._offset))
         while self._pictures:
             self.backend.show(self._pictures.popleft())  # once: it may be what does not work
@@ -137,6 +144,8 @@ class Follower:
         if rows:
             self.backend.write([self._with_images_seen(row) for row in rows])
             self._held = max(self._held, *(row["step"] for row in rows))
+            assert self._count is not None
+            self._count += len(rows)
         self._offset, self._has_begun = end, True
         if rows:
             self._write_note()
@@ -147,11 +156,12 @@ class Follower:
             self._held, self._offset = _NOTHING, 0
         elif not self._has_begun:
             note = read_json(self._note) if self._note.is_file() else {}
-            reached = note.pop("step", _NOTHING)
+            reached, count = note.pop("step", _NOTHING), note.pop("rows", None)
             if note:
                 self.backend.load_state_dict(note)
             self._held = min(reached, self.start_step)
             rewound_from = reached if reached > self.start_step else None
+            self._count = count if rewound_from is None else None  # rows beyond are dropped
         held = None if self._held == _NOTHING else self._held
         said = self.backend.open(self.run, held, rewound_from)
         self._is_open = True
@@ -173,7 +183,8 @@ class Follower:
 
     def _write_note(self) -> None:
         if not self.backend.rebuilt:
-            write_json(self._note, {"step": self._held} | self.backend.state_dict())
+            counted = {} if self._count is None else {"rows": self._count}
+            write_json(self._note, {"step": self._held} | counted | self.backend.state_dict())
 
     def _close(self, *, failed: bool) -> None:
         if not self._is_open:

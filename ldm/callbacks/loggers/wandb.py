@@ -12,6 +12,7 @@ from ldm.callbacks.rows import Row
 
 Mode = Literal["auto", "online", "offline"]
 
+_NOT_ONLINE = ("offline", "disabled", "dryrun")  # of WANDB_MODE
 # For wandb to answer, and for what is still to be uploaded at the end; the rest stays in the run.
 OPEN_SECONDS, FINISH_SECONDS = 20.0, 20.0
 
@@ -57,8 +58,14 @@ class Wandb:
                 "logger=wandb needs a package that is not installed: pip install wandb, or leave "
                 "it out of logger=."
             )
+        switched = os.environ.get("WANDB_MODE")
+        if self.mode == "online" and switched in _NOT_ONLINE:
+            raise ValueError(
+                f"logger.wandb.mode=online, but WANDB_MODE={switched} is set, which wandb obeys: "
+                "unset it (`unset WANDB_MODE`), or leave logger.wandb.mode= out."
+            )
         try:
-            asks = self._mode() not in ("offline", "disabled", "dryrun") and not _is_logged_in()
+            asks = self._mode() not in _NOT_ONLINE and not _is_logged_in()
         except Exception as error:  # of wandb's own kinds: a key that cannot be one
             raise ValueError(f"wandb: {error}") from error
         if asks:

@@ -23,6 +23,7 @@ from ldm.data.latents.identity import refuse_difference
 from ldm.data.latents.plan import Plan
 from ldm.data.latents.sizes import COUNT
 from ldm.data.shards.reader import ImageShards
+from ldm.disk import free_bytes
 from ldm.manifest import Manifest, atomic, read_json, write_json, write_manifest
 
 EXAMPLES = 64  # captions kept in the manifest, for previews
@@ -232,8 +233,7 @@ def remove_traces(directory: str | Path) -> None:
 
 
 def _require_room(directory: Path, size: int) -> None:
-    place = next(p for p in (directory, *directory.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(directory)
     if free < size:
         raise ValueError(
             f"{directory} needs {size / 1e9:,.2f} GB and {free / 1e9:,.2f} GB are free; choose "

@@ -52,3 +52,11 @@ def test_what_is_mistyped_is_said(word, said):
     words = [word] if word.startswith("experiment") else ["experiment=sd1_256", word]
     with pytest.raises(UserError, match=said):
         asked(*words)
+
+
+def test_a_group_of_ones_own_is_known(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "one.yaml").write_text("# @package _global_\nseed: 5\n")
+    words = ["experiment=demo_diffusion", "+mine=one"]
+    (training,) = request_of(words, config_dir=str(tmp_path)).trainings
+    assert training.config.seed == 5

@@ -1,8 +1,10 @@
 """Whole schedules on GPUs that are known by name, against what others have published."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
@@ -13,8 +15,9 @@ from ldm.apps.planning.gpus import GPUS, gpu_named, reached_at
 from ldm.manifest import read_json
 
 
-def place(name, price="null"):
-    return schedule.place_of(compose("plan", [f"price_per_gpu_hour={price}"]), gpu_named(name))
+def place(name, price="null", *words):
+    settings = compose("plan", [f"price_per_gpu_hour={price}", *words])
+    return schedule.place_of(settings, gpu_named(name))
 
 
 def stable_diffusion_2(size_px, steps):
@@ -100,6 +103,25 @@ def test_published_rates_carry_over_by_operations(at_512):
     assert eight.cost == pytest.approx(eight.gpu_hours * 3)
 
 
+def test_a_slower_network_makes_no_faster_gpu(at_512):
+    """The published step is undone by its own links, not by those that are planned with."""
+    usual, slow = place("h100"), place("h100", "2", "network_gb_per_second=5")
+    rates = [schedule.rate_as_reached(at_512, w, reached_at(w.gpu, 512)) for w in (usual, slow)]
+    assert rates[0] == rates[1]
+    fast, slower = (
+        schedule.rows(at_512, w, rate, [256])[0].images_per_second
+        for w, rate in zip((usual, slow), rates, strict=True)
+    )
+    assert slower < 0.9 * fast
+
+
+def test_a_budget_of_pixels_cuts_micro_batches(at_512):
+    more = {"max_micro_pixels": 4 * 512**2 + 1}
+    found = replace(at_512, config=OmegaConf.merge(at_512.config, more))
+    _, micro, _ = schedule.cut_for(found, place("h100"), 8)
+    assert micro == 4
+
+
 def test_what_a_gpu_cannot_hold_is_cut_smaller_or_refused(at_512):
     whole = rows(at_512, "a100_80gb", 0.28, 8, [8])[8]
     small = rows(at_512, "rtx4090", 0.28, 8, [8])[8]
@@ -111,8 +133,6 @@ def test_what_a_gpu_cannot_hold_is_cut_smaller_or_refused(at_512):
 
 
 def _tiny():
-    from dataclasses import replace
-
     return replace(GPUS["h100"], memory=4e9)
 
 
@@ -146,4 +166,4 @@ def test_the_model_card_of_stable_diffusion_names_150_000_hours(tmp_path):
 )
 def test_mistakes_are_sentences(words, said):
     with pytest.raises(UserError, match=said):
-        plan(["experiment=demo_diffusion", *words])
+        plan(["experiment=demo_diffusion", "precision=bf16-mixed", *words])

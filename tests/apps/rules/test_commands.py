@@ -83,6 +83,16 @@ def test_evaluating(world, tmp_path):
     assert "there is nothing to judge: give model=RUN" in said
 
 
+def test_how_to_draw_is_refused_where_nothing_is_drawn(tmp_path):
+    words = ["metrics=[fd_own]", f"samples={tmp_path}", "reference=x", "steps=20", "sampler=ddim"]
+    config = compose("evaluate", words)
+    (said,) = wrong("evaluate", Case(config, words=words))
+    assert said.startswith("steps=, sampler=: these say how model= makes pictures")
+    assert wrong("evaluate", Case(config, words=words[:3])) == []
+    drawn = [*words, "model=RUN"]
+    assert wrong("evaluate", Case(compose("evaluate", drawn), words=drawn)) == []
+
+
 def test_exporting(world, tmp_path):
     fine = (f"model={world.diffusion}", f"out={tmp_path / 'export'}")
     assert told("export", *fine) == []
@@ -172,3 +182,13 @@ def test_no_command_begins_without_its_inputs(words, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert "NOWHERE" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", ["folder", "webdataset", "parquet", "huggingface"])
+def test_pictures_that_are_not_there(tmp_path, data):
+    pytest.importorskip({"parquet": "pyarrow", "huggingface": "datasets"}.get(data, "torch"))
+    words = (f"data={data}", f"out={tmp_path / 'out'}")
+    (said,) = told("prepare", *words, f"data.path={tmp_path / 'nowhere'}")
+    assert f"data.path={tmp_path / 'nowhere'}" in said
+    (tmp_path / "there").mkdir()
+    assert told("prepare", *words, f"data.path={tmp_path / 'there'}") == []

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ldm.apps.compose import compose
+from ldm.apps.planning.estimate import estimate
 from ldm.apps.rules import machine
 from ldm.apps.rules.case import Case
 
@@ -19,7 +20,7 @@ def case(*words):
 
 def lasting(asked):
     """Bytes that a device holds whatever the size of a micro-batch."""
-    return sum(size for part, size in asked.memory.items() if part != "activations")
+    return sum(size for part, size in asked.footprint.memory.items() if part != "activations")
 
 
 def test_memory_of_the_machine(monkeypatch):
@@ -58,13 +59,36 @@ def test_gpus_that_are_not_there(monkeypatch):
 @pytest.mark.parametrize("words", [[], ["models_every=100"], ["models_every=1", "keep_models=2"]])
 def test_room_for_checkpoints(monkeypatch, tmp_path, words):
     asked = case(*words, f"run={tmp_path / 'new' / 'run'}")
-    needed = machine.needed_bytes(asked)
+    needed = machine.disk_bytes(asked.config, asked.footprint)
     for free, lacks in ((needed, 0), (needed - 1, 1)):
         usage = type("Usage", (), {"free": free})
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         told = list(machine.disk(asked))
         assert len(told) == lacks
-    assert re.search(r"needs about [\d,]+ MB .* fewer keep_checkpoints", told[0])
+    assert re.search(r"needs about [\d.]+ MB .* fewer keep_checkpoints", told[0])
+
+
+def test_what_a_run_has_written_needs_no_room_again(monkeypatch, tmp_path):
+    asked = case(f"run={tmp_path}")
+    there = 1_000_000
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step_000000100.pt").write_bytes(bytes(there))
+    free = machine.disk_bytes(asked.config, asked.footprint) - there
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": free}))
+    assert list(machine.disk(asked)) == []
+    (said,) = machine.disk(case(f"run={tmp_path}", "resume=never"))
+    assert "for checkpoints and models, and" in said
+
+
+def test_the_disk_is_counted_as_plans_count_it():
+    """With what the configuration trains, and not with Adam's usual 16 bytes a parameter."""
+    asked, plain = case(), case("ema_decay=null")
+    weights = 4 * asked.num_parameters
+    assert asked.footprint.checkpoint - plain.footprint.checkpoint == pytest.approx(weights)
+    assert asked.footprint.trained == weights < asked.footprint.model
+    assert estimate(asked.config, experiment="demo_diffusion").checkpoint_bytes == pytest.approx(
+        asked.footprint.checkpoint
+    )
 
 
 def test_what_compiles(monkeypatch):

@@ -91,7 +91,7 @@ def test_rows_arrive_in_order_and_how_far_is_noted(tmp_path, capsys):
     sitting.end()
     assert steps(book) == [20, 40] and book.openings == [(None, None)] and book.closings == [False]
     note = json.loads((tmp_path / "loggers" / "book.json").read_text())
-    assert note == {"step": 40, "id": "abc"}
+    assert note == {"step": 40, "rows": 2, "id": "abc"}
 
 
 def test_a_resumed_run_goes_on_without_loss_or_doubles(tmp_path):
@@ -127,6 +127,22 @@ def test_what_was_not_brought_before_a_kill_is_brought_by_the_next_sitting(tmp_p
     second = Sitting(tmp_path, book, start=60)
     second.end()
     assert steps(book) == [20, 40, 60] and book.openings[1] == (20, None)
+
+
+def test_of_the_rows_of_one_step_those_are_brought_that_were_not(tmp_path):
+    """Training and validation log the same step; a kill comes in between."""
+    book = Notebook()
+    first = Sitting(tmp_path, book)
+    first.log(20)
+    first.log(20, **{"val/loss": 1.0})
+    first.log(40)
+    first.end()
+    first.rows.append({"step": 40, "val/loss": 2.0})  # in the file, but the process died
+    for _ in range(2):
+        second = Sitting(tmp_path, book, start=40)
+        second.end()
+    assert steps(book) == [20, 20, 40, 40]
+    assert [row.get("val/loss") for row in book.rows] == [None, 1.0, None, 2.0]
 
 
 def test_one_that_joins_late_is_brought_what_there_is(tmp_path):

@@ -160,3 +160,13 @@ def test_the_real_one_offline(tmp_path, monkeypatch):
     (name,) = {file.name for file in files}  # of one id
     assert f"offline-run-*-{name[4:-6]}" in lines[0]
     assert list((tmp_path / "wandb").glob("offline-run-*/files/media/images/samples*.png"))
+
+
+def test_online_is_refused_where_the_environment_says_otherwise(wandb, monkeypatch):
+    wandb.logged_in = True
+    log = Wandb(**SETTINGS | {"mode": "online"})
+    log.require()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(ValueError, match="WANDB_MODE=offline is set, which wandb obeys: unset it"):
+        log.require()
+    Wandb(**SETTINGS).require()  # auto does as it says
