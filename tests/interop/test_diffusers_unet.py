@@ -44,7 +44,7 @@ UNETS = {
     ),
     "pooled text": unet_config(pooling_heads=3),
     "adaptive norm": unet_config(adaptive_norm=True, attention=[False, True]),
-    "four layers": unet_config(layers_per_level=4, transformer_depth=[10, 1], heads=[1, 1]),
+    "four layers": unet_config(layers_per_level=4, transformer_depth=[4, 1], heads=[1, 1]),
     "vector": unet_config(vector_dim=10 + 6 * 256, attention=[True, True], groups=2),
 }  # fmt: skip
 

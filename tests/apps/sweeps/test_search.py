@@ -233,6 +233,7 @@ def test_a_search_for_what_no_job_has_ends_with_the_first(command, ldm, jobs, ca
     assert "the job has no val/los. Did you mean 'val/loss'?" in said and len(started) == 1
 
 
+@pytest.mark.slow
 def test_values_in_no_order_stay_the_same_over_a_search(command, ldm, jobs, capsys):
     jobs(lambda job: leave(job, [(10, 1.0)]))
     assert ldm(*command, "optimizer=adamw,muon_short", "sweep.trials=1") == 0
