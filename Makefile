@@ -60,7 +60,7 @@ bench-trainer: setup ## measure training: kills, pauses, memory, what the loop c
 	$(OFFLINE) $(BIN)/python benchmarks/trainer.py
 
 bench-evaluate: setup ## measure the metrics of 50,000 pictures: time, memory, against others
-	$(OFFLINE) $(BIN)/python benchmarks/evaluate.py
+	PYTHONPATH=. $(OFFLINE) $(BIN)/python benchmarks/evaluate.py  # torch-fidelity, too, has a package tests
 
 bench-gpu: setup ## measure training on this machine's GPU
 	$(OFFLINE) $(BIN)/python benchmarks/gpu.py
