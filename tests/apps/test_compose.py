@@ -15,6 +15,7 @@ from ldm.apps.errors import UserError
 from ldm.apps.main import EXAMPLES, main
 from ldm.apps.schema.annotation import is_described
 from ldm.apps.schema.commands import fields_of, settings_of_command
+from ldm.apps.yaml_lines import read_yaml_lines
 
 EXPERIMENTS = sorted(path.stem for path in (config_root() / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (config_root() / "recipe").glob("*.yaml"))
@@ -92,6 +93,11 @@ def test_every_choice_of_a_group_composes(group):
         compose("train", [*DIFFUSION, f"{group}={path.stem}"])
 
 
+TRAINED = {  # networks of experiments, which pass their checks above
+    (entry.group.lstrip("/"), entry.names[0])
+    for experiment in EXPERIMENTS
+    for entry in read_yaml_lines(config_root() / "experiment" / f"{experiment}.yaml").defaults
+}
 NETWORKS = {  # group -> an experiment that trains one
     "backbone": "demo_diffusion", "autoencoder": "demo_autoencoder",
     "discriminator": "demo_autoencoder", "text_encoder": "demo_text_encoder",
@@ -105,10 +111,10 @@ NETWORKS = {  # group -> an experiment that trains one
         for group in NETWORKS
         for path in sorted((config_root() / group).glob("*.yaml"))
         # Two towers learn one by one, and nothing here makes the masked pictures of the other.
-        if path.stem not in ("sdxl", "unet_sd1_inpaint")
+        if path.stem not in ("sdxl", "unet_sd1_inpaint") and (group, path.stem) not in TRAINED
     ],
 )
-def test_every_network_passes_its_check(group, name, capsys):
+def test_every_other_network_passes_its_check(group, name, capsys):
     words = [f"experiment={NETWORKS[group]}", f"{group}={name}", "size=64"]
     assert check("train", words, config_dir=None) == 0
     assert "forward and backward fit" in capsys.readouterr().out

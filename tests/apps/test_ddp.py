@@ -99,7 +99,9 @@ def test_autoencoder_on_two_processes(world, ldm, tmp_path, more):
     compare(world, ldm, tmp_path, "autoencoder", *more)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+@pytest.mark.parametrize(
+    "stage", ["autoencoder", pytest.param("diffusion", marks=pytest.mark.slow)]
+)
 def test_accumulation_is_the_whole_batch(world, ldm, tmp_path, stage):
     more = (DOUBLE, *STEPS, *UNCLAMPED.get(stage, ()))
     for name, cut in (("one", "micro_batch=null"), ("parts", "micro_batch=2")):
@@ -138,9 +140,8 @@ def validated_on(world, stage, run_directory, ldm, processes):
     return rows, [file.read_bytes() for file in sorted(run_directory.glob("samples/**/*.png"))]
 
 
-@pytest.mark.parametrize(
-    "stage", [pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES[:2]] + [STAGES[2]]
-)
+@pytest.mark.slow  # the quick one is tests/apps/test_evaluation.py's, of a denoiser
+@pytest.mark.parametrize("stage", STAGES)
 def test_validation_and_pictures_are_the_same_to_the_last_digit(world, ldm, tmp_path, stage):
     """Two processes have unequal shares of the blocks of held-out data and of pictures."""
     one, two = (validated_on(world, stage, tmp_path / str(n), ldm, n) for n in (1, 2))

@@ -100,7 +100,10 @@ def test_what_is_learned_is_what_is_learned_without(world, ldm, words, tmp_path,
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_find_the_same_bits(ldm, words, tmp_path, processes):
     """Weights that hardly move are the same everywhere; blocks are shared unequally."""
-    still = ("lr=1e-30", "max_steps=2", "log_every=100")
+    still = (
+        "lr=1e-30", "max_steps=2", "log_every=100", "validate_every=2", "validate_block=6",
+        "preview.num=10",
+    )  # fmt: skip
     words = partial(words, metrics="[colour,kid_own,clip_score_own]")
     assert ldm(*words("one", *still)) == 0
     ranks = ("trainer=ddp", "accelerator=cpu", f"devices={processes}", "precision=32-true")
@@ -110,8 +113,13 @@ def test_several_processes_find_the_same_bits(ldm, words, tmp_path, processes):
         capture_output=True, text=True, env=environment, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    records = [(tmp_path / run / "evaluation.json").read_text() for run in ("one", "several")]
+    runs = [tmp_path / "one", tmp_path / "several"]
+    records = [(run / "evaluation.json").read_text() for run in runs]
     assert records[0] == records[1]
+    rows = [[r for r in read_jsonl(run / "metrics.jsonl") if "val/loss" in r] for run in runs]
+    assert rows[0] == rows[1] and len(rows[0]) == 1
+    sheets = [[file.read_bytes() for file in sorted(run.glob("samples/**/*.png"))] for run in runs]
+    assert sheets[0] == sheets[1] and sheets[0]
 
 
 def test_stopped_and_resumed_it_finds_the_same(ldm, words, tmp_path, monkeypatch):

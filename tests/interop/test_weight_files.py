@@ -44,8 +44,9 @@ def test_the_plain_file_goes_before_its_variants(theirs, shards, tmp_path: Path)
     zeros.load_state_dict({k: torch.zeros_like(v) for k, v in zeros.state_dict().items()})
     zeros.save_pretrained(tmp_path, variant="non_ema")
     zeros.save_pretrained(tmp_path, variant="fp16", max_shard_size="30KB")
+    read = read_unet(tmp_path).state_dict()
     for name, value in theirs.state_dict().items():
-        assert torch.equal(read_unet(tmp_path).state_dict()[name], value), name
+        assert torch.equal(read[name], value), name
     said = what_was_chosen(tmp_path, NAME) or ""
     assert said.startswith(f"{NAME} was taken, and diffusion_pytorch_model.non_ema.safetensors, ")
     assert said.endswith(f"{NAME}.index.fp16.json beside it was not")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
@@ -80,6 +80,17 @@ class Footprint:
     model: float  # and whole
 
 
+# The settings that decide what a training holds, however its batch is cut. The others are not even
+# there when it is looked at, for it is done once for all jobs of a sweep that differ in them.
+_HELD_BY = [
+    "stage", "size", "precision", "accelerator", "activation_checkpointing", "optimizer",
+    "ema_decay", "backbone", "autoencoder", "discriminator", "text_encoder", "perceptual", "loss",
+    "max_steps",
+]  # fmt: skip
+_Takes = tuple[memory.Holdings, float, dict[str, float]]  # bytes: held, of a checkpoint, of a model
+_KNOWN: dict[str, _Takes | None] = {}
+
+
 def footprint(config: DictConfig) -> Footprint | None:
     """What ``ldm check`` says of a training's memory and disk.
 
@@ -88,6 +99,20 @@ def footprint(config: DictConfig) -> Footprint | None:
     """
     name = Path(config.run).name  # as experiments call their runs
     found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
+    told = OmegaConf.masked_copy(config, _HELD_BY)
+    told.optimizer.pop("lr", None)
+    key = f"{OmegaConf.to_yaml(told)}{found}"
+    if key not in _KNOWN:
+        _KNOWN[key] = _takes(told, found)
+    if (takes := _KNOWN[key]) is None:
+        return None
+    held, checkpoint, model = takes
+    return Footprint(
+        memory.memory_of(held, cutting(config)), checkpoint, model["trained"], sum(model.values())
+    )
+
+
+def _takes(config: DictConfig, found: Companions) -> _Takes | None:
     try:
         parts = parts_in_shape(config, found)
         held = memory.holdings_of(config, parts)
@@ -95,13 +120,7 @@ def footprint(config: DictConfig) -> Footprint | None:
         raise
     except Exception:  # of whatever network: it may train well all the same
         return None
-    model = sizes.model_bytes(parts)
-    return Footprint(
-        memory.memory_of(held, cutting(config)),
-        sizes.checkpoint_bytes(held, parts),
-        model["trained"],
-        sum(model.values()),
-    )
+    return held, sizes.checkpoint_bytes(held, parts), sizes.model_bytes(parts)
 
 
 def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:

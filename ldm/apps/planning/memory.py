@@ -120,7 +120,7 @@ def in_words(found: Mapping[str, float]) -> str:
 def optimizer_elements(config: DictConfig, network: nn.Module) -> int:
     """How many numbers the optimizer remembers, found by a step without data."""
     more: dict[str, Any] = {"fused": False} if "fused" in config.optimizer else {}
-    optimizer = build(config.optimizer, lr=config.lr, **more)(network.named_parameters())
+    optimizer = build(config.optimizer, lr=1.0, **more)(network.named_parameters())
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from ldm.apps.build import build
 from ldm.apps.rules.case import Case
@@ -12,10 +13,23 @@ from ldm.types import Condition
 _TOKENS = 8  # of a caption; any number will do
 # How torch and networks say that numbers do not go together, where nobody says it in words.
 _TORN = (RuntimeError, AssertionError, IndexError, ZeroDivisionError)
+_TRIED: dict[str, str | None] = {}  # what was tried, and what was said of it
 
 
 def passes(case: Case) -> Iterator[str]:
     """Whether the parts fit together; what they say where they do not."""
+    told = OmegaConf.masked_copy(case.config, ["stage", "size", "discriminator", case.part])
+    key = OmegaConf.to_yaml(told)
+    if key not in _TRIED:  # once for all jobs of a sweep that train this network
+        _TRIED[key] = _torn(Case(told))
+    if (said := _TRIED[key]) is not None:
+        yield (
+            f"{case.part} cannot be computed with these settings ({said}). Compare its widths "
+            f"with those of configs/{case.part}, or leave them at one of these: {case.part}=NAME."
+        )
+
+
+def _torn(case: Case) -> str | None:
     passing = {
         "diffusion": _denoiser, "autoencoder": _autoencoder, "text_encoder": _towers,
     }[case.config.stage]  # fmt: skip
@@ -23,11 +37,8 @@ def passes(case: Case) -> Iterator[str]:
         with torch.device("meta"):
             passing(case)
     except _TORN as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        yield (
-            f"{case.part} cannot be computed with these settings ({first}). Compare its widths "
-            f"with those of configs/{case.part}, or leave them at one of these: {case.part}=NAME."
-        )
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None
 
 
 def _denoiser(case: Case) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ldm.apps.compose import compose
+from ldm.apps.planning import memory
 from ldm.apps.planning.estimate import estimate
 from ldm.apps.rules import machine
 from ldm.apps.rules.case import Case
@@ -37,6 +38,25 @@ def test_every_process_of_one_machine_needs_its_own(monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: 1.5 * needed)
     assert list(machine.memory(case())) == []
     assert len(list(machine.memory(case("devices=2", "strategy=ddp")))) == 1
+
+
+def test_one_look_serves_all_jobs_that_hold_the_same(monkeypatch):
+    looks = []
+    monkeypatch.setattr("ldm.apps.planning.estimate._KNOWN", {})
+    look = memory.holdings_of
+    monkeypatch.setattr(memory, "holdings_of", lambda *parts: looks.append(1) or look(*parts))
+    asked = case("lr=1e-3", "run=one")
+    first = asked.footprint
+    assert asked.config.optimizer.lr == 1e-3
+    assert case("lr=2e-3", "drop_rate=0.2", "run=two").footprint == first and len(looks) == 1
+    halved = case(
+        "run=one", "micro_batch=8"
+    ).footprint  # activations alone are those of another batch
+    assert halved.memory["activations"] < first.memory["activations"] and len(looks) == 1
+    assert (
+        case("run=one", "ema_decay=null").footprint.checkpoint < first.checkpoint
+        and len(looks) == 2
+    )
 
 
 def test_memory_of_a_gpu(monkeypatch):
