@@ -15,7 +15,8 @@ from ldm.apps.report.page import write_report
 from ldm.apps.run_directory import is_first_process, sign
 from ldm.apps.stages.assembly import Assembly
 from ldm.callbacks.checkpoint import Checkpoint
-from ldm.callbacks.metrics_log import read_jsonl
+from ldm.callbacks.rows import FILE as ROWS
+from ldm.callbacks.rows import read_jsonl
 
 
 def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, str]]) -> int:
@@ -29,7 +30,7 @@ def finish(config: DictConfig, assembly: Assembly, inputs: dict[str, dict[str, s
             assembly.write_model(run / "model")
     if not is_first_process():
         return exit_codes.FINISHED
-    rows = read_jsonl(run / "metrics.jsonl")
+    rows = read_jsonl(run / ROWS)
     held_out = [(row["step"], k, v) for row in rows for k, v in row.items() if k.startswith("val/")]
     facts = {name: value for step, name, value in held_out if step == held_out[-1][0]}
     line, more = closing(config.stage, rows, config)

@@ -90,11 +90,11 @@ def _value_of_group(command: str, text: str, overrides: list[str], roots: list[P
     for word in overrides:
         key, _, value = word.partition("=")
         is_described_here = is_described(settings_of_command(command).get(key))
+        names = choices(key, roots)
+        if value == "null" and names and (not_named or is_described_here):
+            return f"{word} does not fit: it must be one of {', '.join(names)}."
         if is_described_here and (value == "null" or value.startswith("[")):
             return f"{word} does not fit: it must be {table.format(key)}."
-        if not_named and value == "null" and choices(key, roots):
-            names = ", ".join(choices(key, roots))
-            return f"{word} does not fit: it must be one of {names}."
     return None
 
 

@@ -49,12 +49,22 @@ def plan(words: Sequence[str], *, config_dir: str | None = None) -> int:
 
 
 def _estimate(settings: DictConfig, training: Training) -> Estimate:
-    return estimate(
-        training.config,
-        experiment=training.experiment,
-        latents_by=settings.latents_by,
-        captions_by=settings.captions_by,
-    )
+    """Of one training; UserError where its network does what tensors without numbers cannot."""
+    try:
+        return estimate(
+            training.config,
+            experiment=training.experiment,
+            latents_by=settings.latents_by,
+            captions_by=settings.captions_by,
+        )
+    except ValueError:  # the user's mistakes
+        raise
+    except Exception as error:  # of whatever network
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{training.title} cannot be planned: its network does not go through on torch's meta "
+            f"device, whose tensors have no numbers ({said}). It may train all the same."
+        ) from error
 
 
 def _gpu(settings: DictConfig, trainings: list[Training]) -> Gpu | None:

@@ -28,6 +28,7 @@ from ldm.apps.training_data import TrainingData, buckets_in_words
 from ldm.apps.watchers import open_loggers, watch
 from ldm.callbacks.checkpoint import restore
 from ldm.callbacks.interruption import Interruption
+from ldm.callbacks.rows import FILE as ROWS
 from ldm.data.order import Share
 from ldm.manifest import read_manifest, remove_leftovers, write_json
 
@@ -78,8 +79,8 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
         mmap = config.strategy == "fsdp"
         start = restore(run / "checkpoints", task, watchers.with_state, mmap=mmap)
     meet_after_restart(config)
-    if start == 0 and is_first_process() and (run / "metrics.jsonl").exists():
-        print(f"{run} has no checkpoint: it begins again at step 0, and so does its metrics.jsonl")
+    if start == 0 and is_first_process() and (run / ROWS).exists():
+        print(f"{run} has no checkpoint: it begins again at step 0, and so does its {ROWS}")
     if sitting is not None:
         sitting.write(run, inputs, start)
         write_bill(config, inputs, run)

@@ -26,15 +26,17 @@ def require_sound(
     ``noted`` was printed before, of other jobs.
     """
     case = Case(config, config_dir, words)
-    missing = require_settings(command, case, noted)
+    missing = require_settings(command, case, here=here, noted=noted)
     lacks = list(lacking(command, case, looking=False, here=here))
     if not lacks:
         require_none(missing)
     refuse([*lacks, *missing])
 
 
-def require_settings(command: str, case: Case, noted: set[str] | None = None) -> list[str]:
-    """The same of settings alone, whatever they are to run on.
+def require_settings(
+    command: str, case: Case, *, here: bool = True, noted: set[str] | None = None
+) -> list[str]:
+    """The same of settings alone, whatever the machine has.
 
     Gives what pretrained files are missing; UserError names these too, beside what does not fit.
     """
@@ -43,7 +45,7 @@ def require_settings(command: str, case: Case, noted: set[str] | None = None) ->
         refuse(list(dict.fromkeys([*found, *missing])))
     noted = set() if noted is None else noted
     if is_first_process():
-        for remark in remarks(command, case):
+        for remark in remarks(command, case, here=here):
             if remark not in noted:
                 print(f"note: {remark}", flush=True)
             noted.add(remark)

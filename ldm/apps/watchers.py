@@ -28,6 +28,7 @@ from ldm.callbacks.loggers.backend import Backend
 from ldm.callbacks.loggers.follower import Follower
 from ldm.callbacks.metrics_log import JsonlLogger, MetricsLog
 from ldm.callbacks.patience import Patience
+from ldm.callbacks.rows import FILE as ROWS
 from ldm.callbacks.same_weights import SameWeights
 from ldm.callbacks.sample_grid import SampleGrid
 from ldm.callbacks.skipped_steps import SkippedSteps
@@ -166,5 +167,5 @@ def open_loggers(
         for name, backend in backends.items()
         if is_first_process()
     ]
-    path = run.directory / "metrics.jsonl"
+    path = run.directory / ROWS
     return [JsonlLogger(path, start_step=start_step, followers=followers)]

@@ -7,6 +7,7 @@ import pytest
 import ldm.backbones
 from ldm.apps.check import check
 from ldm.apps.compose import compose
+from ldm.apps.errors import UserError
 from ldm.apps.plan import plan
 from ldm.apps.planning import in_training
 from ldm.apps.planning.companions import Companions
@@ -52,3 +53,5 @@ def test_what_needs_numbers_has_no_estimate_and_may_train(words, capsys, monkeyp
     monkeypatch.setattr(in_training, "Companions", lambda: latents)
     assert in_training.flops_per_image(config) is None
     assert "its operations cannot be counted" in capsys.readouterr().out
+    with pytest.raises(UserError, match="cannot be planned.*no numbers.*It may train all the same"):
+        plan(asked[:2], config_dir=config_dir)

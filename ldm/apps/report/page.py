@@ -15,6 +15,7 @@ from ldm.apps.report.pictures import img, opened
 from ldm.apps.report.sweep_charts import clip_chart
 from ldm.apps.report.sweep_rows import SWEEP, read_sweep
 from ldm.apps.report.tables import why_not_valid
+from ldm.callbacks.rows import FILE as ROWS
 from ldm.manifest import VERSION, Manifest, atomic, read_json
 
 RUNS = ("text_encoder", "autoencoder", "diffusion")  # the sub-folders of a recipe that are runs
@@ -32,7 +33,7 @@ def write_report(directory: Path) -> Path:
     directory = Path(directory)
     if any((directory / name).is_dir() for name in ARTEFACTS):
         body = _recipe(directory)
-    elif any((directory / name).is_file() for name in ("config.yaml", "metrics.jsonl")):
+    elif any((directory / name).is_file() for name in ("config.yaml", ROWS)):
         body = _run(directory)
     else:
         raise ValueError(

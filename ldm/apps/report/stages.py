@@ -13,6 +13,8 @@ from ldm.apps.report.curves import charts, evaluation_charts, split_evaluation
 from ldm.apps.report.numbers import duration, number
 from ldm.apps.report.pictures import cut, img, opened, sheets, side_px, spread
 from ldm.apps.report.tables import manifest_at, metrics
+from ldm.callbacks.rows import FILE as ROWS
+from ldm.callbacks.rows import read_jsonl
 from ldm.manifest import read_json
 
 PROMPTS = "prompts.json"  # in samples/: of the sheets' pictures, in order
@@ -41,9 +43,8 @@ def configuration(run: Path) -> dict[str, Any]:
 def stage(run: Path, seconds: float | None) -> str:
     """Everything but the heading: what is missing in the directory is left out."""
     from ldm.apps.report.findings import conclusion, latents, noise_levels
-    from ldm.callbacks.metrics_log import read_jsonl  # with Lightning: only when needed
 
-    rows = read_jsonl(run / "metrics.jsonl")
+    rows = read_jsonl(run / ROWS)
     kind, config, finished = stage_of(run), configuration(run), manifest_at(run) is not None
     parts = [_brief(run, rows, seconds)]
     if rows:

@@ -60,7 +60,7 @@ def launched(case: Case) -> Iterator[str]:
 def nodes_of_the_launcher(case: Case) -> Iterator[str]:
     """A remark: several machines are started by torchrun or SLURM, one command does not."""
     config = case.config
-    if config.num_nodes > 1:
+    if config.num_nodes > 1 and not {"WORLD_SIZE", "SLURM_NTASKS"} & {*os.environ}:
         yield (
             f"num_nodes={config.num_nodes}: start this command on each of the machines, by "
             "torchrun or srun (docs/clusters.md); alone it waits for the others."

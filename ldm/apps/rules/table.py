@@ -50,6 +50,7 @@ class Rules(NamedTuple):
     machine: Sequence[Rule] = ()  # against this machine, where the command is to run on it
     looked_at: Sequence[Rule] = ()  # likewise, which the command itself does as it begins
     remarks: Sequence[Rule] = ()  # what is allowed, and hardly meant
+    remarks_here: Sequence[Rule] = ()  # likewise, where the command is to run on this machine
 
 
 TRAIN = Rules(
@@ -109,8 +110,8 @@ TRAIN = Rules(
         Rule("the GAN against max_steps", "autoencoder", lengths.gan_that_never_comes),
         Rule("lr against what is usual", "", lengths.learning_rate),
         Rule("flip against captions", "text_encoder", pictures.mirrored),
-        Rule("several machines need a launcher", "", strategy.nodes_of_the_launcher),
     ),
+    remarks_here=(Rule("several machines need a launcher", "", strategy.nodes_of_the_launcher),),
 )  # fmt: skip
 TABLE: dict[str, Rules] = {
     "train": TRAIN,
@@ -195,9 +196,10 @@ def lacking(command: str, case: Case, *, looking: bool, here: bool = True) -> It
     yield from _told([*rules.inputs, *machine, *looked_at], case)
 
 
-def remarks(command: str, case: Case) -> list[str]:
-    """What is allowed, and hardly meant."""
-    return _told(_rules_of(command).remarks, case)
+def remarks(command: str, case: Case, *, here: bool = True) -> list[str]:
+    """What is allowed, and hardly meant; ``here`` as above."""
+    rules = _rules_of(command)
+    return _told([*rules.remarks, *(rules.remarks_here if here else ())], case)
 
 
 def _rules_of(command: str) -> Rules:

@@ -112,7 +112,15 @@ def test_what_is_hardly_meant_is_remarked_on_and_allowed(find, experiment, words
 def test_every_rule_of_settings_is_broken_here_and_no_other():
     listed = {rule.find for rule in (*TRAIN.settings, *TRAIN.trial)}
     assert listed == {find for find, *_ in BROKEN}
-    assert {rule.find for rule in TRAIN.remarks} == {find for find, *_ in REMARKED}
+    listed = {rule.find for rule in (*TRAIN.remarks, *TRAIN.remarks_here)}
+    assert listed == {find for find, *_ in REMARKED}
+
+
+def test_several_machines_are_not_remarked_on_where_somebody_starts_them(monkeypatch):
+    several = case(*DIFFUSION, "num_nodes=2")
+    assert remarks("train", several) and not remarks("train", several, here=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not remarks("train", several)
 
 
 def test_the_table_knows_every_command_that_works_on_something():
