@@ -107,64 +107,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(said)
 
 
+# Commands that read their words themselves, and where they are.
+_OF_WORDS = {
+    "logs": "ldm.apps.logs", "plan": "ldm.apps.plan", "weights": "ldm.apps.weights_command",
+}  # fmt: skip
+
+
 def _run(command: str, words: list[str]) -> int:
     config_dir, words = _option(words, "--config-dir")
-    multirun = [w for w in words if w in ("-m", "--multirun")]
-    words = [w for w in words if w not in ("-m", "--multirun")]
-    if any(w in ("-h", "--help") for w in words):
-        from ldm.apps.help import command_help, detailed_help
-
-        asked = [w for w in words if w not in ("-h", "--help")]
-        if asked:
-            return _show(detailed_help(command, asked[0], config_dir))
-        purpose, examples = COMMANDS[command], EXAMPLES[command]
-        return _show(command_help(command, purpose, examples, config_dir))
-    if command == "check":
-        from ldm.apps.check import check
-        from ldm.apps.check_data import check_data, is_about_data
-
-        if is_about_data(words):
-            return check_data(words)
-        if multirun:
-            from ldm.apps.errors import UserError
-
-            raise UserError("check verifies one job: leave -m out, with one value each.")
-        target = words.pop(0) if words and words[0] in COMMANDS else "train"
-        return check(target, words, config_dir=config_dir)
-    if command == "logs":
-        from ldm.apps.logs import logs
-
-        return logs(words, config_dir=config_dir)
-    if command == "config":
-        from ldm.apps.show_config import show_config
-
-        target = words.pop(0) if words and words[0] in COMMANDS else "train"
-        return show_config(target, words, config_dir=config_dir)
-    if command == "weights":
-        from ldm.apps.weights_command import weights
-
-        return weights(words, config_dir=config_dir)
+    marks = ("-m", "--multirun", "-h", "--help")
+    given, words = {w for w in words if w in marks}, [w for w in words if w not in marks]
+    if given & {"-h", "--help"}:
+        return _help(command, words, config_dir)
+    if given:
+        return _sweep(command, words, config_dir)
+    if command in ("check", "config"):
+        return _of_another(command, words, config_dir)
     if command == "sweep":
         from ldm.apps.sweeps.table_command import sweep_command
 
         return sweep_command(words)
-    if multirun:
-        if command in ("train", "evaluate"):
-            from ldm.apps.sweeps.command import sweep
-
-            return sweep(command, words, config_dir=config_dir)
-        from ldm.apps.errors import UserError
-
-        raise UserError(f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`.")
-    if command == "plan":
-        from ldm.apps.plan import plan
-
-        return plan(words, config_dir=config_dir)
+    if command in _OF_WORDS:
+        module = importlib.import_module(_OF_WORDS[command])
+        return int(getattr(module, command)(words, config_dir=config_dir))
     if command in ("train", "evaluate"):
         from ldm.apps.sweeps.settings import require_no_sweep
 
         require_no_sweep(command, words)
     return execute(command, words, config_dir=config_dir)
+
+
+def _help(command: str, words: list[str], config_dir: str | None) -> int:
+    """That of a command, or of the setting or group that is named."""
+    from ldm.apps.help import command_help, detailed_help
+
+    if words:
+        return _show(detailed_help(command, words[0], config_dir))
+    return _show(command_help(command, COMMANDS[command], EXAMPLES[command], config_dir))
+
+
+def _sweep(command: str, words: list[str], config_dir: str | None) -> int:
+    if command not in ("train", "evaluate"):
+        from ldm.apps.errors import UserError
+
+        raise UserError(
+            f"-m sweeps over `ldm train` and `ldm evaluate`, not `ldm {command}`. Leave it out, "
+            "with one value of each setting."
+        )
+    from ldm.apps.sweeps.command import sweep
+
+    return sweep(command, words, config_dir=config_dir)
+
+
+def _of_another(command: str, words: list[str], config_dir: str | None) -> int:
+    """Those that look at the settings of a command, which is `train` where none is named."""
+    if command == "check":
+        from ldm.apps.check_data import check_data, is_about_data
+
+        if is_about_data(words):
+            return check_data(words)
+    named, words = (words[0], words[1:]) if words[:1] and words[0] in COMMANDS else ("train", words)
+    if command == "check":
+        from ldm.apps.check import check
+
+        return check(named, words, config_dir=config_dir)
+    from ldm.apps.show_config import show_config
+
+    return show_config(named, words, config_dir=config_dir)
 
 
 def execute(command: str, words: Sequence[str], *, config_dir: str | None = None) -> int:
