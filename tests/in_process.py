@@ -32,6 +32,9 @@ class InProcess:
     def __init__(self, run):
         self.run = run
 
+    def has(self, job):
+        return False
+
     def start(self, job):
         job.directory.mkdir(parents=True, exist_ok=True)
         said_to = (contextlib.redirect_stdout, contextlib.redirect_stderr)

@@ -33,7 +33,11 @@ _HEADS = {
 
 def logs(words: Sequence[str], *, config_dir: str | None) -> int:
     """``words`` are show or replay, perhaps the run's directory, and settings key=value."""
-    plain = [word for word in words if "=" not in word and word[:1] not in "-~"]
+
+    def is_plain(word: str) -> bool:  # a job of a sweep has = in its directory's name
+        return ("=" not in word and word[:1] not in "-~") or Path(word).is_dir()
+
+    plain = [word for word in words if is_plain(word)]
     settings = [word for word in words if word not in plain]
     action, *named = plain or ["show"]
     actions: dict[str, Callable[[DictConfig], int]] = {"show": _show, "replay": _replay}

@@ -28,13 +28,22 @@ from ldm.manifest import (
 
 CONFIG, INPUTS, HISTORY = "config.yaml", "inputs.json", "config_history.jsonl"
 LOCK = "lock"
-# What a sweep keeps beside the run: the job's output; on a cluster its script, number, exit code.
-OUTPUT, SCRIPT, QUEUED, ENDED = "output.log", "job.sbatch", "job.json", "job.exit"
+# What a sweep keeps beside the run: the job's output and its lock; on a cluster its script, number
+# and exit code.
+OUTPUT, STARTED = "output.log", "job.lock"
+SCRIPT, QUEUED, ENDED = "job.sbatch", "job.json", "job.exit"
 
 # How torchrun, Lightning's own launcher and SLURM tell a process its number.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 # How torchrun and SLURM say that they start the same command once more.
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
+
+def exit_code(directory: Path) -> int | None:
+    """The exit code of a job on a cluster, as its script has left it; None before its end."""
+    file = directory / ENDED
+    text = file.read_text().strip() if file.is_file() else ""
+    return int(text) if text.isdigit() else None
 
 
 def is_first_process() -> bool:

@@ -121,15 +121,16 @@ class MetricsLog(Callback):
         module = self._module
         part = module.trained[module.product]
         elapsed = time.perf_counter() - self._started
-        steps = module.step - self._step
+        steps = module.step - self._timed
         share = torch.tensor([self.wait.take() / elapsed], device=module.device)
-        means = [self._sums / self._counts, share, part.skips()[:1]]
-        *values, waited, skipped = mean_over_ranks(torch.cat(means)).tolist()
-        found = sorted(zip(self._names, values, strict=True))
+        means = mean_over_ranks(torch.cat([self._sums, self._counts, share, part.skips()[:1]]))
+        sums, counts, of_ranks = means.split([len(self._names), len(self._names), 2])
+        waited, skipped = of_ranks.tolist()
+        found = sorted(zip(self._names, (sums / counts).tolist(), strict=True))
         self.latest = {f"train/{name}": v for name, v in found if math.isfinite(v)} | {
             "learning_rate": part.learning_rate(module.step - 1),
             "images_seen": self._images,
-            "images_per_second": (module.step - self._timed) * self.global_batch / elapsed,
+            "images_per_second": steps * self.global_batch / elapsed,
             "data_wait_fraction": waited,
             "skipped_steps": skipped,
             "peak_memory_gb": self._memory.take(),

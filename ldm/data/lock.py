@@ -19,6 +19,10 @@ class Lock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def fileno(self) -> int:
+        """Its descriptor, which a program gets by ``pass_fds`` of subprocess."""
+        return self._descriptor
+
     def __reduce__(self) -> tuple[Callable[[Any], "Lock"], tuple[Any]]:
         return _received, (DupFd(self._descriptor),)
 

@@ -17,7 +17,8 @@ def finished(world, tmp_path):
 
 
 def test_show_prints_the_last_lines_and_the_last_of_everything_else(finished, ldm, capsys):
-    for words in (["show", finished], [f"run={finished}"]):
+    of_sweep = shutil.copytree(finished, finished.with_name("lr=0.1,seed=1"))
+    for words in (["show", finished], [f"run={finished}"], ["show", of_sweep]):
         assert ldm("logs", *words, "last=2") == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split()[:3] == ["step", "images", "loss"]
@@ -68,6 +69,12 @@ def test_a_program_that_fails_is_a_sentence(finished, ldm, monkeypatch, capsys):
     fake.fails = {"log"}
     assert ldm("logs", "replay", f"run={finished}", "logger=wandb") == 2
     assert "wandb: ConnectionError: no network for log" in capsys.readouterr().err
+
+
+def test_the_cause_is_told_also_where_a_program_does_not_open(finished, ldm, capsys):
+    (finished / "tensorboard").write_text("a file")
+    assert ldm("logs", "replay", f"run={finished}", "logger=tensorboard") == 2
+    assert f"{finished / 'tensorboard'}" in capsys.readouterr().err
 
 
 def test_nothing_is_replayed_before_all_can_be(finished, ldm, monkeypatch, capsys):

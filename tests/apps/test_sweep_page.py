@@ -65,7 +65,7 @@ def test_other_protocols_are_not_joined_and_it_is_said(tmp_path):
         "steps 10", "steps 20, protocol 1", "steps 20, protocol 2",
     ]  # fmt: skip
     assert sweep.differences("FID-256") == ["resize.kernel"]
-    assert sweep.best("FID-256") is None and grid().best("FID-256") == 18.0
+    assert sweep.bests["FID-256"] is None and grid().bests["FID-256"] == 18.0
     page = html.unescape(write(tmp_path, sweep))
     assert "FID-256, clip_score: the protocols of these jobs differ" in page
     assert "(resize.kernel)" in page and "(resize.kernel)" in (tmp_path / "table.md").read_text()

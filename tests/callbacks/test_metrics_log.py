@@ -159,6 +159,32 @@ class Clock:
         return self.now
 
 
+def test_the_start_of_workers_after_a_resume_is_no_slow_loader(monkeypatch, capsys, make_trainer):
+    """Of a line that was begun in another sitting only the steps of this one count."""
+    clock = Clock()
+    for module in (metrics_log, data_wait):
+        monkeypatch.setattr(module, "time", clock)
+    log = MetricsLog(every_steps=200, global_batch=16, workers=0)
+    loader = torch.utils.data.DataLoader([1.0] * 199, batch_size=None)
+    make_trainer(log, Stop(199), log.wait).fit(Task(), loader)
+    again = MetricsLog(every_steps=200, global_batch=16, workers=0)
+    again.load_state_dict(log.state_dict())
+
+    class Late(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, i):
+            clock.now += 8.0
+            return 1.0
+
+    clock.now += 1.0
+    loader = torch.utils.data.DataLoader(Late(), batch_size=None)
+    make_trainer(again, again.wait).fit(Task(start=199), loader)
+    assert again.latest["data_wait_fraction"] > 0.5
+    assert "waiting for data" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_waiting_for_data_is_logged_and_said_once(monkeypatch, capsys, make_trainer, share):
     clock = Clock()

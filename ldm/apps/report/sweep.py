@@ -197,5 +197,5 @@ def _shown(row: Row, name: str) -> str:
 
 def _is_best(sweep: Sweep, row: Row, name: str) -> bool:
     """Whether this is the best, in full and not only with the digits that are shown."""
-    found = sweep.best(name)
+    found = sweep.bests.get(name)
     return found is not None and row.value(name) == found

@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ldm.apps import exit_codes
 from ldm.apps.closing import said
 from ldm.apps.report.job_numbers import evaluation_records, training_records
 from ldm.apps.report.numbers import best, is_headline
 from ldm.apps.report.tables import rank, why_not_valid
-from ldm.apps.run_directory import ENDED, LOCK
+from ldm.apps.run_directory import LOCK, QUEUED, exit_code
 from ldm.data.lock import is_held
 from ldm.manifest import known_manifest, read_json
 from ldm.metrics.protocol import JUDGED, differences
 
 SWEEP = "sweep.json"  # the jobs with their settings, and how they stand
+_HEAD = ("command", "method", "objective", "direction")  # what it says of all of them
 FINISHED, RUNNING = "finished", "running"
 _MODEL = (
     "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
@@ -71,7 +75,8 @@ class Row(NamedTuple):
             return None
 
 
-class Sweep(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Sweep:
     """All jobs of a sweep in order; ``objective`` and ``direction`` are those of a search."""
 
     rows: list[Row]
@@ -85,12 +90,12 @@ class Sweep(NamedTuple):
         """The settings that differ between the jobs."""
         return list(self.rows[0].settings)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """All numbers that any job has, the most important ones first."""
         return sorted({name for row in self.rows for name in row.records}, key=rank)
 
-    @property
+    @cached_property
     def headlines(self) -> list[str]:
         """Those that stand for themselves, a search's objective first."""
         found = [name for name in self.names if name != self.objective and self._is_headline(name)]
@@ -106,8 +111,12 @@ class Sweep(NamedTuple):
         found = {key for record in records[1:] for key in differences(records[0], record)}
         return sorted(key for key in found if not self._explained(key))
 
-    def best(self, name: str) -> float | None:
-        """The best value of several that differ; None where they are not to be compared."""
+    @cached_property
+    def bests(self) -> dict[str, float | None]:
+        """By headline, the best of values that differ; None where they are not to be compared."""
+        return {name: self._best(name) for name in self.headlines}
+
+    def _best(self, name: str) -> float | None:
         values = [v for row in self.rows if (v := row.value(name)) is not None]
         if len({*values}) < 2 or self.differences(name):
             return None
@@ -137,7 +146,7 @@ def read_sweep(directory: Path) -> Sweep | None:
     state = read_json(directory / SWEEP) if (directory / SWEEP).is_file() else {}
     if not state.get("jobs"):
         return None
-    head = {key: state[key] for key in Sweep._fields if key in state}
+    head = {key: state[key] for key in _HEAD if key in state}
     jobs = state["jobs"]
     if not is_held(directory / LOCK):  # no sweep follows them
         jobs = [
@@ -153,9 +162,13 @@ def _left(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> 
     Jobs of a cluster go on, and their script says how they ended.
     """
     folder, in_queue = directory / job["directory"], state.get("launcher") == "slurm"
-    if in_queue and (folder / ENDED).is_file() and (code := (folder / ENDED).read_text().strip()):
-        found = {"state": FINISHED} if code == "0" else {"state": "failed", "why": f"code {code}"}
-        return {**job, **found}
+    if in_queue and (code := exit_code(folder)) is not None:
+        if code in (exit_codes.STOPPED, exit_codes.INTERRUPTED):
+            return {**job, "state": "stopped"}
+        failed = {"state": "failed", "why": f"code {code}"}
+        return {**job, **(failed if code else {"state": FINISHED})}
+    if in_queue and not (folder / QUEUED).is_file():
+        return {**job, "state": "waiting"}
     if state.get("command") == "train" and known_manifest(folder) is not None:
         return {**job, "state": FINISHED}
     return {**job, "state": RUNNING if in_queue else "stopped"}

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ldm.apps.compose import compose
-from ldm.apps.differences import differences
 from ldm.apps.errors import UserError
 from ldm.apps.report.page import refresh_report
 from ldm.apps.report.sweep import write_sweep
@@ -23,17 +22,14 @@ from ldm.apps.sweeps.launchers.launcher import Launcher
 from ldm.apps.sweeps.launchers.local import LocalLauncher
 from ldm.apps.sweeps.launchers.slurm import SlurmLauncher
 from ldm.apps.sweeps.ledger import Ledger
-from ldm.apps.sweeps.objective import Objective, objective_of
-from ldm.apps.sweeps.same import decides
+from ldm.apps.sweeps.objective import objective_of
+from ldm.apps.sweeps.same import require_same_search
 from ldm.apps.sweeps.schedule import Plan, Schedule
 from ldm.apps.sweeps.search import Search, require_comparable
 from ldm.apps.sweeps.settings import read_settings, taken
-from ldm.apps.sweeps.space import Dimension, Values, combinations, corners, read_space
+from ldm.apps.sweeps.space import combinations, corners, read_space
 from ldm.apps.sweeps.study import Study
 from ldm.apps.sweeps.training import Training
-
-_SETTINGS = "settings"  # of a study: what its trials have in common
-_PLACES = ("out", "notes", "samples", "run", "resume")  # of a job's files
 
 
 def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
@@ -55,7 +51,7 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
     space = ledger.ordered(space)
     kind: Kind = Evaluating(root, ledger)
     if command == "train":
-        kind = Training(root, "val/loss" if objective is None else objective.name)
+        kind = Training("val/loss" if objective is None else objective.name)
 
     def job_of(number: int, choice: tuple[str, ...]) -> Job:
         directory = root / directory_name(choice)
@@ -76,7 +72,7 @@ def sweep(command: str, words: Sequence[str], *, config_dir: str | None) -> int:
             ledger.enter(jobs)
             return _run(Grid(jobs), len(jobs), kind, launcher, ledger)
         study = Study(root, space, config.sweep, objective.direction)
-        _require_same_search(study, root, jobs[0], objective, space)
+        require_same_search(study, root, jobs[0].config, objective.name, space)
         total = max(int(config.sweep.trials), len(study))
         plan = Search(
             study, trials=total, objective=objective, kind=kind, ledger=ledger, job_of=job_of
@@ -119,40 +115,3 @@ def _run(plan: Plan, total: int, kind: Kind, launcher: Launcher, ledger: Ledger)
         print(f"  output: {ledger.root / log / OUTPUT}", file=sys.stderr)
     print(f"{ledger.root}: {ledger.in_words()}", flush=True)
     return code
-
-
-def _require_same_search(
-    study: Study, root: Path, job: Job, objective: Objective, space: Sequence[Dimension]
-) -> None:
-    """UserError where the trials of a study had other settings than those to come would have."""
-    varied = [dimension.key for dimension in space]
-    # Ends of intervals may move: a study does not mind, other than with values in no order.
-    values = {d.key: list(d.words) for d in space if isinstance(d, Values)}
-    plain: Any = OmegaConf.to_container(job.config, resolve=True)
-    now = {key: value for key, value in plain.items() if key not in _PLACES}
-    before = study.noted(_SETTINGS)
-    if before is None:
-        asked = {"objective": objective.name, "varied": varied, "values": values}
-        study.note(_SETTINGS, asked | {"config": now})
-        return
-    same = before["objective"] == objective.name and before["values"] == values
-    if not same or sorted(before["varied"]) != sorted(varied):
-        over = ", ".join(
-            "=".join([key, ",".join(before["values"].get(key, []))]).rstrip("=")
-            for key in before["varied"]
-        )
-        raise UserError(
-            f"{root} holds a search for {before['objective']} over {over}. Give the same to go on "
-            "with it, or another sweep_dir=."
-        )
-    others = [
-        str(difference)
-        for difference in differences(before["config"], now)
-        if decides(difference)
-        and not any(f"{difference.key}.".startswith(f"{key}.") for key in varied)
-    ]
-    if others:
-        raise UserError(
-            f"{root} holds a search whose trials had other settings ({'; '.join(others[:5])}). "
-            "Give the same to go on with it, or another sweep_dir=."
-        )

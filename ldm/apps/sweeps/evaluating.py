@@ -23,8 +23,6 @@ NOTES = "notes"  # of all jobs: what they have in common, as the reference, is n
 class Evaluating:
     """Jobs that evaluate. Of a finished one ``ledger`` keeps what its numbers followed from."""
 
-    command = "evaluate"
-
     def __init__(self, root: Path, ledger: Ledger) -> None:
         self.root, self.ledger = root, ledger
         self._keys: dict[Path, str] = {}
@@ -67,8 +65,9 @@ class Evaluating:
         self.ledger.finished.pop(job.name, None)  # of other settings, or of a file that is gone
 
     def finished(self, job: Job) -> None:
-        self.ledger.finished[job.name] = self._key(job)
-        self.ledger.begun.pop(job.name, None)
+        # What it read may have changed since: its numbers are those of what it began with.
+        begun, _ = self.ledger.begun.pop(job.name, (self._key(job), ""))
+        self.ledger.finished[job.name] = begun
 
     def standing(self, job: Job) -> Standing:
         return Standing()

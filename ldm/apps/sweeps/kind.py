@@ -21,9 +21,6 @@ class Standing(NamedTuple):
 class Kind(Protocol):
     """Sweeps over one command, as `ldm train`: how a job is made, known as finished, and read."""
 
-    command: str
-    root: Path
-
     def words(self, fixed: Sequence[str], choice: Sequence[str], directory: Path) -> list[str]:
         """The words of a job's command."""
 

@@ -105,7 +105,8 @@ class Schedule:
             self.display.say(job, "finished already")
             self._end(job, Outcome(states.FINISHED))
             return
-        self.kind.began(job)
+        if not self.launcher.has(job):
+            self.kind.began(job)
         self.ledger.began(job)
         self._running[job] = _Running(self.launcher.start(job), time.monotonic())
         self.display.began(job)

@@ -62,6 +62,14 @@ class Study:
         """A value that the study keeps, None where it does not."""
         return self._study.user_attrs.get(key)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """How each setting is drawn, by key; Optuna wants it to stay so."""
+        return {
+            key: f"{'log ' if getattr(drawn, 'log', False) else ''}{type(drawn).__name__}"
+            for key, drawn in self._distributions().items()
+        }
+
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
 

@@ -26,17 +26,15 @@ from ldm.manifest import known_manifest, read_json
 
 
 class Training:
-    """Jobs that train; ``root`` holds their runs. ``shown`` is the number that is looked at."""
+    """Jobs that train. ``shown`` is the number that is looked at."""
 
-    command = "train"
-
-    def __init__(self, root: Path, shown: str = "val/loss") -> None:
-        self.root, self.shown = root, shown
+    def __init__(self, shown: str = "val/loss") -> None:
+        self.shown = shown
         self._series: dict[Path, Series] = {}
         self._noted: set[str] = set()
 
     def words(self, fixed: Sequence[str], choice: Sequence[str], directory: Path) -> list[str]:
-        if any(word.startswith("run=") for word in fixed):
+        if any(word.startswith("run=") for word in (*fixed, *choice)):
             raise UserError("a sweep gives each job its run=; say where all lie: sweep_dir=DIR.")
         return [*fixed, *choice, f"run={directory}"]
 

@@ -85,8 +85,10 @@ class Follower:
         """Bring all there is and close, without a thread; raises whatever the backend raises."""
         try:
             self._bring()
-        finally:
-            self.backend.close(failed=False)
+        except BaseException:
+            self._close(failed=True)
+            raise
+        self.backend.close(failed=False)
 
     def _follow(self) -> None:
         while True:

@@ -119,6 +119,28 @@ def test_an_evaluation_that_finished_without_its_sweep_is_not_made_again(
     assert begun == {}
 
 
+def test_numbers_of_the_model_before_are_not_taken_for_those_of_now(
+    ldm, command, evaluated, tmp_path, monkeypatch
+):
+    """A job of a cluster that an earlier command left began with what its model was then."""
+    words = [w.replace("=1,2,4", "=1,2") for w in command if not w.startswith("steps")]
+    words.append("steps=10")
+    now = ["first"]
+    monkeypatch.setattr(Evaluating, "_key", lambda kind, job: now[0])
+    evaluated.codes["1"] = INTERRUPTED
+    assert ldm(*words) == INTERRUPTED
+    evaluated.codes.clear()
+    now[0] = "second"
+    with monkeypatch.context() as of_cluster:
+        of_cluster.setattr("tests.in_process.InProcess.has", lambda launcher, job: True)
+        assert ldm(*words) == 0
+    finished = read_json(tmp_path / "sweep" / "sweep.json")["finished"]
+    assert finished == {"guidance=1": "first", "guidance=2": "second"}
+    evaluated.started.clear()
+    assert ldm(*words) == ldm(*words) == 0
+    assert [given["guidance"] for given in evaluated.started] == ["1"]
+
+
 def test_what_runs_on_a_cluster_needs_no_gpu_here(world, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("ldm.apps.evaluate.asked", lambda config: device_of(config.accelerator))

@@ -88,7 +88,8 @@ def test_all_mistakes_are_found_before_the_first_job(command, ldm, tmp_path, cap
     assert "sweep=tpe" in complaint(*command, "lr=interval(1e-4,1e-3)")
     assert "'seeed' is not a setting" in complaint(*command, "seeed=1,2")
     assert "seed= is varied twice" in complaint(*command, "seed=1,2", "seed=3,4")
-    assert "sweep_dir=DIR" in complaint(*command, "seed=1,2", "run=x")
+    for run in ("run=x", "run=x,y"):
+        assert "sweep_dir=DIR" in complaint(*command, "seed=1,2", run)
     assert not (tmp_path / "grid").exists() and not in_process
 
 

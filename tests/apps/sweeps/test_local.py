@@ -62,13 +62,23 @@ def test_a_directory_in_which_another_is_at_work_is_waited_for(tmp_path):
     job.directory.mkdir()
     with alone(job.directory / "lock", "held"):
         started = LocalJob(job, python("print('now')"), {**os.environ})
-        assert started.poll() is None and "earlier" in started.state()
+        assert started.poll() is None and "another process" in started.state()
         assert not job.log.exists()
     assert end_of(started) == 0 and job.log.read_text() == "now\n"
     with alone(job.directory / "lock", "held"):
         started = LocalJob(job, python("print('never')"), {**os.environ})
         started.stop()
         assert started.poll() == -signal.SIGTERM
+
+
+def test_trials_of_the_same_values_go_one_after_the_other(tmp_path):
+    """Each would have the run to itself only after seconds of imports."""
+    job, twin = a_job(tmp_path / "job"), a_job(tmp_path / "job")
+    alone = "import os, time; os.mkdir('busy'); time.sleep(0.3); os.rmdir('busy')"
+    there = f"import os; os.chdir({str(tmp_path)!r}); {alone}"
+    both = [LocalJob(each, python(there), {**os.environ}) for each in (job, twin)]
+    assert both[1].poll() is None and "another process" in both[1].state()
+    assert [end_of(started) for started in both] == [0, 0]
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, "4"), ("2", "2"), ("16", "4")])
@@ -93,7 +103,7 @@ def test_an_evaluation_that_is_at_work_is_waited_for(tmp_path):
     job = a_job(tmp_path / "job")
     with held(job.directory / "metrics.json"):
         started = LocalJob(job, python("print('now')"), {**os.environ})
-        assert started.poll() is None and "earlier" in started.state()
+        assert started.poll() is None and "another process" in started.state()
         with pytest.raises(ValueError, match="being made by another process"):
             held(job.directory / "metrics.json").__enter__()
     assert end_of(started) == 0 and not (job.directory / "metrics.json.lock").exists()

@@ -233,6 +233,17 @@ def test_a_search_for_what_no_job_has_ends_with_the_first(command, ldm, jobs, ca
     assert "the job has no val/los. Did you mean 'val/loss'?" in said and len(started) == 1
 
 
+def test_a_setting_is_drawn_as_before(command, ldm, jobs, capsys):
+    jobs(lambda job: leave(job, [(10, 1.0)]))
+    assert ldm(*command, "sweep.trials=1") == 0
+    evenly = [w.replace("tag(log,interval(1e-4,1e-2))", "interval(1e-4,1e-2)") for w in command]
+    assert ldm(*evenly, "sweep.trials=2") == 2
+    said = capsys.readouterr().err
+    assert "over lr, drop_rate (lr as log FloatDistribution, not FloatDistribution)" in said
+    assert ldm(*command, "sweep.trials=2") == 0
+    assert "2 of 2 jobs finished" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_values_in_no_order_stay_the_same_over_a_search(command, ldm, jobs, capsys):
     jobs(lambda job: leave(job, [(10, 1.0)]))

@@ -155,6 +155,22 @@ def test_a_later_refusal_is_tried_again_and_then_fails_its_job_alone(slurm, tmp_
     assert end_of(later) == 0
 
 
+def test_a_limit_of_the_queue_is_waited_for(slurm, tmp_path):
+    (slurm / "task").write_text(f"while [ ! -e {slurm}/go ]; do sleep 0.05; done; exit 0")
+    launcher = SlurmLauncher("train", settings())
+    first = launcher.start(a_job(tmp_path / "a"))
+    assert first.poll() is None
+    (slurm / "sbatch").rename(slurm / "accepts")
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1\n")
+    (slurm / "sbatch").chmod(0o755)
+    later = launcher.start(a_job(tmp_path / "b"))
+    for _ in range(30):
+        assert later.poll() is None
+    (slurm / "accepts").rename(slurm / "sbatch")
+    (slurm / "go").touch()
+    assert end_of(first) == end_of(later) == 0
+
+
 def test_a_busy_controller_makes_no_job_fail(slurm, tmp_path):
     (slurm / "task").write_text(f"while [ ! -e {slurm}/go ]; do sleep 0.05; done; exit 0")
     launcher = SlurmLauncher("train", settings())

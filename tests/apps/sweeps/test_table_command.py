@@ -52,9 +52,15 @@ def test_jobs_of_a_cluster_stand_as_they_left_it(running, ldm, capsys):
     write_json(running / "sweep.json", state | {"launcher": "slurm"})
     (running / "lr=0.1" / "job.exit").write_text("0\n")
     (running / "lr=0.2" / "job.exit").write_text("1\n")
-    assert ldm("sweep", "table", running) == 0
-    states = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:5]]
-    assert states == ["finished", "failed", "running", "running"]
+    (running / "lr=0.3" / "job.json").write_text('{"job": "7"}')
+
+    def states():
+        assert ldm("sweep", "table", running) == 0
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:5]]
+
+    assert states() == ["finished", "failed", "running", "waiting"]  # the last was never submitted
+    (running / "lr=0.3" / "job.exit").write_text("130\n")
+    assert states()[2] == "stopped"
 
 
 @pytest.mark.parametrize(

@@ -28,5 +28,8 @@ class Launcher(Protocol):
     poll_seconds: float
     stays: bool
 
+    def has(self, job: Job) -> bool:
+        """Whether it is at work on a job already, since an earlier command."""
+
     def start(self, job: Job) -> Started:
         """Start a job, or take up one that is under way since an earlier command."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from ldm.apps.evaluations.held import lock_of
 from ldm.apps.machine import usable_cores
 from ldm.apps.report.job_numbers import METRICS
-from ldm.apps.run_directory import LOCK
+from ldm.apps.run_directory import LOCK, STARTED
 from ldm.apps.sweeps.job import Job, last_words
-from ldm.data.lock import is_held
+from ldm.data.lock import alone, is_held
 
 
 class LocalLauncher:
@@ -23,6 +23,9 @@ class LocalLauncher:
     def __init__(self, command: str, *, parallel: int, extra: Sequence[str] = ()) -> None:
         self.command, self.parallel, self.extra = command, parallel, list(extra)
         self._places: dict[int, LocalJob] = {}
+
+    def has(self, job: Job) -> bool:
+        return False  # what an earlier command left is waited for, and the job begun then
 
     def start(self, job: Job) -> "LocalJob":
         """Start a job on the first place that is free."""
@@ -57,7 +60,7 @@ class LocalJob:
         return self._process.poll()
 
     def state(self) -> str:
-        return "running" if self._process else "held by an earlier sweep's process"
+        return "running" if self._process else "waits for another process in its directory"
 
     def stop(self) -> None:
         """The first of the signals that it listens to; Ctrl-C where it was told before."""
@@ -76,12 +79,17 @@ class LocalJob:
         return last_words(self.job.log, self._begin) or f"exit code {code}"
 
     def _start(self) -> None:
-        """Start the process, unless one that an ended sweep left is still at work in its place."""
+        """Start the process, unless another is at work in its place.
+
+        That is one of an ended sweep, or a trial of the same values; or somebody's by hand.
+        """
         directory = self.job.directory
-        if is_held(directory / LOCK) or is_held(lock_of(directory / METRICS)):
+        directory.mkdir(parents=True, exist_ok=True)
+        mine = directory / STARTED
+        if any(map(is_held, (mine, directory / LOCK, lock_of(directory / METRICS)))):
             return
-        self.job.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.job.log, "ab") as log:
+        # The process keeps this lock for its life; its own it has only after seconds of imports.
+        with alone(mine, f"{directory} has its process.") as lock, open(self.job.log, "ab") as log:
             self._process = subprocess.Popen(
                 self.words,
                 stdin=subprocess.DEVNULL,
@@ -89,6 +97,7 @@ class LocalJob:
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,
+                pass_fds=[lock.fileno()],
             )
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ldm.apps.errors import UserError
 from ldm.apps.exit_codes import FAILED, FINISHED, INTERRUPTED
-from ldm.apps.run_directory import ENDED, QUEUED, SCRIPT
+from ldm.apps.run_directory import ENDED, QUEUED, SCRIPT, exit_code
 from ldm.apps.sweeps.job import Job, last_words
 from ldm.apps.sweeps.launchers.sbatch import script
 from ldm.manifest import atomic, read_json, write_json
@@ -17,7 +17,7 @@ from ldm.manifest import atomic, read_json, write_json
 _COMMANDS = ("sbatch", "squeue", "scancel")
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
 _UNKNOWN = "UNKNOWN"  # a job's state while squeue does not answer
-_TRIES = 10  # to submit a job, one at each look, before it counts as failed
+_TRIES = 10  # to submit a job that no limit can hold back, before it counts as failed
 _LOOKS = 8  # at a job that has left the queue, before nobody is expected to say how it ended
 
 
@@ -35,7 +35,7 @@ class SlurmLauncher:
         self.command, self.config, self.extra = command, config, list(extra)
         self.parallel, self.poll_seconds = int(config.parallel), float(config.poll_seconds)
         self.queue = Queue(self.poll_seconds)
-        self._has_begun = False
+        self._numbers: list[str] = []  # of all jobs that this sweep has had in the queue
 
     def start(self, job: Job) -> "SlurmJob":
         """Submit a job; UserError where the first of all is refused, as the others would be.
@@ -43,25 +43,33 @@ class SlurmLauncher:
         One that is refused later, for a limit or a busy controller, is tried again as it is polled.
         """
         started = SlurmJob(job, self)
-        if not started.begin() and not self._has_begun:
+        if not started.begin() and not self._numbers:
             raise UserError(started.why())
-        self._has_begun = True
         return started
+
+    def has(self, job: Job) -> bool:
+        known = job.directory / QUEUED
+        if not known.is_file():
+            return False
+        return self.queue.state(str(read_json(known)["job"])) is not None
 
     def number_of(self, job: Job) -> str:
         """Its number in the queue, where it may be already; UserError where it is refused."""
         known = job.directory / QUEUED
-        if known.is_file():
+        if self.has(job):
             number = str(read_json(known)["job"])
-            state = self.queue.state(number)
-            if state == _UNKNOWN:
+            if self.queue.state(number) == _UNKNOWN:
                 raise UserError(f"squeue does not answer: {self.queue.said}")
-            if state is not None:
-                return number
-        number = self._submit(job)
-        write_json(known, {"job": number})
-        self.queue.forget()
+        else:
+            number = self._submit(job)
+            write_json(known, {"job": number})
+            self.queue.forget()
+        self._numbers.append(number)
         return number
+
+    def may_be_full(self) -> bool:
+        """Whether other jobs of this sweep are in the queue, whose places a limit may count."""
+        return any(self.queue.state(number) is not None for number in self._numbers)
 
     def _submit(self, job: Job) -> str:
         (job.directory / ENDED).unlink(missing_ok=True)
@@ -127,12 +135,11 @@ class SlurmJob:
 
     def poll(self) -> int | None:
         if self.number is None:
-            self._looks += 1
+            self._looks += not self.launcher.may_be_full()
             over = not self.begin() and (self._stopped or self._looks >= _TRIES)
             return FAILED if over else None
-        file = self.job.directory / ENDED
-        if file.is_file() and (text := file.read_text().strip()).isdigit():
-            return int(text)
+        if (code := exit_code(self.job.directory)) is not None:
+            return code
         if self.launcher.queue.state(self.number) is not None:
             self._looks = 0
             return None
