@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-_USER = re.compile(r"(?<=://)[^/\s]*(?=@)")  # up to the last @: passwords may have some
+# Up to the last @, for passwords may have some; behind a user's colon also slashes.
+_USER = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s:]+:[^\s?'\"]*)(?=@)")
 # Tokens and signatures; a question mark of a pattern is followed by no equals sign.
 _QUERY = re.compile(r"(://[^\s?'\"]*\?)[^\s'\"\])}]*=[^\s'\"\])}]*")
 

@@ -59,6 +59,7 @@ def in_words(error: Exception) -> str | None:
     ):
         return (
             "out of memory. Set a smaller micro_batch, e.g. micro_batch=4 (the global_batch "
-            "stays), or a smaller block= when sampling."
+            "stays; stage text_encoder needs a smaller global_batch), or a smaller block= when "
+            "sampling."
         )
     return None

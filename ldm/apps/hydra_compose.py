@@ -64,6 +64,12 @@ def _explain(command: str, text: str, overrides: list[str], roots: list[Path]) -
         without = [o for o in overrides if o.partition("=")[0].lstrip("+~") != unknown[1]]
         if len(without) < len(overrides):
             return _unknown(command, unknown[1], without, roots)
+    several = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
+    if several:
+        return (
+            f"{several[1]} has several values: `ldm {command} -m ...` tries each. A list is typed "
+            f"in brackets, '{several[1]}=[a,b]'."
+        )
     found = defaults_mistake(command, text, overrides, roots)
     if found is not None:
         return found
@@ -119,7 +125,7 @@ def _unknown(command: str, key: str, others: list[str], roots: list[Path]) -> st
             f"by itself, +{key}.NAME=VALUE, or write a file of your own for --config-dir."
         )
     groups = groups_in(roots)
-    if key in groups:
+    if key in groups and command == "train":
         return (
             f"{key!r} has no place in this `ldm {command}`: its stage does without. Leave it "
             "out, or choose another stage= or experiment=."

@@ -47,13 +47,4 @@ def run_of(directory: Path, settings: Mapping[str, Any]) -> Run:
         facts["record"] = sittings[-1]
     if (bill := directory / BILL).is_file():
         facts["materials"] = read_json(bill)
-    return Run(directory, _without_credentials(facts))
-
-
-def _without_credentials(value: Any) -> Any:
-    """Plain values whose texts have lost what urls hold of users and passwords."""
-    if isinstance(value, Mapping):
-        return {name: _without_credentials(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_credentials(each) for each in value]
-    return without_credentials(value) if isinstance(value, str) else value
+    return Run(directory, without_credentials(facts))

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ldm.apps.exit_codes import INTERRUPTED, MISTAKE
+from ldm.apps.exit_codes import FINISHED, INTERRUPTED, MISTAKE
 from ldm.apps.process_start import BEGUN  # noqa: F401  first of all, for max_time
 
 COMMANDS = {
@@ -97,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return doctor.main(rest)
         return _run(command, rest)
+    except BrokenPipeError:  # `ldm weights list | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINISHED
     except KeyboardInterrupt:
         stopped = "interrupted; the same command goes on from the last finished part."
         return _complain(stopped, INTERRUPTED)
@@ -167,6 +170,13 @@ def _of_another(command: str, words: list[str], config_dir: str | None) -> int:
         if is_about_data(words):
             return check_data(words)
     named, words = (words[0], words[1:]) if words[:1] and words[0] in COMMANDS else ("train", words)
+    if named in (*_OF_WORDS, "sweep", "doctor", "check", "config"):
+        from ldm.apps.errors import UserError
+
+        raise UserError(
+            f"`ldm {named}` verifies its words itself, and `ldm {command}` does not know it. "
+            f"`ldm {named} --help` shows its settings."
+        )
     if command == "check":
         from ldm.apps.check import check
 
@@ -198,7 +208,7 @@ def execute(command: str, words: Sequence[str], *, config_dir: str | None = None
         config = compose(command, typed.words, config_dir=typed.config_dir)
         from ldm.apps.verify import require_sound  # with torch: mistakes in words come first
 
-        require_sound(command, config, config_dir=typed.config_dir)
+        require_sound(command, config, config_dir=typed.config_dir, words=typed.words)
         from ldm.apps.train import train
 
         return train(config, typed)

@@ -23,7 +23,7 @@ def plan(words: Sequence[str], *, config_dir: str | None = None) -> int:
     settings = request.settings
     gpu = _gpu(settings, request.trainings)
     place = None if gpu is None else schedule.place_of(settings, gpu)
-    made, of_trainings = [], []
+    made, of_trainings, images = [], [], settings.images
     for number, training in enumerate(request.trainings):
         found = _estimate(settings, training)
         measured = _measured(settings, found)
@@ -34,13 +34,12 @@ def plan(words: Sequence[str], *, config_dir: str | None = None) -> int:
             of_trainings.append(rows)
         said = rate.said if rate is not None else str(measured) if measured is not None else None
         made.append(document.of_training(training.title, found, rows, said, measured))
-        if settings.images is None and found.companions.images is not None:
-            settings.images = found.companions.images
+        images = found.companions.images if images is None else images
     totals = schedule.total(of_trainings) if len(of_trainings) == len(made) else []
     if len(made) == 1 and of_trainings:
         totals = of_trainings[0]
     gpus = _headline(settings, request.trainings)
-    whole = document.of_plan(made, totals, settings, gpu, gpus)
+    whole = document.of_plan(made, totals, settings, images=images, gpu=gpu, gpus=gpus)
     show(whole)
     if settings.out is not None:
         write_json(Path(settings.out), whole)

@@ -20,8 +20,8 @@ def require_devices(device: str, count: int) -> None:
     """UserError where this machine has not ``count`` GPUs and as many are asked for."""
     if device == "cuda" and count > torch.cuda.device_count():
         raise UserError(
-            f"devices={count}, but torch finds {torch.cuda.device_count()} GPU(s); set devices to "
-            "that, or accelerator=cpu."
+            f"devices={count}, but torch finds {torch.cuda.device_count()} GPU(s); set "
+            f"devices={max(torch.cuda.device_count(), 1)}, or accelerator=cpu."
         )
 
 

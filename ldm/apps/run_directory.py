@@ -73,7 +73,7 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
         if is_first_process():
             shutil.move(directory, aside := unused_name(directory))
             directory.mkdir()
-            for name in (LOCK, OUTPUT, SCRIPT, QUEUED):  # still held, or written to
+            for name in (LOCK, OUTPUT, STARTED, SCRIPT, QUEUED):  # still held, or written to
                 if (aside / name).exists():
                     (aside / name).rename(directory / name)
             print(f"resume=never: the earlier run is now {aside}")
@@ -100,7 +100,7 @@ def open_run(config: DictConfig, inputs: dict[str, dict[str, str]]) -> bool:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a file says that a run began here; its settings alone do not."""
-    others = (CONFIG, INPUTS, LOCK, OUTPUT, SCRIPT, QUEUED, ENDED)
+    others = (CONFIG, INPUTS, LOCK, OUTPUT, STARTED, SCRIPT, QUEUED, ENDED)
     return path.name not in others and not is_leftover(path)
 
 
@@ -158,7 +158,7 @@ def _take_up(directory: Path, config: DictConfig, inputs: dict[str, dict[str, st
             f"run={directory} holds other files and no run of ldm; choose another run=."
         )
     found = differences(_plain(OmegaConf.load(directory / CONFIG)), _plain(from_root(config)))
-    step, finished = _last_step(directory), _reached(directory)
+    step, finished = last_step(directory), _reached(directory)
     if finished is None and step > config.max_steps:
         raise UserError(
             f"{directory} has reached step {step}, which is beyond max_steps={config.max_steps}. "
@@ -222,7 +222,7 @@ def _reached(directory: Path) -> int | None:
     return int(read_manifest(directory).facts["step"])
 
 
-def _last_step(directory: Path) -> int:
+def last_step(directory: Path) -> int:
     """The step of the newest checkpoint, 0 without one."""
     names = [path.stem for path in (directory / "checkpoints").glob("step_*")]
     return max((int(n) for name in names if (n := name.removeprefix("step_")).isdigit()), default=0)

@@ -67,7 +67,7 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
     if assembly.nothing_to_learn is not None:
         if sitting is not None:
             sitting.write(run, inputs, 0)
-            write_bill(config, inputs, run)
+            write_bill(config, inputs, run, goes_on=False)
             print(f"{run}: {assembly.nothing_to_learn}")
         return finish(config, assembly, inputs)
     if assembly.prompts and is_first_process():
@@ -83,7 +83,7 @@ def _train(config: DictConfig, typed: Typed, interruption: Interruption) -> int:
         print(f"{run} has no checkpoint: it begins again at step 0, and so does its {ROWS}")
     if sitting is not None:
         sitting.write(run, inputs, start)
-        write_bill(config, inputs, run)
+        write_bill(config, inputs, run, goes_on=start > 0)
     loggers = open_loggers(config, assembly, start, watchers.backends)  # which tell of both
     trainer = make_trainer(config, watchers.callbacks, loggers)
     _announce(config, assembly, shares, start)

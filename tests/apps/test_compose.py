@@ -329,7 +329,7 @@ def test_a_constructor_that_cannot_be_called_is_no_traceback(capsys):
         ([*DIFFUSION, "bakbone=unet_demo"], "'bakbone'.*'backbone'"),
         ([*DIFFUSION, "lr"], "'lr' is no setting; settings are written key=value"),
         ([*DIFFUSION, "--lr=1"], "option '--lr=1' is unknown"),
-        ([*DIFFUSION, "lr=1e-3,2e-3"], "Ambiguous value.*--multirun"),
+        ([*DIFFUSION, "lr=1e-3,2e-3"], "lr has several values: `ldm train -m"),
         ([], "needs experiment=NAME .known: .*demo_diffusion"),
         (["experiment=demo_diffusion"], "needs data.root="),
     ],

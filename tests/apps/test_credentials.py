@@ -11,6 +11,7 @@ from ldm.apps.credentials import without_credentials
         ("data.root=http://me:pw@h/x", "data.root=http://***@h/x"),
         ("https://me:p@ss@h/x and s3://k@b/y", "https://***@h/x and s3://***@b/y"),
         ("https://h/x?token=abc", "https://h/x?***"),
+        ("s3://key:se/cret@b/x", "s3://***@b/x"),
         ("data.root=['https://h/a?sig=a%2Fb&t=1','s3://b']", "data.root=['https://h/a?***','s3://b']"),
         ("s3://bucket/shard-0000?.tar", "s3://bucket/shard-0000?.tar"),
         ("s3://bucket/me@home/x", "s3://bucket/me@home/x"),

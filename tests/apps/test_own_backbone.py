@@ -44,11 +44,29 @@ def test_it_is_checked_and_planned(words, tmp_path, capsys):
     assert found["forward_flops_per_image"] == 2 * 4 * 4 * 8 * 8
 
 
+def test_its_settings_are_its_own(words, capsys):
+    """channels= may be a number, and its forward another: sentences, if anything."""
+    given, config_dir = words
+    assert check("train", [*given, "+backbone.channels=64"], config_dir=config_dir) == 0
+
+
+def test_a_forward_that_does_not_take_or_give_what_it_should(words, monkeypatch):
+    given, config_dir = words
+    for forward, said in (
+        (lambda self, x, t: x, "TypeError: .*positional arguments"),
+        (lambda self, x, t, condition: (x, t), "AttributeError: 'tuple'"),
+    ):
+        monkeypatch.setattr(toy_backbone.Toy, "forward", forward)
+        monkeypatch.setattr("ldm.apps.rules.trial._TRIED", {})
+        with pytest.raises(UserError, match=f"backbone cannot be computed.*{said}"):
+            check("train", given, config_dir=config_dir)
+
+
 def test_what_needs_numbers_has_no_estimate_and_may_train(words, capsys, monkeypatch):
     (experiment, _), config_dir = words
     asked = [experiment, "backbone=toy_true", "data.root=DATA"]
     config = compose("train", asked, config_dir=config_dir)
-    assert footprint(config) is None
+    assert footprint(config, None) is None
     latents = Companions(latents={(8, 8): 1})
     monkeypatch.setattr(in_training, "Companions", lambda: latents)
     assert in_training.flops_per_image(config) is None

@@ -8,7 +8,9 @@ from ldm.types import Condition
 class Toy(nn.Module):
     """One linear map of each position's channels; ``asks_for_numbers`` looks at one of them."""
 
-    def __init__(self, *, in_channels: int, out_channels: int, asks_for_numbers: bool) -> None:
+    def __init__(
+        self, *, in_channels: int, out_channels: int, asks_for_numbers: bool, channels: int = 8
+    ) -> None:
         super().__init__()
         self.asks_for_numbers = asks_for_numbers
         self.map = nn.Conv2d(in_channels, out_channels, 1)

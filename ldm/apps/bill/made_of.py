@@ -19,13 +19,18 @@ _PARTS = ("unet", "vae", "text_encoder")
 
 
 def write_bill(
-    config: DictConfig, inputs: Mapping[str, Mapping[str, str]], directory: Path
+    config: DictConfig, inputs: Mapping[str, Mapping[str, str]], directory: Path, *, goes_on: bool
 ) -> None:
-    """Write that of the run in ``directory``, which is begun from ``inputs``."""
+    """Write that of the run in ``directory``, which is begun from ``inputs``.
+
+    Where it ``goes_on``, what taught it until now remains, whatever its settings have become.
+    """
     kind = f"run_{config.stage}"
-    own = of_training(kind, learned_by(config))
-    bills = [inherited(name, entry, in_words(kind)) for name, entry in inputs.items()]
-    write_json(directory / FILE, sums([own, *bills]).as_json())
+    bills = [of_training(kind, learned_by(config))]
+    bills += [inherited(name, entry, in_words(kind)) for name, entry in inputs.items()]
+    if goes_on and (directory / FILE).is_file():
+        bills.append(read_bill(directory / FILE))
+    write_json(directory / FILE, sums(bills).as_json())
 
 
 def complete_bill(directory: Path) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldm.apps.bill.bill import INIT, TRAINING, in_words, role
+from ldm.apps.bill.bill import FILE, INIT, TRAINING, in_words, read_bill, role
 from ldm.apps.bill.inherited import inherited
 from ldm.apps.bill.learned_by import uses_lpips
 from ldm.apps.errors import UserError
 from ldm.apps.locate import model_folder, parts_at
+from ldm.apps.run_directory import begins_anew, last_step
 from ldm.manifest import FILE_NAME
 
 _PART = {"diffusion": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
@@ -30,6 +31,10 @@ def check_from_scratch(config: DictConfig) -> None:
             "ImageNet. Set perceptual=own text_run=RUN (your own image tower), perceptual=none, "
             f"{_OTHERWISE}."
         )
+    run = Path(str(config.run))
+    if (run / FILE).is_file() and last_step(run) > 0 and not begins_anew(config):
+        for part in read_bill(run / FILE).in_training:  # by settings that it had before
+            raise UserError(_refusal(f"run={run}", part))
     for setting, name, path in _inputs(config):
         entry = {"path": str(path), "fingerprint": ""}
         for part in inherited(name, entry, in_words(f"run_{config.stage}")).in_training:

@@ -143,6 +143,8 @@ def _of_data(config: DictConfig, found: Companions) -> Companions:
         return replace(found, said=(*found.said, other))
     said = (*found.said, f"latents, their shapes and their number: {cache.root}")
     ids = cache.arrays[0]["ids"]
+    if cache.manifest.settings.get("condition", "text") != "text":
+        found = replace(found, text_encoder=None)
     return replace(
         found,
         in_step=not cache.has_features,

@@ -50,10 +50,18 @@ def of_training(
 
 
 def of_plan(
-    trainings: list[Document], totals: list[Row], settings: DictConfig, gpu: Gpu | None, gpus: int
+    trainings: list[Document],
+    totals: list[Row],
+    settings: DictConfig,
+    *,
+    images: int | None,
+    gpu: Gpu | None,
+    gpus: int,
 ) -> Document:
-    """The whole: the first training's numbers, and the sums over all of them."""
-    images = settings.images
+    """The whole: the first training's numbers, and the sums over all of them.
+
+    ``images`` are those of the data, where that is known.
+    """
     one = trainings[0]
     each = one["cache_bytes_per_image"]
     row = next((row for row in totals if row.gpus == gpus and row.refused is None), None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,8 +10,9 @@ from ldm.apps.planning import flops, memory, sizes
 from ldm.apps.planning.companions import Companions, companions
 from ldm.apps.planning.in_shape import parts_in_shape
 from ldm.apps.planning.parts import parameters, parts_of
+from ldm.apps.planning.scaling import shards
 from ldm.apps.report.numbers import size_in_words
-from ldm.apps.shares import shares_of
+from ldm.apps.shares import needs_whole_batch, shares_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def estimate(
 def cutting(config: DictConfig) -> memory.Cutting:
     """How a configuration lays a batch and its weights on devices."""
     (share,) = shares_of(config, [(config.size, config.size)])
-    parts = config.devices if config.devices > 1 else config.num_nodes
+    parts = shards(config.devices * config.num_nodes, config.devices)
     return memory.Cutting(
         share.micro_batch, share.accumulate > 1, parts if config.strategy == "fsdp" else 1
     )
@@ -91,14 +91,13 @@ _Takes = tuple[memory.Holdings, float, dict[str, float]]  # bytes: held, of a ch
 _KNOWN: dict[str, _Takes | None] = {}
 
 
-def footprint(config: DictConfig) -> Footprint | None:
-    """What ``ldm check`` says of a training's memory and disk.
+def footprint(config: DictConfig, experiment: str | None) -> Footprint | None:
+    """What ``ldm check`` says of the memory and disk of a training, perhaps of an experiment.
 
     None where the network cannot be looked at so: the latents that are there do not go through it,
     or it does what tensors without numbers cannot.
     """
-    name = Path(config.run).name  # as experiments call their runs
-    found = companions(config, autoencoder=None, text_encoder=None, experiment=name)
+    found = companions(config, autoencoder=None, text_encoder=None, experiment=experiment)
     told = OmegaConf.masked_copy(config, _HELD_BY)
     told.optimizer.pop("lr", None)
     key = f"{OmegaConf.to_yaml(told)}{found}"
@@ -138,7 +137,9 @@ def too_large(config: DictConfig, found: Mapping[str, float]) -> str | None:
     if wanted <= 1.1 * here:
         return None
     remedies = []
-    if found.get("activations", 0.0) > 0.2 * wanted and share.micro_batch > 1:
+    if needs_whole_batch(config):
+        remedies.append("a lower global_batch, or more devices")
+    elif found.get("activations", 0.0) > 0.2 * wanted and share.micro_batch > 1:
         remedies.append(f"micro_batch={max(1, share.micro_batch // 2)} or less")
     if not config.activation_checkpointing and config.stage != "text_encoder":
         remedies.append("activation_checkpointing=true")

@@ -84,7 +84,9 @@ def _diffusion(config: DictConfig, with_: Companions) -> Parts:
     if with_.autoencoder is not None:
         autoencoder = build(with_.autoencoder)
         frozen["autoencoder"] = autoencoder
-        image = _pictures(with_.autoencoder.image_channels, config.size)
+        stride = getattr(autoencoder, "stride", 1)
+        side = -(-config.size // stride) * stride  # where it is one that is only assumed
+        image = _pictures(with_.autoencoder.image_channels, side)
         before.append(Pass("autoencoder_encode", autoencoder, lambda: autoencoder.encode(image)))
     return Parts(network, passes, beside, {}, frozen, before)
 

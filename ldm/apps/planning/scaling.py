@@ -38,7 +38,8 @@ class Work:
     averaged: bool
     casts: bool  # fp32 weights are cast to 16 bits for every micro-batch
     tensors: int = 0  # that the weights are
-    sharded: bool = False  # fsdp: weights are gathered in each machine for every micro-batch
+    sharded: bool = False  # fsdp: weights are gathered for every micro-batch
+    launch_seconds: float = LAUNCH_SECONDS  # per tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Cut:
 
 def fixed_seconds(work: Work, links: Links, cut: Cut) -> float:
     """Of each step, on each GPU, beside computing and communication."""
-    held = work.parameters / (_per_machine(links, cut.gpus) if work.sharded else 1)
+    held = work.parameters / (shards(cut.gpus, links.gpus_per_machine) if work.sharded else 1)
     moved = held * (OPTIMIZER_BYTES + AVERAGE_BYTES * work.averaged)
     moved += work.parameters * CAST_BYTES * work.casts * cut.micro_steps
     return moved / links.memory
@@ -75,6 +76,8 @@ def communication_seconds(work: Work, links: Links, cut: Cut) -> float:
     gradients = GRADIENT_BYTES * work.parameters
     ring = (inside - 1) / inside  # reduce-scatter, and once more all-gather
     passes = 1 + 2 * cut.micro_steps if work.sharded else 2  # fsdp gathers fp32 weights
+    if work.sharded and inside == 1:  # between machines
+        return passes * (cut.gpus - 1) / cut.gpus * gradients / links.network
     seconds = passes * ring * gradients / links.link
     if machines > 1:
         seconds += 2 * (machines - 1) / machines * gradients / inside / links.network
@@ -121,7 +124,12 @@ def image_seconds(work: Work, links: Links, cut: Cut, seconds: float) -> float:
 
 def _pass_seconds(work: Work, cut: Cut, image_seconds: float) -> float:
     """Of one micro-batch."""
-    return max(image_seconds * cut.images / cut.micro_steps, LAUNCH_SECONDS * work.tensors)
+    return max(image_seconds * cut.images / cut.micro_steps, work.launch_seconds * work.tensors)
+
+
+def shards(gpus: int, per_machine: int) -> int:
+    """Among how many GPUs fsdp cuts weights: those of a machine, else of machines with one each."""
+    return min(gpus, per_machine) if per_machine > 1 else gpus
 
 
 def _per_machine(links: Links, gpus: int) -> int:

@@ -10,11 +10,14 @@ from ldm.apps.planning.estimate import Estimate
 from ldm.apps.planning.gpus import Gpu, Reached, is_of_16_bits, peak_of
 from ldm.apps.planning.memory import Cutting, largest_micro_batch, memory_of
 from ldm.apps.planning.scaling import (
+    LAUNCH_SECONDS,
     Cut,
     Links,
     Work,
     communication_seconds,
+    fixed_seconds,
     image_seconds,
+    shards,
     step_seconds,
 )
 from ldm.apps.report.numbers import size_in_words
@@ -31,6 +34,7 @@ class Rate:
 
     image_seconds: float
     said: str
+    launch_seconds: float = LAUNCH_SECONDS  # per weight tensor
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def cut_for(found: Estimate, place: Place, gpus: int) -> tuple[Cut, int, float] 
     asked = min(config.micro_batch or images, images)
     if config.max_micro_pixels is not None:
         asked = min(asked, max(1, config.max_micro_pixels // config.size**2))
-    parts = min(gpus, place.links.gpus_per_machine) if config.strategy == "fsdp" else 1
+    parts = shards(gpus, place.links.gpus_per_machine) if config.strategy == "fsdp" else 1
     micro = largest_micro_batch(
         found.held, Cutting(asked, asked < images, parts), images, place.gpu.memory
     )
@@ -129,7 +133,10 @@ def rate_by_mfu(found: Estimate, place: Place, mfu: float, gpus: int) -> Rate:
     work, cut = work_of(found), _require_cut(found, place, gpus)
     seconds = cut.images * found.flops.training / (peak(place, found.config) * mfu)
     said = f"MFU {mfu:.1%} on {gpus} GPU(s), as given"
-    return Rate(_image_seconds(work, place.links, cut, seconds, said), said)
+    try:
+        return Rate(_image_seconds(work, place.links, cut, seconds, said), said)
+    except UserError as error:
+        raise UserError(f"{error} Give a lower mfu=.") from error
 
 
 def rate_as_reached(found: Estimate, place: Place, reached: Reached) -> Rate:
@@ -152,9 +159,17 @@ def rate_as_reached(found: Estimate, place: Place, reached: Reached) -> Rate:
 
 
 def rate_measured(found: Estimate, place: Place, seconds: float, images: int) -> Rate:
-    """The rate of a step of so many images, in one pass, measured on one GPU."""
+    """The rate of a step of so many images, in one pass, measured on one GPU.
+
+    Where its kernels were launched faster than assumed, as those of a compiled network, they are on
+    any number of GPUs.
+    """
     said = f"measured here: {images / seconds:,.1f} images/s on one GPU"
-    return Rate(_image_seconds(work_of(found), place.links, Cut(1, images), seconds, said), said)
+    work, cut = work_of(found), Cut(1, images)
+    computing = seconds - fixed_seconds(work, place.links, cut)
+    launching = min(work.launch_seconds, max(0.0, 0.9 * computing / max(1, work.tensors)))
+    work = replace(work, launch_seconds=launching)
+    return Rate(_image_seconds(work, place.links, cut, seconds, said), said, launching)
 
 
 def rows(found: Estimate, place: Place, rate: Rate, counts: Sequence[int]) -> list[Row]:
@@ -200,7 +215,7 @@ def _row(found: Estimate, place: Place, rate: Rate, gpus: int) -> Row:
     if isinstance(cut, str):
         return Row(gpus, cut)
     how, micro, memory = cut
-    work = work_of(found)
+    work = replace(work_of(found), launch_seconds=rate.launch_seconds)
     seconds = step_seconds(work, place.links, how, rate.image_seconds)
     per_second = found.config.global_batch / seconds
     hours = found.config.max_steps * seconds / 3600
@@ -233,4 +248,4 @@ def _image_seconds(work: Work, links: Links, cut: Cut, seconds: float, said: str
     try:
         return image_seconds(work, links, cut, seconds)
     except ValueError as error:
-        raise UserError(f"{said}: {error}. Give a lower mfu=.") from error
+        raise UserError(f"{said}: {error}.") from error

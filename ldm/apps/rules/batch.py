@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from ldm.apps.rules.case import Case
-from ldm.apps.shares import needs_whole_batch
+from ldm.apps.shares import needs_whole_batch, shares_of
 
 
 def divides(case: Case) -> None:
     """Whether the batch can be cut as asked."""
-    assert case.share.accumulate >= 1  # or it has said what does not divide
+    shares_of(case.config, [(case.config.size, case.config.size)])  # says what does not divide
 
 
 def whole_at_once(case: Case) -> Iterator[str]:

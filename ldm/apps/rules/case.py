@@ -31,6 +31,8 @@ class Case:
     ) -> None:
         self.config, self.config_dir = config, config_dir
         self.typed = [word.partition("=")[0].lstrip("+~").split(".")[0] for word in words]
+        named = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+        self.experiment = named[-1] if named else None
 
     @property
     def part(self) -> str:
@@ -61,7 +63,7 @@ class Case:
     @cached_property
     def footprint(self) -> Footprint | None:
         """Bytes that it takes on devices and the disk; None where that cannot be known."""
-        return footprint(self.config)
+        return footprint(self.config, self.experiment)
 
     @cached_property
     def schedule(self) -> Any:

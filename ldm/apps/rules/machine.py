@@ -11,20 +11,16 @@ from ldm.apps.diagnoses.compiling import missing
 from ldm.apps.loggers import require_loggers
 from ldm.apps.machine import memory_bytes
 from ldm.apps.planning.estimate import Footprint, too_large
+from ldm.apps.processes import require_devices
 from ldm.apps.report.numbers import size_in_words
 from ldm.apps.rules.case import Case
 from ldm.apps.run_directory import begins_anew
 from ldm.disk import free_bytes
 
 
-def gpus(case: Case) -> Iterator[str]:
+def gpus(case: Case) -> None:
     """As many GPUs as are asked for."""
-    config = case.config
-    if config.accelerator == "gpu" and (found := torch.cuda.device_count()) < config.devices:
-        yield (
-            f"{config.devices} GPU(s) asked for and {found} found; set devices={max(found, 1)} "
-            "or trainer=cpu."
-        )
+    require_devices(device_of(case.config.accelerator).type, case.config.devices)
 
 
 def compiler(case: Case) -> Iterator[str]:

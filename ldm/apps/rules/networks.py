@@ -1,7 +1,8 @@
 """Numbers inside a network that must divide each other, and widths that must agree."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import gcd
+from typing import Any
 
 from ldm.apps.rules.case import Case
 
@@ -11,7 +12,7 @@ _MOST_SHOWN = 8
 def groups_divide_channels(case: Case) -> Iterator[str]:
     """Group norms of UNet and autoencoder: ``groups`` divides each level's channels."""
     name, part = case.part, case.config[case.part]
-    channels, groups = list(part.get("channels") or ()), part.get("groups")
+    channels, groups = _levels(part, "channels"), part.get("groups")
     if groups and any(width % groups for width in channels):
         yield (
             f"{name}.groups={groups} does not divide {name}.channels={channels}; choose "
@@ -19,11 +20,16 @@ def groups_divide_channels(case: Case) -> Iterator[str]:
         )
 
 
+def _levels(part: Mapping[str, Any], name: str) -> list[Any]:
+    """A network's setting by level; none where it is another thing, as in a network of a user's."""
+    found = part.get(name)
+    return [*found] if isinstance(found, Sequence) and not isinstance(found, str) else []
+
+
 def heads_divide_channels(case: Case) -> Iterator[str]:
     """Attention: ``heads`` of a level divide its channels; the middle takes the last level's."""
     part = case.config.get("backbone") or {}
-    channels, heads = list(part.get("channels") or ()), list(part.get("heads") or ())
-    attends = list(part.get("attention") or ())
+    channels, heads, attends = (_levels(part, name) for name in ("channels", "heads", "attention"))
     if not len(channels) == len(heads) == len(attends):
         return  # the network says it of itself
     for level, (width, count) in enumerate(zip(channels, heads, strict=True)):

@@ -40,8 +40,8 @@ def recomputing(case: Case) -> Iterator[str]:
     """Activations that are to be computed again, where no block could."""
     if case.config.activation_checkpointing and case.config.stage == "text_encoder":
         yield (
-            "activation_checkpointing is for the denoiser and the autoencoder; text towers fit "
-            "without. Set activation_checkpointing=false."
+            "activation_checkpointing is for the denoiser and the autoencoder; towers "
+            "are trained without. Set activation_checkpointing=false."
         )
 
 

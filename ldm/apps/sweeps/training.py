@@ -42,7 +42,7 @@ class Training:
         if self.is_finished(job):
             return
         try:
-            require_sound("train", job.config, here=here, noted=self._noted)
+            require_sound("train", job.config, words=job.arguments, here=here, noted=self._noted)
         except ValueError as error:
             raise UserError(f"{job}: {error}") from error
 

@@ -36,6 +36,22 @@ def test_the_manifest_of_a_run_with_lpips_names_the_trunk(world, ldm, stand_in, 
     assert not bill["from_scratch"] and bill["pretrained"][0]["for"] == ["autoencoder"]
 
 
+def test_what_taught_a_run_once_stays_on_its_bill(world, ldm, stand_in, tmp_path, capsys):
+    words = world.train("autoencoder", tmp_path / "run", "perceptual=lpips", "max_steps=2")
+    words = [*words, "learning_rate=constant", "from_scratch=false", f"weights_dir={tmp_path}"]
+    assert ldm(*words, "loss.perceptual=1.0") == 0
+    without = [*words, "loss.perceptual=0.0", "max_steps=3"]
+    capsys.readouterr()
+    assert ldm(*without, "from_scratch=true") == 2
+    assert f"by run={tmp_path / 'run'} the autoencoder learned by vgg16" in capsys.readouterr().err
+    assert ldm(*without) == 0
+    bill = read_json(tmp_path / "run" / FILE)
+    assert [part["name"] for part in bill["pretrained"]] == ["vgg16", "lpips_heads"]
+    assert len(bill["data"]) == 1
+    assert ldm(*without, "from_scratch=true", "resume=never") == 0
+    assert read_json(tmp_path / "run" / FILE)["from_scratch"]
+
+
 def test_lpips_says_by_which_file_it_measures(stand_in, tmp_path, monkeypatch):
     assert "unpublished_weights" not in pretrained_lpips(tmp_path).protocol
     published = replace(weights.TABLE["vgg16"].weights, sha256="ab")

@@ -14,6 +14,7 @@ from ldm.apps.planning.scaling import (
     exposed_seconds,
     fixed_seconds,
     image_seconds,
+    shards,
     step_seconds,
 )
 
@@ -44,6 +45,13 @@ def test_weights_that_are_shared_out_are_gathered_for_every_micro_batch():
     one, four = (communication_seconds(sharded, H200, Cut(8, 64, n)) for n in (1, 4))
     assert one == pytest.approx(3 * 7 / 8 * 3.44e9 / 450e9)
     assert four == pytest.approx(9 * 7 / 8 * 3.44e9 / 450e9)
+
+
+def test_machines_of_one_gpu_cut_weights_among_each_other():
+    alone, sharded = Links(4.3e12, 450e9, 50e9, 1), Work(860_000_000, True, True, sharded=True)
+    assert [shards(8, 8), shards(16, 8), shards(8, 1), shards(1, 1)] == [8, 8, 8, 1]
+    whole = communication_seconds(sharded, alone, Cut(8, 64))
+    assert whole == pytest.approx(3 * 7 / 8 * 3.44e9 / 50e9)  # all of it between machines
 
 
 def test_communication_hides_behind_the_backward_pass_but_for_its_tail():

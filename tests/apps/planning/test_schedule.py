@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from ldm.apps.compose import compose
 from ldm.apps.errors import UserError
 from ldm.apps.plan import plan
-from ldm.apps.planning import schedule
+from ldm.apps.planning import scaling, schedule
 from ldm.apps.planning.estimate import estimate
 from ldm.apps.planning.gpus import GPUS, gpu_named, reached_at
 from ldm.manifest import read_json
@@ -113,6 +113,20 @@ def test_a_slower_network_makes_no_faster_gpu(at_512):
         for w, rate in zip((usual, slow), rates, strict=True)
     )
     assert slower < 0.9 * fast
+
+
+def test_what_was_measured_holds_against_what_was_assumed(at_256):
+    """A compiled network launches fewer kernels than we assume for each tensor."""
+    where, images = place("h200"), 4
+    assumed = at_256.tensors * scaling.LAUNCH_SECONDS
+    seconds = 0.5 * assumed + 0.015
+    rate = schedule.rate_measured(at_256, where, seconds, images)
+    assert rate.launch_seconds < scaling.LAUNCH_SECONDS
+    found = replace(at_256, config=OmegaConf.merge(at_256.config, {"global_batch": images}))
+    (row,) = schedule.rows(found, where, rate, [1])
+    assert row.step_seconds == pytest.approx(seconds, rel=1e-6)
+    slow = schedule.rate_measured(at_256, where, 2 * assumed, images)
+    assert slow.launch_seconds == scaling.LAUNCH_SECONDS
 
 
 def test_a_budget_of_pixels_cuts_micro_batches(at_512):
