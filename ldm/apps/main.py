@@ -83,33 +83,29 @@ EXAMPLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A user's mistake is a sentence on stderr and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        return _show(_overview())
-    command, rest = words[0], words[1:]
-    from ldm.apps.errors import UserError, in_words, suggestion
-
-    if command not in COMMANDS:
-        print(f"ldm: {command!r} is no command. {suggestion(command, COMMANDS)}", file=sys.stderr)
-        return 2
     try:
-        if command == "doctor":
-            from ldm.apps import doctor
-
-            return doctor.main(rest)
-        return _run(command, rest)
-    except BrokenPipeError:  # `ldm weights list | head` has read enough
+        if not words or words[0] in ("-h", "--help", "help"):
+            return _show(_overview())
+        return _run(words[0], words[1:])
+    except BrokenPipeError:
+        if words and words[0] not in _SHOWS and not {"-h", "--help"} & {*words}:
+            raise  # work is left undone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINISHED
+        return FINISHED  # who reads has enough: `ldm weights list | head` is no failure
     except KeyboardInterrupt:
         stopped = "interrupted; the same command goes on from the last finished part."
         return _complain(stopped, INTERRUPTED)
     except Exception as error:
+        from ldm.apps.errors import UserError, in_words
+
         said = in_words(error)
         if said is None or (os.environ.get("LDM_TRACEBACK") and not isinstance(error, UserError)):
             raise
         return _complain(said)
 
 
+# Commands that do nothing but say something.
+_SHOWS = ("help", "materials", "sweep", "logs", "check", "plan", "config", "weights", "doctor")
 # Commands that read their words themselves, and where they are.
 _OF_WORDS = {
     "logs": "ldm.apps.logs", "plan": "ldm.apps.plan", "weights": "ldm.apps.weights_command",
@@ -117,6 +113,14 @@ _OF_WORDS = {
 
 
 def _run(command: str, words: list[str]) -> int:
+    if command not in COMMANDS:
+        from ldm.apps.errors import suggestion
+
+        return _complain(f"{command!r} is no command. {suggestion(command, COMMANDS)}")
+    if command == "doctor":
+        from ldm.apps import doctor
+
+        return doctor.main(words)
     config_dir, words = _option(words, "--config-dir")
     marks = ("-m", "--multirun", "-h", "--help")
     given, words = {w for w in words if w in marks}, [w for w in words if w not in marks]
@@ -234,12 +238,8 @@ def _option(words: list[str], name: str) -> tuple[str | None, list[str]]:
 
 
 def _show(text: str) -> int:
-    """Print what was asked for, to whoever reads on: `ldm train --help | head` is no failure."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    print(text, flush=True)
+    return FINISHED
 
 
 def _complain(message: str, code: int = MISTAKE) -> int:
