@@ -60,6 +60,10 @@ def tiny(
             small |= {"loss.disc_start": 0, "loss.gan_start": 1}
             if has.get("perceptual", "lpips") == "lpips":  # VGG16 is not there
                 small |= {"perceptual": "none", "loss.perceptual": 0.0}
+        if has.get("backbone.context_dim", "null") != "null":  # the small text encoder's
+            small |= {"backbone.context_dim": 16}
+        if "lsun" in has.get("backbone", ""):  # which no condition reaches
+            small |= {"backbone.context_dim": "null", "backbone.transformer_depth": "[0,0]"}
         if stage == "text_encoder":
             small |= {"global_batch": 8}
             if "_vit_" in has.get("text_encoder", ""):  # the small one is a residual network
