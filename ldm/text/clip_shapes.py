@@ -72,6 +72,7 @@ class _Block(nn.Module):
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
         self.mlp = nn.Sequential()
         self.mlp.add_module("c_fc", nn.Linear(width, hidden))
+        self.mlp.add_module("gelu", nn.GELU())
         self.mlp.add_module("c_proj", nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -80,6 +80,8 @@ def _outcome(document: Document) -> str:
         why = refused.get(document["gpus"])
         if why:
             return f"on {document['gpus']} GPU(s) this cannot be trained: {why}"
+        if document["gpu"] is not None:
+            return "no time is known of all of it, for the reason above"
         return (
             "no time is known: name a GPU (gpu=h100), with mfu=0.3 where none was published for "
             "it, or measure here (measure=true)"
