@@ -183,7 +183,13 @@ def test_resume_never_moves_the_old_run_aside(world, ldm, tmp_path, capsys):
     assert same(weights(run), weights(tmp_path / "run.1"))  # the same seed, the same model
 
 
-@pytest.mark.parametrize("stage", ["diffusion", "autoencoder", "text_encoder"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "diffusion",  # of the others tests/apps/test_resume.py is the quick one
+        *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("autoencoder", "text_encoder")),
+    ],
+)
 def test_resuming_is_exact(world, ldm, tmp_path, stage):
     """Four steps at once are 1 + 2 + 1 steps, bit for bit: model, average, logged numbers."""
     run = tmp_path / "run"

@@ -98,6 +98,10 @@ TRAINED = {  # networks of experiments, which pass their checks above
     for experiment in EXPERIMENTS
     for entry in read_yaml_lines(config_root() / "experiment" / f"{experiment}.yaml").defaults
 }
+LARGE = {  # seconds each
+    "unet_sdxl_refiner", "unet_sd2", "unet_lsun_churches", "openclip_vit_h14",
+    "openclip_vit_bigg14",
+}  # fmt: skip
 NETWORKS = {  # group -> an experiment that trains one
     "backbone": "demo_diffusion", "autoencoder": "demo_autoencoder",
     "discriminator": "demo_autoencoder", "text_encoder": "demo_text_encoder",
@@ -107,7 +111,7 @@ NETWORKS = {  # group -> an experiment that trains one
 @pytest.mark.parametrize(
     "group, name",
     [
-        (group, path.stem)
+        pytest.param(group, path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
         for group in NETWORKS
         for path in sorted((config_root() / group).glob("*.yaml"))
         # Two towers learn one by one, and nothing here makes the masked pictures of the other.

@@ -48,9 +48,9 @@ class Window(pl.Callback):
     ("stage", "more"),
     [
         ("text_encoder", []),
-        ("autoencoder", ["discriminator.norm=batch"]),
+        pytest.param("autoencoder", ["discriminator.norm=batch"], marks=pytest.mark.slow),
         ("autoencoder", ["optimizer=adam_gan", "regularizer=vq", "regularizer.restart_rate=0.5"]),
-        ("diffusion", []),
+        pytest.param("diffusion", [], marks=pytest.mark.slow),
         ("diffusion", ["optimizer=adamw", "precision=16-mixed", "micro_batch=4"]),
     ],
 )

@@ -34,7 +34,7 @@ def compare(make, *, recompute: bool, backend) -> None:
         torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [unet, autoencoder])
+@pytest.mark.parametrize("make", [unet, pytest.param(autoencoder, marks=pytest.mark.slow)])
 def test_compiled_networks_compute_the_same_under_the_same_names(make):
     counter = CompileCounterWithBackend("aot_eager")
     compare(make, recompute=False, backend=counter)
