@@ -9,8 +9,9 @@ from pathlib import Path
 from ldm.apps.report.document import document, section
 from ldm.apps.report.numbers import duration, metric, title
 from ldm.apps.report.sweep_charts import charts_across, clip_chart, search_chart
-from ldm.apps.report.sweep_rows import FINISHED, Row, Sweep, read_sweep
+from ldm.apps.report.sweep_rows import Row, Sweep, read_sweep
 from ldm.apps.report.tables import listed, struck, table, why_not_valid
+from ldm.apps.sweeps import states
 from ldm.manifest import VERSION, atomic
 from ldm.metrics.protocol import differences
 
@@ -32,7 +33,7 @@ def write_sweep(directory: Path) -> Path:
 def remarks(sweep: Sweep) -> Iterator[str]:
     """Sentences on jobs that failed, numbers that do not count, and what may not be compared."""
     for row in sweep.rows:
-        if row.state == "failed":
+        if row.state == states.FAILED:
             yield f"Failed: {_choice(row)}{f' ({row.why})' if row.why else ''}."
     reasons = {why_not_valid(record) for row in sweep.rows for record in row.records.values()}
     for why in sorted(reasons - {""}):
@@ -148,10 +149,10 @@ def _page(directory: Path, sweep: Sweep) -> str:
 def _facts(sweep: Sweep) -> str:
     what = "Training" if sweep.command == "train" else "Evaluations"
     facts = [f"{what} over {escape(' × '.join(sweep.varied))}"]
-    states = [row.state for row in sweep.rows]
-    facts.append(f"<b>{states.count(FINISHED)}</b> of {len(states)} jobs finished")
-    others = dict.fromkeys(state for state in states if state != FINISHED)
-    facts += [f"<b>{states.count(state)}</b> {escape(state)}" for state in others]
+    stand = [row.state for row in sweep.rows]
+    facts.append(f"<b>{stand.count(states.FINISHED)}</b> of {len(stand)} jobs finished")
+    others = dict.fromkeys(state for state in stand if state != states.FINISHED)
+    facts += [f"<b>{stand.count(state)}</b> {escape(state)}" for state in others]
     if sweep.objective:
         facts.append(f"{escape(sweep.method)}, to {sweep.direction} {escape(sweep.objective)}")
     if total := sum(row.seconds or 0.0 for row in sweep.rows):

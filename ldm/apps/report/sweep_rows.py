@@ -13,13 +13,13 @@ from ldm.apps.report.job_numbers import evaluation_records, training_records
 from ldm.apps.report.numbers import best, is_headline
 from ldm.apps.report.tables import rank, why_not_valid
 from ldm.apps.run_directory import LOCK, QUEUED, exit_code
+from ldm.apps.sweeps import states
 from ldm.data.lock import is_held
 from ldm.manifest import known_manifest, read_json
 from ldm.metrics.protocol import JUDGED, differences
 
 SWEEP = "sweep.json"  # the jobs with their settings, and how they stand
 _HEAD = ("command", "method", "objective", "direction")  # what it says of all of them
-FINISHED, RUNNING = "finished", "running"
 _MODEL = (
     "model", "autoencoder", "schedule", "text_encoder", "text_encoder_2", "class_encoder",
     "weights", "size_px", "checkpoint",
@@ -51,14 +51,14 @@ class Row(NamedTuple):
 
     settings: dict[str, str]
     records: Mapping[str, Mapping[str, Any]]
-    state: str = FINISHED
+    state: str = states.FINISHED
     step: int | None = None
     seconds: float | None = None
     why: str = ""  # it failed
 
     def value(self, name: str) -> float | None:
         """A number that counts; None where there is none, or it is not valid, or not the last."""
-        return self.latest(name) if self.state == FINISHED else None
+        return self.latest(name) if self.state == states.FINISHED else None
 
     def latest(self, name: str) -> float | None:
         """A number as it is now; None where there is none, or it is not valid."""
@@ -150,7 +150,8 @@ def read_sweep(directory: Path) -> Sweep | None:
     jobs = state["jobs"]
     if not is_held(directory / LOCK):  # no sweep follows them
         jobs = [
-            _left(directory, job, state) if job.get("state") == RUNNING else job for job in jobs
+            _left(directory, job, state) if job.get("state") == states.RUNNING else job
+            for job in jobs
         ]
     rows = [_row(directory, job, state) for job in jobs]
     return Sweep(rows, **{key: str(value) for key, value in head.items()})
@@ -164,27 +165,27 @@ def _left(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> 
     folder, in_queue = directory / job["directory"], state.get("launcher") == "slurm"
     if in_queue and (code := exit_code(folder)) is not None:
         if code in (exit_codes.STOPPED, exit_codes.INTERRUPTED):
-            return {**job, "state": "stopped"}
-        failed = {"state": "failed", "why": f"code {code}"}
-        return {**job, **(failed if code else {"state": FINISHED})}
+            return {**job, "state": states.STOPPED}
+        failed = {"state": states.FAILED, "why": f"code {code}"}
+        return {**job, **(failed if code else {"state": states.FINISHED})}
     if in_queue and not (folder / QUEUED).is_file():
-        return {**job, "state": "waiting"}
+        return {**job, "state": states.WAITING}
     if state.get("command") == "train" and known_manifest(folder) is not None:
-        return {**job, "state": FINISHED}
-    return {**job, "state": RUNNING if in_queue else "stopped"}
+        return {**job, "state": states.FINISHED}
+    return {**job, "state": states.RUNNING if in_queue else states.STOPPED}
 
 
 def _row(directory: Path, job: Mapping[str, Any], state: Mapping[str, Any]) -> Row:
     folder, is_training = directory / job["directory"], state.get("command") == "train"
     records = training_records(folder) if is_training else evaluation_records(folder)
-    known = state["finished"] if job.get("state") != FINISHED else [job["directory"]]
+    known = state["finished"] if job.get("state") != states.FINISHED else [job["directory"]]
     if not is_training and job["directory"] not in known:
         records = {}  # of other settings, perhaps
     steps = [int(record["step"]) for record in records.values() if "step" in record]
     return Row(
         dict(job["settings"]),
         records,
-        state=str(job.get("state", FINISHED if records else "failed")),
+        state=str(job.get("state", states.FINISHED if records else states.FAILED)),
         step=max(steps, default=0) if is_training else None,
         seconds=job.get("seconds"),
         why=str(job.get("why", "")),

@@ -11,10 +11,6 @@ from ldm.apps.run_directory import OUTPUT
 from ldm.manifest import fingerprint
 
 LONGEST = 120  # characters of a job's directory name
-WAITING, RUNNING, FINISHED, FAILED, PRUNED, STOPPED = (
-    "waiting", "running", "finished", "failed", "pruned", "stopped",
-)  # fmt: skip
-STATES = (WAITING, RUNNING, FINISHED, FAILED, PRUNED, STOPPED)
 
 
 @dataclass(frozen=True, eq=False)

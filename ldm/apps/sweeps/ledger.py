@@ -7,7 +7,8 @@ from typing import Any
 
 from ldm.apps.report.sweep_rows import SWEEP
 from ldm.apps.run_directory import LOCK
-from ldm.apps.sweeps.job import FAILED, FINISHED, RUNNING, STATES, WAITING, Job, Outcome
+from ldm.apps.sweeps import states
+from ldm.apps.sweeps.job import Job, Outcome
 from ldm.apps.sweeps.same import keys_of, require_same
 from ldm.apps.sweeps.space import Dimension
 from ldm.data.lock import alone
@@ -41,8 +42,8 @@ class Ledger:
         self.begun: dict[str, list[str]] = dict(before.get("begun", {}))
         self._jobs = {job["directory"]: job for job in jobs}
         for job in jobs:
-            if job.get("state") == RUNNING:
-                job["state"] = WAITING
+            if job.get("state") == states.RUNNING:
+                job["state"] = states.WAITING
 
     def ordered(self, space: Sequence[Dimension]) -> list[Dimension]:
         """What is varied in the order of the jobs that are there, which their names follow."""
@@ -66,12 +67,12 @@ class Ledger:
         for job in jobs:
             entry = self._jobs.setdefault(job.name, {"directory": job.name, "seconds": 0.0})
             entry["settings"] = [word.split("=", 1) for word in job.choice]  # in their order
-            entry.setdefault("state", WAITING)
+            entry.setdefault("state", states.WAITING)
         self._write()
 
     def began(self, job: Job) -> None:
         """A job is running."""
-        self._jobs[job.name] |= {"state": RUNNING, "why": ""}
+        self._jobs[job.name] |= {"state": states.RUNNING, "why": ""}
         self._write()
 
     def ended(self, job: Job, outcome: Outcome) -> None:
@@ -83,13 +84,15 @@ class Ledger:
 
     def failed(self) -> list[dict[str, Any]]:
         """The jobs that failed, of this command or an earlier one."""
-        return [job for job in self._jobs.values() if job["state"] == FAILED]
+        return [job for job in self._jobs.values() if job["state"] == states.FAILED]
 
     def in_words(self) -> str:
         """How many jobs there are, and how they stand."""
         found = [job["state"] for job in self._jobs.values()]
-        others = [f"{found.count(s)} {s}" for s in STATES if s in found and s != FINISHED]
-        return ", ".join([f"{found.count(FINISHED)} of {len(found)} jobs finished", *others])
+        others = [
+            f"{found.count(s)} {s}" for s in states.ALL if s in found and s != states.FINISHED
+        ]
+        return ", ".join([f"{found.count(states.FINISHED)} of {len(found)} jobs finished", *others])
 
     def _write(self) -> None:
         jobs = [*self._jobs.values()]

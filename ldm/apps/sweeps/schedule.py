@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ldm.apps.exit_codes import INTERRUPTED, STOPPED
 from ldm.apps.report.sweep import write_sweep
-from ldm.apps.sweeps import job as states
+from ldm.apps.sweeps import states
 from ldm.apps.sweeps.display import Display
 from ldm.apps.sweeps.job import Job, Outcome
 from ldm.apps.sweeps.kind import Kind

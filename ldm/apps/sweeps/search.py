@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ldm.apps.errors import UserError
-from ldm.apps.sweeps import job as states
+from ldm.apps.sweeps import states
 from ldm.apps.sweeps.job import Job, Outcome
 from ldm.apps.sweeps.kind import Kind
 from ldm.apps.sweeps.ledger import Ledger
