@@ -7,7 +7,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ldm.apps.progress import LINE_SECONDS, console
 from ldm.apps.report.numbers import duration
-from ldm.apps.sweeps.job import FAILED, Job, Outcome
+from ldm.apps.sweeps import states
+from ldm.apps.sweeps.job import Job, Outcome
 from ldm.apps.sweeps.kind import Standing
 
 
@@ -57,7 +58,7 @@ class Display:
         if self._live is not None and job in self._tasks:
             self._live.remove_task(self._tasks.pop(job))
         took = f"{outcome.state} after {duration(outcome.seconds)}"
-        told = outcome.why if outcome.state == FAILED else standing.note
+        told = outcome.why if outcome.state == states.FAILED else standing.note
         self.say(job, ", ".join(filter(None, [took, told])))
 
     def close(self) -> None:
