@@ -140,18 +140,23 @@ def test_an_evaluation_that_the_end_of_its_time_ends_goes_back_to_the_queue(slur
     assert len([*slurm.glob("*.path")]) == 1
 
 
+def fails(slurm: Path, command: str, said: str) -> Path:
+    """Let a command of the cluster fail; what is to be renamed back when it shall work again."""
+    works = (slurm / command).rename(slurm / f"{command}_works")
+    (slurm / command).write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    (slurm / command).chmod(0o755)
+    return works
+
+
 def test_a_later_refusal_is_tried_again_and_then_fails_its_job_alone(slurm, tmp_path):
     (slurm / "task").write_text("exit 0")
     launcher = SlurmLauncher("train", settings())
     assert end_of(launcher.start(a_job(tmp_path / "a"))) == 0
-    (slurm / "sbatch").rename(slurm / "accepts")
-    refuses = "#!/bin/sh\necho 'error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1\n"
-    (slurm / "sbatch").write_text(refuses)
-    (slurm / "sbatch").chmod(0o755)
+    accepts = fails(slurm, "sbatch", "error: QOSMaxSubmitJobPerUserLimit")
     later, never = launcher.start(a_job(tmp_path / "b")), launcher.start(a_job(tmp_path / "c"))
     assert later.poll() is None and "not in the queue yet: sbatch refused" in later.state()
     assert end_of(never) == 1 and "QOSMaxSubmitJobPerUserLimit" in never.why()
-    (slurm / "accepts").rename(slurm / "sbatch")
+    accepts.rename(slurm / "sbatch")
     assert end_of(later) == 0
 
 
@@ -160,13 +165,11 @@ def test_a_limit_of_the_queue_is_waited_for(slurm, tmp_path):
     launcher = SlurmLauncher("train", settings())
     first = launcher.start(a_job(tmp_path / "a"))
     assert first.poll() is None
-    (slurm / "sbatch").rename(slurm / "accepts")
-    (slurm / "sbatch").write_text("#!/bin/sh\necho 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1\n")
-    (slurm / "sbatch").chmod(0o755)
+    accepts = fails(slurm, "sbatch", "error: QOSMaxSubmitJobPerUserLimit")
     later = launcher.start(a_job(tmp_path / "b"))
     for _ in range(30):
         assert later.poll() is None
-    (slurm / "accepts").rename(slurm / "sbatch")
+    accepts.rename(slurm / "sbatch")
     (slurm / "go").touch()
     assert end_of(first) == end_of(later) == 0
 
@@ -176,9 +179,7 @@ def test_a_busy_controller_makes_no_job_fail(slurm, tmp_path):
     launcher = SlurmLauncher("train", settings())
     started = launcher.start(a_job(tmp_path / "job"))
     assert started.poll() is None
-    (slurm / "squeue").rename(slurm / "answers")
-    (slurm / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error' >&2; exit 1\n")
-    (slurm / "squeue").chmod(0o755)
+    answers = fails(slurm, "squeue", "slurm_load_jobs error")
     launcher.queue.forget()
     for _ in range(20):
         assert started.poll() is None
@@ -187,7 +188,7 @@ def test_a_busy_controller_makes_no_job_fail(slurm, tmp_path):
     second = SlurmLauncher("train", settings())
     with pytest.raises(ValueError, match="squeue does not answer: slurm_load_jobs"):
         second.start(a_job(tmp_path / "job"))  # it may be in the queue, or not
-    (slurm / "answers").rename(slurm / "squeue")
+    answers.rename(slurm / "squeue")
     (slurm / "go").touch()
     assert end_of(started) == 0
 
